@@ -1,0 +1,59 @@
+"""What an elementwise function states about itself. Facts only: no run state, no torch, no solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A piecewise-linear function: f(x) = slopes[i] x + intercepts[i] between breakpoints[i-1] and breakpoints[i].
+
+    `values[i]` is f at breakpoints[i]; it matters where f jumps (Sign, Heaviside). A `period` p means
+    f(x + p) = f(x) + p * slopes_per_period, used by Floor and Round.
+    """
+
+    name: str
+    breakpoints: tuple[float, ...]
+    slopes: tuple[float, ...]
+    intercepts: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def value(self, x: Array) -> Array:
+        """f(x), in the dtype of x."""
+        piece = np.searchsorted(np.asarray(self.breakpoints), x, side="right")
+        y = np.asarray(self.slopes, dtype=x.dtype)[piece] * x + np.asarray(self.intercepts, dtype=x.dtype)[piece]
+        for at, v in zip(self.breakpoints, self.values, strict=True):
+            y = np.where(x == at, np.asarray(v, dtype=x.dtype), y)
+        return np.where(np.isnan(x), x, y)
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """A differentiable function on an open interval `domain`.
+
+    `inflections`: where convexity changes; `convex_first` says whether f is convex to the left of the first one.
+    `stationary`: where f' = 0. With `period` p, both lists are those of one period [0, p).
+    `value(x)` and `derivative(x)` work in the dtype of x.
+    """
+
+    name: str
+    value: Callable[[Array], Array] = field(compare=False)
+    derivative: Callable[[Array], Array] = field(compare=False)
+    inflections: tuple[float, ...] = ()
+    convex_first: bool = True
+    stationary: tuple[float, ...] = ()
+    period: float | None = None
+    domain: tuple[float, float] = (-np.inf, np.inf)
+    range: tuple[float, float] = (-np.inf, np.inf)
+    parameter: float | None = None
+
+
+Function = Pieces | Smooth

@@ -1,0 +1,397 @@
+"""Linear maps as frozen data: the one protocol behind evaluation, interval, backward, rounding and LP rules.
+
+A map takes a tensor of shape `in_shape` to one of shape `out_shape`. All methods work on *flat* batches: the last
+axis of the argument has `in_size` (`apply`, `abs_apply`) or `out_size` (`adjoint`) entries in C order, and every
+leading axis is a batch axis. Weights are held by reference and never copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.errors import MalformedGraph
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMap:
+    """Base of all linear maps. Compared by identity: unrolled steps of a recurrent net share one object."""
+
+    in_shape: Shape
+    out_shape: Shape
+
+    @property
+    def in_size(self) -> int:
+        return math.prod(self.in_shape)
+
+    @property
+    def out_size(self) -> int:
+        return math.prod(self.out_shape)
+
+    def apply(self, x: Array) -> Array:
+        """W x for every row of `x` [..., in_size]; result [..., out_size]."""
+        raise NotImplementedError(type(self).__name__)
+
+    def adjoint(self, d: Array) -> Array:
+        """d W for every row of `d` [..., out_size]; result [..., in_size]."""
+        raise NotImplementedError(type(self).__name__)
+
+    def absolute(self) -> LinearMap:
+        """The map |W|."""
+        raise NotImplementedError(type(self).__name__)
+
+    def abs_apply(self, x: Array) -> Array:
+        """|W| x for every row of `x` [..., in_size]; result [..., out_size]."""
+        return self.absolute().apply(x)
+
+    def rows(self, indices: Sequence[int] | Array) -> Array:
+        """Rows of W as a dense array [len(indices), in_size]."""
+        index = np.asarray(indices, dtype=np.int64)
+        unit = np.zeros((index.size, self.out_size))
+        unit[np.arange(index.size), index] = 1.0
+        return self.adjoint(unit)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether `apply` and `adjoint` only move, copy or negate numbers, without a rounding."""
+        return False
+
+    def fan_in(self) -> int:
+        """The largest number of products that meet in one output element."""
+        raise NotImplementedError(type(self).__name__)
+
+    def fan_out(self) -> int:
+        """The largest number of products that meet in one element of the adjoint."""
+        raise NotImplementedError(type(self).__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(LinearMap):
+    """The identity on flat tensors."""
+
+    def __post_init__(self) -> None:
+        if self.in_size != self.out_size:
+            raise MalformedGraph(f"reshape from {self.in_shape} to {self.out_shape} changes the size")
+
+    def apply(self, x: Array) -> Array:
+        return x
+
+    def adjoint(self, d: Array) -> Array:
+        return d
+
+    def absolute(self) -> LinearMap:
+        return self
+
+    @property
+    def is_exact(self) -> bool:
+        return True
+
+    def fan_in(self) -> int:
+        return 1
+
+    def fan_out(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(LinearMap):
+    """y = x W^T along the last axis, the same for each of `groups_of_rows` leading rows.
+
+    `weight` is [out_features, in_features]; in_shape flattens to (outer, in_features) and out_shape to
+    (outer, out_features) with the same `outer`.
+    """
+
+    weight: Array = field(repr=False)
+
+    def __post_init__(self) -> None:
+        out_features, in_features = self.weight.shape
+        if self.in_size // max(in_features, 1) * out_features != self.out_size or self.in_size % max(in_features, 1):
+            raise MalformedGraph(f"dense weight {self.weight.shape} does not map {self.in_shape} to {self.out_shape}")
+
+    @property
+    def outer(self) -> int:
+        return self.in_size // int(self.weight.shape[1])
+
+    def apply(self, x: Array) -> Array:
+        out_features, in_features = self.weight.shape
+        y = x.reshape(*x.shape[:-1], self.outer, in_features) @ self.weight.T
+        return y.reshape(*x.shape[:-1], self.out_size)
+
+    def adjoint(self, d: Array) -> Array:
+        out_features, in_features = self.weight.shape
+        y = d.reshape(*d.shape[:-1], self.outer, out_features) @ self.weight
+        return y.reshape(*d.shape[:-1], self.in_size)
+
+    def absolute(self) -> LinearMap:
+        return Dense(self.in_shape, self.out_shape, np.abs(self.weight))
+
+    def fan_in(self) -> int:
+        return int(self.weight.shape[1])
+
+    def fan_out(self) -> int:
+        return int(self.weight.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(LinearMap):
+    """Cross-correlation over 1 to 3 spatial axes, as ONNX `Conv` without bias.
+
+    in_shape (N, C, *spatial), out_shape (N, M, *spatial); `weight` [M, C/groups, *kernel];
+    `pads_begin`/`pads_end` per spatial axis, zero padding.
+    """
+
+    weight: Array = field(repr=False)
+    strides: Shape = ()
+    pads_begin: Shape = ()
+    pads_end: Shape = ()
+    dilations: Shape = ()
+    groups: int = 1
+
+    @property
+    def kernel(self) -> Shape:
+        return tuple(int(k) for k in self.weight.shape[2:])
+
+    @cached_property
+    def _columns(self) -> Array:
+        """For every output position and kernel tap the flat spatial input position, -1 for padding [positions, taps]."""
+        spatial_in, spatial_out = self.in_shape[2:], self.out_shape[2:]
+        index = np.zeros((1, 1), dtype=np.int64)
+        valid = np.ones((1, 1), dtype=bool)
+        for axis, size in enumerate(spatial_in):
+            start = np.arange(spatial_out[axis]) * self.strides[axis] - self.pads_begin[axis]
+            tap = np.arange(self.kernel[axis]) * self.dilations[axis]
+            place = start[:, None] + tap[None, :]
+            inside = (place >= 0) & (place < size)
+            index = (index[:, None, :, None] * size + place[None, :, None, :]).reshape(index.shape[0] * place.shape[0], -1)
+            valid = (valid[:, None, :, None] & inside[None, :, None, :]).reshape(index.shape)
+        return np.where(valid, index, -1)
+
+    def apply(self, x: Array) -> Array:
+        batch = x.shape[:-1]
+        n, channels = self.in_shape[:2]
+        columns = self._columns
+        flat = x.reshape(-1, n, channels, math.prod(self.in_shape[2:]))
+        padded = np.concatenate([flat, np.zeros((*flat.shape[:-1], 1), dtype=x.dtype)], axis=-1)
+        patches = padded[..., columns]  # [b, n, C, positions, taps]
+        taps = columns.shape[1]
+        patches = patches.reshape(-1, n, self.groups, channels // self.groups, columns.shape[0], taps)
+        patches = patches.transpose(0, 1, 2, 4, 3, 5).reshape(-1, n, self.groups, columns.shape[0], channels // self.groups * taps)
+        kernel = self.weight.reshape(self.groups, self.weight.shape[0] // self.groups, -1)
+        y = patches @ kernel.transpose(0, 2, 1)[None, None]  # [b, n, g, positions, M/g]
+        return y.transpose(0, 1, 2, 4, 3).reshape(*batch, self.out_size)
+
+    def adjoint(self, d: Array) -> Array:
+        batch = d.shape[:-1]
+        n, channels = self.in_shape[:2]
+        columns = self._columns
+        per_group = self.weight.shape[0] // self.groups
+        flat = d.reshape(-1, n, self.groups, per_group, columns.shape[0]).transpose(0, 1, 2, 4, 3)
+        kernel = self.weight.reshape(self.groups, per_group, -1)
+        taps = columns.shape[1]
+        patches = flat @ kernel[None, None]  # [b, n, g, positions, C/g*taps]
+        patches = patches.reshape(-1, n, self.groups, columns.shape[0], channels // self.groups, taps)
+        patches = patches.transpose(0, 1, 2, 4, 3, 5).reshape(-1, n, channels, columns.shape[0], taps)
+        size = math.prod(self.in_shape[2:])
+        out = np.zeros((*patches.shape[:3], size + 1), dtype=patches.dtype)
+        for tap in range(taps):  # positions of one tap are distinct unless padded, and padding falls into the last slot
+            place = columns[:, tap]
+            inside = place >= 0
+            out[..., place[inside]] += patches[..., inside, tap]
+        return out[..., :size].reshape(*batch, self.in_size)
+
+    def absolute(self) -> LinearMap:
+        return Conv(self.in_shape, self.out_shape, np.abs(self.weight), self.strides, self.pads_begin, self.pads_end, self.dilations, self.groups)
+
+    def fan_in(self) -> int:
+        return math.prod(int(k) for k in self.weight.shape[1:])
+
+    def fan_out(self) -> int:
+        return int(self.weight.shape[0]) // self.groups * math.prod(self.kernel)
+
+
+@dataclass(frozen=True, eq=False)
+class Transposed(LinearMap):
+    """The transpose of another map: ONNX `ConvTranspose` is the transpose of a `Conv`."""
+
+    inner: LinearMap
+
+    def __post_init__(self) -> None:
+        if self.inner.out_size != self.in_size or self.inner.in_size != self.out_size:
+            raise MalformedGraph(f"transpose of a map {self.inner.in_shape} -> {self.inner.out_shape} used as {self.in_shape} -> {self.out_shape}")
+
+    def apply(self, x: Array) -> Array:
+        return self.inner.adjoint(x)
+
+    def adjoint(self, d: Array) -> Array:
+        return self.inner.apply(d)
+
+    def absolute(self) -> LinearMap:
+        return Transposed(self.in_shape, self.out_shape, self.inner.absolute())
+
+    def fan_in(self) -> int:
+        return self.inner.fan_out()
+
+    def fan_out(self) -> int:
+        return self.inner.fan_in()
+
+
+@dataclass(frozen=True, eq=False)
+class Gather(LinearMap):
+    """y[i] = x[index[i]], or 0 where index[i] is -1: Slice, Transpose, Gather, Concat, Pad, Split, Expand, nearest Resize."""
+
+    index: Array = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.index.shape != (self.out_size,) or self.index.size and not (-1 <= self.index.min() and self.index.max() < self.in_size):
+            raise MalformedGraph(f"gather index {self.index.shape} does not fit {self.in_shape} -> {self.out_shape}")
+
+    def apply(self, x: Array) -> Array:
+        y = x[..., np.maximum(self.index, 0)]
+        return y if (self.index >= 0).all() else np.where(self.index >= 0, y, np.zeros((), dtype=x.dtype))
+
+    def adjoint(self, d: Array) -> Array:
+        out = np.zeros((self.in_size, *d.shape[:-1]), dtype=d.dtype)
+        used = self.index >= 0
+        np.add.at(out, self.index[used], np.moveaxis(d, -1, 0)[used])
+        return np.moveaxis(out, 0, -1)
+
+    def absolute(self) -> LinearMap:
+        return self
+
+    @cached_property
+    def multiplicity(self) -> int:
+        """How often the most used input element is copied."""
+        used = self.index[self.index >= 0]
+        return int(np.bincount(used).max()) if used.size else 0
+
+    @property
+    def is_exact(self) -> bool:
+        return self.multiplicity <= 1
+
+    def fan_in(self) -> int:
+        return 1
+
+    def fan_out(self) -> int:
+        return max(self.multiplicity, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(LinearMap):
+    """Elementwise product with a constant; `factor` has `out_size` entries or one."""
+
+    factor: Array = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.in_size != self.out_size or self.factor.shape not in ((self.out_size,), (1,)):
+            raise MalformedGraph(f"scale factor {self.factor.shape} does not fit {self.in_shape} -> {self.out_shape}")
+
+    def apply(self, x: Array) -> Array:
+        return x * self.factor
+
+    def adjoint(self, d: Array) -> Array:
+        return d * self.factor
+
+    def absolute(self) -> LinearMap:
+        return Scale(self.in_shape, self.out_shape, np.abs(self.factor))
+
+    @property
+    def is_exact(self) -> bool:
+        return bool((np.abs(self.factor) == 1).all())
+
+    def fan_in(self) -> int:
+        return 1
+
+    def fan_out(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True, eq=False)
+class Sum(LinearMap):
+    """Sum over `axes` of the input; out_shape may keep them as 1 or drop them."""
+
+    axes: Shape = ()
+
+    def apply(self, x: Array) -> Array:
+        y = x.reshape(*x.shape[:-1], *self.in_shape)
+        return y.sum(axis=tuple(x.ndim - 1 + a for a in self.axes)).reshape(*x.shape[:-1], self.out_size)
+
+    def adjoint(self, d: Array) -> Array:
+        kept = tuple(1 if a in self.axes else n for a, n in enumerate(self.in_shape))
+        y = np.broadcast_to(d.reshape(*d.shape[:-1], *kept), (*d.shape[:-1], *self.in_shape))
+        return y.reshape(*d.shape[:-1], self.in_size)
+
+    def absolute(self) -> LinearMap:
+        return self
+
+    def fan_in(self) -> int:
+        return math.prod(self.in_shape[a] for a in self.axes)
+
+    def fan_out(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True, eq=False)
+class Composition(LinearMap):
+    """maps[-1] after ... after maps[0]."""
+
+    maps: tuple[LinearMap, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = [self.in_size, *(m.out_size for m in self.maps)]
+        if [m.in_size for m in self.maps] != sizes[:-1] or sizes[-1] != self.out_size:
+            raise MalformedGraph(f"composition of maps whose sizes do not meet: {sizes}")
+
+    def apply(self, x: Array) -> Array:
+        for m in self.maps:
+            x = m.apply(x)
+        return x
+
+    def adjoint(self, d: Array) -> Array:
+        for m in reversed(self.maps):
+            d = m.adjoint(d)
+        return d
+
+    def absolute(self) -> LinearMap:
+        """|W_k| ... |W_1|, which is at least |W_k ... W_1|."""
+        return Composition(self.in_shape, self.out_shape, tuple(m.absolute() for m in self.maps))
+
+    @property
+    def is_exact(self) -> bool:
+        return all(m.is_exact for m in self.maps)
+
+    def fan_in(self) -> int:
+        return sum(m.fan_in() for m in self.maps)
+
+    def fan_out(self) -> int:
+        return sum(m.fan_out() for m in self.maps)
+
+
+def compose(first: LinearMap, then: LinearMap) -> LinearMap:
+    """`then` after `first`, flattened, with re-indexings merged; no weight is copied or multiplied."""
+    chain: list[LinearMap] = []
+    for m in (*_parts(first), *_parts(then)):
+        if isinstance(m, Reshape):
+            continue
+        if isinstance(m, Gather) and chain and isinstance(chain[-1], Gather):
+            previous = chain.pop()
+            index = np.where(m.index >= 0, previous.index[np.maximum(m.index, 0)], -1)
+            m = Gather(previous.in_shape, m.out_shape, index)
+        chain.append(m)
+    if not chain:
+        return Reshape(first.in_shape, then.out_shape)
+    if len(chain) == 1 and (chain[0].in_shape, chain[0].out_shape) == (first.in_shape, then.out_shape):
+        return chain[0]
+    return Composition(first.in_shape, then.out_shape, tuple(chain))
+
+
+def _parts(m: LinearMap) -> tuple[LinearMap, ...]:
+    return m.maps if isinstance(m, Composition) else (m,)

@@ -1,0 +1,96 @@
+"""The one canonical form of a property (DESIGN 4): a union of unsafe cases over named tensors, in exact rationals.
+
+`unsat` means that every case is infeasible: no point of its box violates all of its atoms' negations, that is, no
+execution whose input lies in the box satisfies all atoms at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A tensor that the property declares. VNN-LIB 1.0 has exactly X (all X_i) and Y (all Y_j), as flat tensors."""
+
+    name: str
+    shape: tuple[int, ...]
+    element_type: str = "real"
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Rationals:
+    """A vector of exact rationals, stored as indices into a table so that a repeated literal is converted once."""
+
+    table: tuple[Fraction, ...] = field(repr=False)
+    index: Array = field(repr=False)  # int [n]
+
+    def __len__(self) -> int:
+        return int(self.index.size)
+
+    def __getitem__(self, i: int) -> Fraction:
+        return self.table[int(self.index[i])]
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """lower[i] <= tensor[i] <= upper[i] for every flat element of an input tensor. Never empty inside a Case."""
+
+    tensor: str
+    lower: Rationals
+    upper: Rationals
+
+
+@dataclass(frozen=True)
+class Atom:
+    """sum of coefficient * tensor[flat index] over `terms`  <=  `bound`   (`<` if strict). Inputs and outputs may mix."""
+
+    terms: tuple[tuple[str, int, Fraction], ...]
+    bound: Fraction
+    strict: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One unsafe set: all boxes (one per input tensor) and all atoms hold. No atoms: the whole box is unsafe."""
+
+    boxes: tuple[Box, ...]
+    atoms: tuple[Atom, ...]
+
+
+class Cases(Protocol):
+    """The cases of a property, formed lazily (several `or` asserts multiply out)."""
+
+    def __iter__(self) -> Iterator[Case]: ...
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Property:
+    """`cases` excludes those whose box is empty; `vacuous` counts them. `text_version` is "1.0" or "2.0"."""
+
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    cases: Cases
+    vacuous: int = 0
+    version: str = "1.0"
+    source: str = "<memory>"
+    notes: tuple[str, ...] = ()
+
+
+def atom_holds(atom: Atom, values: dict[str, Iterable[Fraction]]) -> bool:
+    """Evaluate one atom exactly; `values` maps tensor names to indexable rationals."""
+    total = sum((c * values[t][i] for t, i, c in atom.terms), Fraction(0))  # type: ignore[index]
+    return total < atom.bound if atom.strict else total <= atom.bound
