@@ -1,0 +1,225 @@
+"""A small second reading of VNN-LIB 1.0, for the judges only: it shares no code with specs/, so that a mistake there shows here.
+
+A property is kept as the formula that was written (nested and/or over linear atoms), never expanded into cases, and is evaluated
+in exact rationals at one concrete execution. It reads what VNN-COMP writes: `declare-const` of X_i and Y_j, and `assert`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+TOKEN = re.compile(r"\((<=|>=|<|>|==|=)\s+([XY]_\d+)\s+([^\s()]+)\s*\)|[()]|[^\s()]+")
+FLIPPED = {">=": "<=", ">": "<", "<=": "<=", "<": "<", "==": "==", "=": "=="}
+
+
+class FormulaError(Exception):
+    """The property is not VNN-LIB 1.0 as this reader knows it; the message says what was met."""
+
+
+@dataclass(frozen=True)
+class Atom:
+    """sum of coefficient * tensor[index]  `relation`  bound, with relation one of <=, < and ==, tensor X or Y."""
+
+    terms: tuple[tuple[str, int, Fraction], ...]
+    relation: str
+    bound: Fraction
+
+    @property
+    def bounds_one_input(self) -> bool:
+        return len(self.terms) == 1 and self.terms[0][0] == "X"
+
+    def limit(self) -> Fraction:
+        """The number on the other side of a one-variable atom, after division by its coefficient."""
+        return self.bound / self.terms[0][2]
+
+    def holds(self, x: Sequence[Fraction], y: Sequence[Fraction], exact_box: bool) -> bool:
+        """Exact, without tolerance. A bound on one input is rounded to the nearest float32, unless `exact_box`."""
+        if self.bounds_one_input and not exact_box:
+            _, index, coefficient = self.terms[0]
+            sign = 1 if coefficient > 0 else -1
+            left, right = sign * x[index], sign * Fraction(float(nearest_float32(self.limit())))
+        else:
+            values = {"X": x, "Y": y}
+            left, right = sum((c * values[t][i] for t, i, c in self.terms), Fraction(0)), self.bound
+        return {"<=": left <= right, "<": left < right, "==": left == right}[self.relation]
+
+
+@dataclass(frozen=True, eq=False)
+class Junction:
+    """The conjunction (`and`) or disjunction (`or`) of its parts."""
+
+    kind: str
+    parts: tuple[Formula, ...]
+
+    def holds(self, x: Sequence[Fraction], y: Sequence[Fraction], exact_box: bool) -> bool:
+        decide = all if self.kind == "and" else any
+        return decide(part.holds(x, y, exact_box) for part in self.parts)
+
+
+Formula = Atom | Junction
+
+
+@dataclass(frozen=True, eq=False)
+class Violation:
+    """The conjunction of all asserts: what a counterexample satisfies. `inputs`, `outputs` count the declared variables."""
+
+    inputs: int
+    outputs: int
+    formula: Junction
+
+    def holds(self, x: np.ndarray, y: np.ndarray, exact_box: bool = False) -> bool:
+        """Whether the execution x -> y (flat arrays of floats) is a counterexample; NaN and Inf never are."""
+        if x.size != self.inputs or y.size != self.outputs:
+            raise FormulaError(f"the property has {self.inputs} inputs and {self.outputs} outputs, the network {x.size} and {y.size}")
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            return False
+        return self.formula.holds(_exact(x), _exact(y), exact_box)
+
+    def first_failing(self, x: np.ndarray, y: np.ndarray) -> int:
+        """The 1-based number of the first assert that this execution does not satisfy; 0 if it satisfies all."""
+        values = _exact(x), _exact(y)
+        return next((k for k, part in enumerate(self.formula.parts, 1) if not part.holds(*values, exact_box=False)), 0)
+
+
+def _exact(values: np.ndarray) -> list[Fraction]:
+    return [Fraction(float(v)) for v in values]
+
+
+@lru_cache(maxsize=1 << 16)
+def nearest_float32(value: Fraction) -> np.float32:
+    """RN32(value): nearest float32, ties to even, from the exact rational (a detour through float64 would round twice)."""
+    with np.errstate(over="ignore"):
+        guess = np.float32(float(value))
+    if not np.isfinite(guess):
+        raise FormulaError(f"{float(value):g} does not fit float32")
+    near = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
+
+    def distance(candidate: np.float32) -> tuple[Fraction, int]:
+        return abs(Fraction(float(candidate)) - value), int(candidate.view(np.uint32)) & 1
+
+    return min((c for c in near if np.isfinite(c)), key=distance)
+
+
+def read(path: Path) -> Violation:
+    """Read a `.vnnlib` or `.vnnlib.gz` file. Raises FormulaError, OSError."""
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        data = gzip.decompress(data)
+    return parse(data.decode("utf-8"))
+
+
+def parse(text: str) -> Violation:
+    """The counterexample formula of a VNN-LIB 1.0 text. Raises FormulaError."""
+    counts, asserts = {"X": 0, "Y": 0}, []
+    for command in _commands(text):
+        match command:
+            case ["declare-const", str(name), "Real"] if re.fullmatch(r"[XY]_\d+", name):
+                counts[name[0]] = max(counts[name[0]], int(name[2:]) + 1)
+            case ["assert", body]:
+                asserts.append(_formula(body))
+            case _:
+                raise FormulaError(f"unknown command {str(command)[:80]}")
+    if not asserts:
+        raise FormulaError("there is no assert")
+    return Violation(counts["X"], counts["Y"], Junction("and", tuple(asserts)))
+
+
+def _commands(text: str) -> Iterator[list]:
+    """Top-level lists; simple atoms (`(<= X_3 0.5)`) come out as Atom already, shared when their text repeats."""
+    stack: list[list] = [[]]
+    for match in TOKEN.finditer(re.sub(r";[^\n]*", "", text)):
+        token = match.group()
+        if match.lastindex:
+            stack[-1].append(_simple_atom(*match.groups()))
+        elif token == "(":
+            stack.append([])
+        elif token == ")":
+            if len(stack) == 1:
+                raise FormulaError("a closing parenthesis too many")
+            done = stack.pop()
+            if len(stack) > 1:
+                stack[-1].append(done)
+            else:
+                yield done
+        else:
+            stack[-1].append(token)
+    if len(stack) != 1 or stack[0]:
+        raise FormulaError("parentheses do not match")
+
+
+@lru_cache(maxsize=1 << 20)
+def _simple_atom(relation: str, left: str, right: str) -> Atom:
+    return _atom(relation, left, right)
+
+
+def _formula(node: object) -> Formula:
+    match node:
+        case Atom():
+            return node
+        case ["and" | "or" as kind, *parts] if parts:
+            return Junction(kind, tuple(_formula(part) for part in parts))
+        case [str(relation), left, right] if relation in FLIPPED:
+            return _atom(relation, left, right)
+    raise FormulaError(f"unknown formula {str(node)[:80]}")
+
+
+def _atom(relation: str, left: object, right: object) -> Atom:
+    if relation in (">=", ">"):
+        left, right = right, left
+    terms, constant = _linear(left)
+    other, other_constant = _linear(right)
+    for variable, coefficient in other.items():
+        terms[variable] = terms.get(variable, Fraction(0)) - coefficient
+    kept = tuple((tensor, index, c) for (tensor, index), c in terms.items() if c)
+    return Atom(kept, FLIPPED[relation], other_constant - constant)
+
+
+def _linear(node: object) -> tuple[dict[tuple[str, int], Fraction], Fraction]:
+    """A term as ({variable: coefficient}, constant)."""
+    match node:
+        case str() if re.fullmatch(r"[XY]_\d+", node):
+            return {(node[0], int(node[2:])): Fraction(1)}, Fraction(0)
+        case str():
+            return {}, number(node)
+        case ["+", *args] if args:
+            return _combine([(Fraction(1), _linear(a)) for a in args])
+        case ["-", only]:
+            return _combine([(Fraction(-1), _linear(only))])
+        case ["-", first, *rest]:
+            return _combine([(Fraction(1), _linear(first)), *((Fraction(-1), _linear(a)) for a in rest)])
+        case ["*", *args] if args:
+            parts = [_linear(a) for a in args]
+            variable = [p for p in parts if p[0]]
+            factor = Fraction(1)
+            for terms, constant in parts:
+                factor *= Fraction(1) if terms else constant
+            if len(variable) > 1:
+                raise FormulaError(f"not linear: {str(node)[:80]}")
+            return _combine([(factor, variable[0])]) if variable else ({}, factor)
+    raise FormulaError(f"unknown term {str(node)[:80]}")
+
+
+def _combine(parts: list[tuple[Fraction, tuple[dict[tuple[str, int], Fraction], Fraction]]]) -> tuple[dict[tuple[str, int], Fraction], Fraction]:
+    terms: dict[tuple[str, int], Fraction] = {}
+    constant = Fraction(0)
+    for factor, (some, number) in parts:
+        constant += factor * number
+        for variable, coefficient in some.items():
+            terms[variable] = terms.get(variable, Fraction(0)) + factor * coefficient
+    return terms, constant
+
+
+@lru_cache(maxsize=1 << 16)
+def number(text: str) -> Fraction:
+    """A decimal literal as an exact rational. Raises FormulaError."""
+    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", text):
+        raise FormulaError(f"neither a number nor a variable: {text[:40]}")
+    return Fraction(text)
