@@ -1,0 +1,65 @@
+"""The registry of univariate functions: name -> builder of its facts. One file per function, one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from graph.errors import MalformedGraph
+from graph.functions.abs import absolute
+from graph.functions.clip import clip
+from graph.functions.cos import cos
+from graph.functions.erf import erf
+from graph.functions.exp import exp
+from graph.functions.facts import Function, Pieces, Smooth
+from graph.functions.leaky_relu import leaky_relu
+from graph.functions.log import log
+from graph.functions.pow import power
+from graph.functions.reciprocal import reciprocal
+from graph.functions.relu import relu
+from graph.functions.sigmoid import sigmoid
+from graph.functions.sin import sin
+from graph.functions.softplus import softplus
+from graph.functions.sqrt import sqrt
+from graph.functions.tanh import tanh
+
+Builder = Callable[..., Function]
+
+
+def register(*entries: tuple[str, Builder]) -> Mapping[str, Builder]:
+    """The read-only registry of `entries`. Raises MalformedGraph for a name that occurs twice."""
+    table: dict[str, Builder] = {}
+    for name, builder in entries:
+        if name in table:
+            raise MalformedGraph(f"the function {name!r} is registered twice")
+        table[name] = builder
+    return MappingProxyType(table)
+
+
+FUNCTIONS = register(
+    ("abs", absolute),
+    ("clip", clip),
+    ("cos", cos),
+    ("erf", erf),
+    ("exp", exp),
+    ("leaky_relu", leaky_relu),
+    ("log", log),
+    ("pow", power),
+    ("reciprocal", reciprocal),
+    ("relu", relu),
+    ("sigmoid", sigmoid),
+    ("sin", sin),
+    ("softplus", softplus),
+    ("sqrt", sqrt),
+    ("tanh", tanh),
+)
+
+
+def build(name: str, *parameters: float) -> Function:
+    """The facts of the function `name`. Raises MalformedGraph for a name that is not registered."""
+    if name not in FUNCTIONS:
+        raise MalformedGraph(f"there is no function {name!r}; known are {', '.join(FUNCTIONS)}")
+    return FUNCTIONS[name](*parameters)
+
+
+__all__ = ["FUNCTIONS", "Function", "Pieces", "Smooth", "build", "register"]

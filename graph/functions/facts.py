@@ -41,6 +41,7 @@ class Smooth:
 
     `inflections`: where convexity changes; `convex_first` says whether f is convex to the left of the first one.
     `stationary`: where f' = 0. With `period` p, both lists are those of one period [0, p).
+    `poles`: points inside `domain` where f does not exist (Reciprocal at 0); an interval that contains one has no bounds.
     `value(x)` and `derivative(x)` work in the dtype of x.
     """
 
@@ -54,6 +55,7 @@ class Smooth:
     domain: tuple[float, float] = (-np.inf, np.inf)
     range: tuple[float, float] = (-np.inf, np.inf)
     parameter: float | None = None
+    poles: tuple[float, ...] = ()
 
 
 Function = Pieces | Smooth
