@@ -92,7 +92,9 @@ class Max(Node):
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in topological order. `names` maps ONNX tensor names to node indices (every graph input and output is there;
-    hidden tensors where a pass has not removed them). `notes` are sentences for the user ("batch dimension N set to 1")."""
+    hidden tensors where a pass has not removed them). `notes` are sentences for the user ("batch dimension N set to 1").
+    `shifts` are the Affine nodes that feed the Exp of a softmax: adding one constant to a row (last axis) of such a node
+    changes no softmax, so `simplify.recentre_softmax` may do it."""
 
     nodes: tuple[Node, ...]
     inputs: tuple[int, ...]
@@ -101,6 +103,7 @@ class Graph:
     names: Mapping[str, int]
     opset: int = 0
     notes: tuple[str, ...] = ()
+    shifts: tuple[int, ...] = ()
 
     def __iter__(self) -> Iterator[tuple[int, Node]]:
         return iter(enumerate(self.nodes))
@@ -132,6 +135,8 @@ def check(graph: Graph) -> Graph:
         raise MalformedGraph("graph outputs do not exist")
     if any(graph.names.get(name) != i for name, i in zip(graph.output_names, graph.outputs, strict=True)):
         raise MalformedGraph("an output name does not lead to its node")
+    if any(not isinstance(graph.nodes[i], Affine) for i in graph.shifts):
+        raise MalformedGraph("a softmax shift is not an Affine node")
     return graph
 
 

@@ -141,6 +141,19 @@ class Dense(LinearMap):
         return int(self.weight.shape[0])
 
 
+def window_taps(spatial: Shape, positions: Shape, kernel: Shape, strides: Shape, pads_begin: Shape, dilations: Shape) -> Array:
+    """For every window position and kernel tap the flat spatial input index it reads, -1 for padding [positions, taps]."""
+    index = np.zeros((1, 1), dtype=np.int64)
+    valid = np.ones((1, 1), dtype=bool)
+    for axis, size in enumerate(spatial):
+        start = np.arange(positions[axis]) * strides[axis] - pads_begin[axis]
+        place = start[:, None] + (np.arange(kernel[axis]) * dilations[axis])[None, :]
+        inside = (place >= 0) & (place < size)
+        index = (index[:, None, :, None] * size + place[None, :, None, :]).reshape(index.shape[0] * place.shape[0], -1)
+        valid = (valid[:, None, :, None] & inside[None, :, None, :]).reshape(index.shape)
+    return np.where(valid, index, -1)
+
+
 @dataclass(frozen=True, eq=False)
 class Conv(LinearMap):
     """Cross-correlation over 1 to 3 spatial axes, as ONNX `Conv` without bias.
@@ -161,24 +174,14 @@ class Conv(LinearMap):
         return tuple(int(k) for k in self.weight.shape[2:])
 
     @cached_property
-    def _columns(self) -> Array:
-        """For every output position and kernel tap the flat spatial input position, -1 for padding [positions, taps]."""
-        spatial_in, spatial_out = self.in_shape[2:], self.out_shape[2:]
-        index = np.zeros((1, 1), dtype=np.int64)
-        valid = np.ones((1, 1), dtype=bool)
-        for axis, size in enumerate(spatial_in):
-            start = np.arange(spatial_out[axis]) * self.strides[axis] - self.pads_begin[axis]
-            tap = np.arange(self.kernel[axis]) * self.dilations[axis]
-            place = start[:, None] + tap[None, :]
-            inside = (place >= 0) & (place < size)
-            index = (index[:, None, :, None] * size + place[None, :, None, :]).reshape(index.shape[0] * place.shape[0], -1)
-            valid = (valid[:, None, :, None] & inside[None, :, None, :]).reshape(index.shape)
-        return np.where(valid, index, -1)
+    def columns(self) -> Array:
+        """`window_taps` of this convolution [positions, taps]."""
+        return window_taps(self.in_shape[2:], self.out_shape[2:], self.kernel, self.strides, self.pads_begin, self.dilations)
 
     def apply(self, x: Array) -> Array:
         batch = x.shape[:-1]
         n, channels = self.in_shape[:2]
-        columns = self._columns
+        columns = self.columns
         flat = x.reshape(-1, n, channels, math.prod(self.in_shape[2:]))
         padded = np.concatenate([flat, np.zeros((*flat.shape[:-1], 1), dtype=x.dtype)], axis=-1)
         patches = padded[..., columns]  # [b, n, C, positions, taps]
@@ -192,7 +195,7 @@ class Conv(LinearMap):
     def adjoint(self, d: Array) -> Array:
         batch = d.shape[:-1]
         n, channels = self.in_shape[:2]
-        columns = self._columns
+        columns = self.columns
         per_group = self.weight.shape[0] // self.groups
         flat = d.reshape(-1, n, self.groups, per_group, columns.shape[0]).transpose(0, 1, 2, 4, 3)
         kernel = self.weight.reshape(self.groups, per_group, -1)

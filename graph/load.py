@@ -1,0 +1,291 @@
+"""Reading an ONNX file: bytes -> checked protobuf -> core graph."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import math
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from graph.core import Graph, Origin, Shape, check
+from graph.errors import MalformedGraph, ModelError, UnsupportedOperator
+from graph.lowering import CONSTANT_ONLY, LOWERINGS, MOVES_ONLY
+from graph.lowering.builder import Builder, Known, Tensor, Value
+from graph.lowering.operator import Operator, describe, read_attributes
+from graph.lowering.reference import COMPLAINTS, run_reference
+from graph.simplify import simplify
+from graph.weights import WeightReader
+
+Array = NDArray[Any]
+
+ELEMENT_TYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
+OLDEST_OPSET = 7
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may ask for before it is refused: bytes after decompression, elements of one tensor, core nodes."""
+
+    decompressed_bytes: int = 4 << 30
+    tensor_elements: int = 1 << 29
+    core_nodes: int = 20_000
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph input or output: ONNX name, shape (symbolic batch dimension set to 1) and element type."""
+
+    name: str
+    shape: Shape
+    element_type: str
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded file. `graph` is what gets verified; `lowered` is the same network with one group of core nodes per file
+    operator, from which `selfcheck` derives its error bounds. Both hold the same weights by reference.
+
+    `sha256` is that of the decompressed file; `external` gives (location, SHA-256) of every external data file that was read.
+    """
+
+    graph: Graph
+    lowered: Graph
+    sha256: str
+    external: tuple[tuple[str, str], ...]
+    onnx_bytes: bytes = field(repr=False)
+    path: Path | None
+    opset: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    notes: tuple[str, ...]
+
+
+def load(source: str | Path | bytes, *, limits: Limits = Limits()) -> Model:  # noqa: B008 (frozen)
+    """Read `.onnx` or `.onnx.gz` (a path, or the bytes themselves) and lower it to a simplified core graph.
+
+    Raises ModelError (or UnsupportedOperator) for everything that is wrong with the file, and nothing else.
+    """
+    path = None if isinstance(source, bytes) else Path(source)
+    content = _decompressed(source if isinstance(source, bytes) else _read(Path(source)), path, limits)
+    place = str(path) if path else "the model"
+    try:
+        return _load(content, path, limits)
+    except ModelError as error:
+        raise type(error)(f"{place}: {error}") from error
+
+
+def _load(content: bytes, path: Path | None, limits: Limits) -> Model:
+    proto = _parse(content)
+    opset = _opset(proto)
+    reader = WeightReader(proto.graph, path.parent if path else None, limits.tensor_elements)
+    lowered, inputs, outputs, notes = _Lowering(proto.graph, opset, reader, limits).run()
+    return Model(
+        graph=simplify(lowered),
+        lowered=lowered,
+        sha256=hashlib.sha256(content).hexdigest(),
+        external=reader.external_hashes(),
+        onnx_bytes=content,
+        path=path,
+        opset=opset,
+        inputs=inputs,
+        outputs=outputs,
+        notes=notes,
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _decompressed(content: bytes, path: Path | None, limits: Limits) -> bytes:
+    place = str(path) if path else "the model"
+    if content[:2] == b"\x1f\x8b":
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+                content = stream.read(limits.decompressed_bytes + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ModelError(f"{place}: damaged gzip data: {error}") from error
+    if len(content) > limits.decompressed_bytes:
+        raise ModelError(f"{place}: larger than {limits.decompressed_bytes} bytes after decompression; raise the limit to load it")
+    return content
+
+
+def _parse(content: bytes) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except DecodeError as error:
+        raise ModelError(f"not an ONNX file, or truncated: {error}") from error
+    if not proto.HasField("graph") or not proto.graph.output:
+        raise ModelError("not an ONNX file: it has no graph with outputs")
+    for present, what in ((proto.functions, "local functions"), (proto.graph.sparse_initializer, "sparse initialisers"), (proto.training_info, "training information")):
+        if present:
+            raise ModelError(f"{what} are not supported; export the model without them")
+    return proto
+
+
+def _opset(proto: onnx.ModelProto) -> int:
+    """The version of the standard operator set. Other sets may be imported as long as no node uses them."""
+    versions = {entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")}
+    if len(versions) != 1:
+        raise ModelError(f"opset_import names {len(versions)} versions of the standard operator set; exactly one is needed")
+    version = int(versions.pop())
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST_OPSET <= version <= newest:
+        raise ModelError(f"opset {version} is not supported ({OLDEST_OPSET} to {newest} are); convert the model with onnx.version_converter")
+    return version
+
+
+class _Lowering:
+    """One pass over the file's nodes; `values` holds every tensor computed so far."""
+
+    def __init__(self, graph: onnx.GraphProto, opset: int, reader: WeightReader, limits: Limits) -> None:
+        self.graph, self.opset, self.reader, self.limits = graph, opset, reader, limits
+        self.builder = Builder(limits.core_nodes, limits.tensor_elements)
+        self.values: dict[str, Value] = {}
+        self.notes: list[str] = []
+
+    def run(self) -> tuple[Graph, tuple[TensorInfo, ...], tuple[TensorInfo, ...], tuple[str, ...]]:
+        inputs = self._inputs()
+        for node in self._needed():
+            self._lower(node)
+        outputs = [self._output(info.name) for info in self.graph.output]
+        names = {name: value.node for name, value in self.values.items() if isinstance(value, Tensor)}
+        infos = tuple(TensorInfo(o.name, t.shape, t.element_type) for o, t in zip(self.graph.output, outputs, strict=True))
+        graph = Graph(
+            nodes=tuple(self.builder.nodes),
+            inputs=tuple(self.values[i.name].node for i in inputs),  # type: ignore[union-attr]
+            outputs=tuple(t.node for t in outputs),
+            output_names=tuple(info.name for info in infos),
+            names=names,
+            opset=self.opset,
+            notes=tuple(self.notes),
+            shifts=tuple(self.builder.shifts),
+        )
+        return check(graph), inputs, infos, tuple(self.notes)
+
+    def _inputs(self) -> tuple[TensorInfo, ...]:
+        """Graph inputs; an initialiser listed among them is an initialiser."""
+        found = []
+        for proto in self.graph.input:
+            if proto.name in self.reader:
+                continue
+            if proto.name in self.values:
+                raise ModelError(f"two inputs are called {proto.name!r}")
+            info = TensorInfo(proto.name, *self._type(proto))
+            self.values[info.name] = self.builder.input(info.name, info.shape, info.element_type)
+            found.append(info)
+        if not found:
+            raise ModelError("the network has no input")
+        return tuple(found)
+
+    def _type(self, proto: onnx.ValueInfoProto) -> tuple[Shape, str]:
+        tensor = proto.type.tensor_type
+        if tensor.elem_type not in ELEMENT_TYPES:
+            known = tensor.elem_type in onnx.TensorProto.DataType.values()
+            name = onnx.TensorProto.DataType.Name(tensor.elem_type) if known else str(tensor.elem_type)
+            raise ModelError(f"input {proto.name!r} has element type {name}; only float32 and float64 inputs are supported")
+        if not tensor.HasField("shape"):
+            raise ModelError(f"input {proto.name!r} has no shape; give it one (onnx.tools.update_model_dims)")
+        shape = []
+        for axis, dim in enumerate(tensor.shape.dim):
+            if dim.dim_value > 0:
+                shape.append(int(dim.dim_value))
+            elif axis == 0:
+                shape.append(1)
+                self.notes.append(f"symbolic batch dimension {dim.dim_param or '?'!r} of input {proto.name!r} set to 1")
+            else:
+                raise ModelError(f"axis {axis} of input {proto.name!r} is dynamic ({dim.dim_param or '?'!r}); only the leading one may be: fix the shape (onnx.tools.update_model_dims)")
+        if math.prod(shape) > self.limits.tensor_elements:
+            raise ModelError(f"input {proto.name!r} of shape {tuple(shape)} has more than {self.limits.tensor_elements} elements; raise the limit to load it")
+        return tuple(shape), ELEMENT_TYPES[tensor.elem_type]
+
+    def _needed(self) -> list[onnx.NodeProto]:
+        """The nodes an output depends on, in the order of the file."""
+        wanted = {info.name for info in self.graph.output}
+        needed = []
+        for node in reversed(self.graph.node):
+            if wanted.intersection(name for name in node.output if name):
+                needed.append(node)
+                wanted.update(name for name in node.input if name)
+        return needed[::-1]
+
+    def _lower(self, node: onnx.NodeProto) -> None:
+        if node.domain not in ("", "ai.onnx") or ("", node.op_type) not in LOWERINGS and node.op_type not in CONSTANT_ONLY:
+            supported = ", ".join(sorted({name for _, name in LOWERINGS} | CONSTANT_ONLY))
+            raise UnsupportedOperator(f"{describe(node, self.opset)} is not supported. Supported are: {supported}")
+        version, attributes = read_attributes(node, self.opset)
+        inputs = tuple(self._value(name, node) if name else None for name in node.input)
+        variables = [x for x in inputs if isinstance(x, Tensor)]
+        if variables:
+            self.builder.origin = Origin((f"{node.op_type} {node.name or node.output[0]!r}",), variables[0].element_type)
+            results = self._emit(Operator(self.builder, node, self.opset, version, attributes, inputs))
+        else:
+            results = self._fold(node, [x.value if isinstance(x, Known) else None for x in inputs])
+        for name, value in zip(node.output, results, strict=False):
+            if name in self.values or name in self.reader:
+                raise ModelError(f"{describe(node, self.opset)}: tensor {name!r} is defined twice")
+            if name:
+                self.values[name] = value
+        if len([name for name in node.output if name]) > len(results):
+            raise UnsupportedOperator(f"{describe(node, self.opset)}: only the first {len(results)} outputs are supported")
+
+    def _emit(self, op: Operator) -> list[Value]:
+        lowering = LOWERINGS.get(("", op.kind))
+        if lowering is None:
+            raise op.refuse("its input depends on the network's input; only constants are supported")
+        try:
+            found = lowering(op)
+        except (*COMPLAINTS, MalformedGraph) as error:
+            raise op.malformed(f"its inputs or attributes do not fit together: {error}") from error
+        return found if isinstance(found, list) else [found]
+
+    def _fold(self, node: onnx.NodeProto, inputs: list[Array | None]) -> list[Value]:
+        """A node whose inputs are all constant: integers in the file's types, floats in float64."""
+        if node.op_type not in MOVES_ONLY:
+            inputs = [x.astype(np.float64) if x is not None and x.dtype == np.float32 else x for x in inputs]
+        first = inputs[0] if inputs else None
+        if node.op_type == "Cast" and first is not None and first.dtype.kind == "f" and node.attribute[0].i in ELEMENT_TYPES:
+            return [Known(first)]
+        found = run_reference(node, self.opset, inputs, self.limits.tensor_elements)
+        for x in found:
+            if x.dtype.kind == "f" and not np.isfinite(x).all():
+                raise ModelError(f"{describe(node, self.opset)}: its constant value contains NaN or Inf")
+        return [Known(x) for x in found]
+
+    def _value(self, name: str, node: onnx.NodeProto) -> Value:
+        if name not in self.values:
+            if name not in self.reader:
+                raise ModelError(f"{describe(node, self.opset)}: input {name!r} is not produced by an earlier node, nor an input or initialiser of the graph")
+            self.values[name] = Known(self.reader.read(name))
+        return self.values[name]
+
+    def _output(self, name: str) -> Tensor:
+        value = self.values.get(name)
+        if value is None and name in self.reader:
+            value = Known(self.reader.read(name))
+        if value is None:
+            raise ModelError(f"output {name!r} is not produced by any node")
+        if isinstance(value, Known):
+            if value.value.dtype.kind != "f":
+                raise ModelError(f"output {name!r} is a constant of type {value.value.dtype}; only float outputs are supported")
+            self.builder.origin = Origin(("constant",))
+            value = self.builder.constant(value.value)
+            self.values[name] = value
+        return value

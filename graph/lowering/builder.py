@@ -1,0 +1,134 @@
+"""What lowerings emit core nodes through. Nodes are flat, so a reshape emits nothing: it is a new view of the same node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.core import Affine, Bilinear, Constant, Elementwise, Input, Max, Node, Origin, Shape
+from graph.errors import ModelError
+from graph.functions.facts import Function
+from graph.linear_map import Gather, LinearMap, Reshape
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that depends on the input: a view with `shape` of a core node's flat value."""
+
+    node: int
+    shape: Shape
+    element_type: str
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A constant tensor, in the dtype of the file (float64 where it was computed from the file's floats)."""
+
+    value: Array
+
+    @property
+    def shape(self) -> Shape:
+        return self.value.shape
+
+    @property
+    def size(self) -> int:
+        return int(self.value.size)
+
+
+Value = Tensor | Known
+
+
+@dataclass
+class Builder:
+    """Collects core nodes in topological order. `origin` names the file operator that is being lowered."""
+
+    node_limit: int
+    element_limit: int
+    nodes: list[Node] = field(default_factory=list)
+    shifts: list[int] = field(default_factory=list)
+    origin: Origin = field(default_factory=Origin)
+
+    def input(self, name: str, shape: Shape, element_type: str) -> Tensor:
+        return self._emit(Input(shape, (), Origin(("input",), element_type), name), element_type)
+
+    def constant(self, value: Array) -> Tensor:
+        return self._emit(Constant(value.shape, (), self.origin, _flat64(value)), self.origin.element_type)
+
+    def affine(self, terms: Sequence[tuple[LinearMap, Tensor]], bias: Array | None, shape: Shape) -> Tensor:
+        """sum of map(x) over `terms`, plus `bias` (an array of `shape`)."""
+        inputs = tuple(x.node for _, x in terms)
+        maps = tuple(m for m, _ in terms)
+        return self._emit(Affine(shape, inputs, self.origin, maps, None if bias is None else _flat64(bias)), _common_type([x for _, x in terms]))
+
+    def linear(self, linear_map: LinearMap, x: Tensor) -> Tensor:
+        """One map without a bias."""
+        return self.affine([(linear_map, x)], None, linear_map.out_shape)
+
+    def elementwise(self, function: Function, x: Tensor) -> Tensor:
+        return self._emit(Elementwise(x.shape, (x.node,), self.origin, function), x.element_type)
+
+    def multiply(self, x: Tensor, y: Tensor) -> Tensor:
+        """The elementwise product of two tensors of equal shape."""
+        return self._emit(Bilinear(x.shape, (x.node, y.node), self.origin, "mul"), _common_type([x, y]))
+
+    def matmul(self, x: Tensor, y: Tensor) -> Tensor:
+        """The matrix product of (outer..., n, k) and (outer..., k, m) with equal outer axes."""
+        left, right = self._as_shaped(x), self._as_shaped(y)
+        shape = (*x.shape[:-1], y.shape[-1])
+        return self._emit(Bilinear(shape, (left.node, right.node), self.origin, "matmul"), _common_type([x, y]))
+
+    def maximum(self, x: Tensor, windows: Array, shape: Shape) -> Tensor:
+        """Maxima over `windows` [size of shape, taps] of flat indices into `x`, -1 for padding."""
+        return self._emit(Max(shape, (x.node,), self.origin, windows), x.element_type)
+
+    def gather(self, x: Tensor, index: Array, bias: Array | None = None) -> Tensor:
+        """The tensor of `index.shape` whose elements are the flat elements `index` of `x`, 0 for -1; plus `bias`."""
+        linear_map = self.gather_map(x, index)
+        if bias is None and isinstance(linear_map, Reshape):
+            return replace(x, shape=index.shape)
+        return self.affine([(linear_map, x)], bias, index.shape)
+
+    def gather_map(self, x: Tensor, index: Array) -> LinearMap:
+        """The map of `gather`; a plain Reshape where nothing moves."""
+        flat = np.ascontiguousarray(index, dtype=np.int64).reshape(-1)
+        if flat.size == x.size and bool((flat == np.arange(x.size)).all()):
+            return Reshape(x.shape, index.shape)
+        return Gather(x.shape, index.shape, flat)
+
+    def _as_shaped(self, x: Tensor) -> Tensor:
+        return x if self.nodes[x.node].shape == x.shape else self.linear(Reshape(x.shape, x.shape), x)
+
+    def _emit(self, node: Node, element_type: str) -> Tensor:
+        if len(self.nodes) >= self.node_limit:
+            raise ModelError(f"the network needs more than {self.node_limit} core nodes (at {', '.join(node.origin.operators)}); raise the limit to load it")
+        if element_type != node.origin.element_type:
+            node = replace(node, origin=replace(node.origin, element_type=element_type))
+        self.nodes.append(node)
+        return Tensor(len(self.nodes) - 1, node.shape, element_type)
+
+
+def indices(shape: Shape) -> Array:
+    """The flat index of every element of a tensor of `shape`, in that shape."""
+    return np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
+
+
+def _flat64(value: Array) -> Array:
+    return np.ascontiguousarray(value, dtype=np.float64).reshape(-1)
+
+
+def _common_type(tensors: Sequence[Tensor]) -> str:
+    types = {x.element_type for x in tensors}
+    if len(types) != 1:
+        raise ModelError(f"one operator mixes tensors of types {', '.join(sorted(types))}; ONNX needs a Cast between them")
+    return types.pop()

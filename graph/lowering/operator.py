@@ -1,0 +1,152 @@
+"""One operator of the file as its lowering sees it: checked attributes, inputs, version and errors that name the place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from graph.errors import ModelError, UnsupportedOperator
+from graph.lowering.builder import Builder, Known, Tensor, Value
+from graph.lowering.reference import run_reference
+
+Array = NDArray[Any]
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | onnx.TensorProto
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """A node of the file. `version` is the operator's own version (the opset in which its current form appeared)."""
+
+    builder: Builder
+    node: onnx.NodeProto
+    opset: int
+    version: int
+    attributes: dict[str, Attribute]
+    inputs: tuple[Value | None, ...]
+
+    @property
+    def kind(self) -> str:
+        return self.node.op_type
+
+    def refuse(self, reason: str) -> UnsupportedOperator:
+        """The error to raise for a form of the operator that is not supported."""
+        return UnsupportedOperator(f"{describe(self.node, self.opset)}: {reason}")
+
+    def malformed(self, reason: str) -> ModelError:
+        """The error to raise for a node that breaks the ONNX standard."""
+        return ModelError(f"{describe(self.node, self.opset)}: {reason}")
+
+    def value(self, i: int) -> Value:
+        """Input `i`, which must be present."""
+        found = self.optional(i)
+        if found is None:
+            raise self.malformed(f"input {i} is missing")
+        return found
+
+    def optional(self, i: int) -> Value | None:
+        """Input `i`, or None where the file leaves it out."""
+        return self.inputs[i] if i < len(self.inputs) else None
+
+    def variable(self, i: int) -> Tensor:
+        """Input `i` as a tensor that depends on the network's input; a constant becomes a node of its own."""
+        found = self.value(i)
+        return self.builder.constant(found.value) if isinstance(found, Known) else found
+
+    def known(self, i: int) -> Array:
+        """Input `i`, which must be constant."""
+        found = self.value(i)
+        if isinstance(found, Tensor):
+            raise self.refuse(f"input {i} ({self.node.input[i]!r}) depends on the network's input; only a constant is supported there")
+        return found.value
+
+    def known_ints(self, i: int) -> tuple[int, ...] | None:
+        """Input `i` as a tuple of integers, or None where the file leaves it out."""
+        return None if self.optional(i) is None else tuple(int(v) for v in np.atleast_1d(self.known(i)).ravel())
+
+    def int(self, name: str, default: int = 0) -> int:
+        found = self.attributes.get(name, default)
+        return int(found) if isinstance(found, int) else default
+
+    def float(self, name: str, default: float = 0.0) -> float:
+        found = self.attributes.get(name, default)
+        return float(found) if isinstance(found, (int, float)) else default
+
+    def string(self, name: str, default: str = "") -> str:
+        found = self.attributes.get(name, default)
+        return found if isinstance(found, str) else default
+
+    def ints(self, name: str) -> tuple[int, ...] | None:
+        found = self.attributes.get(name)
+        return tuple(int(v) for v in found) if isinstance(found, tuple) else None
+
+    def axis(self, axis: int, rank: int) -> int:
+        """`axis` counted from the front."""
+        if not -rank <= axis < rank:
+            raise self.malformed(f"axis {axis} does not exist in a tensor of rank {rank}")
+        return axis % rank
+
+    def axes(self, rank: int, *, since_input: int) -> tuple[int, ...] | None:
+        """`axes`, an attribute before operator version `since_input` and input 1 from then on; None where absent."""
+        found = self.known_ints(1) if self.version >= since_input else self.ints("axes")
+        return None if found is None else tuple(self.axis(a, rank) for a in found)
+
+    def reference(self, inputs: Sequence[Array | None]) -> list[Array]:
+        """What the standard's reference implementation computes for these inputs."""
+        return run_reference(self.node, self.opset, inputs, self.builder.element_limit)
+
+
+def describe(node: onnx.NodeProto, opset: int) -> str:
+    """A node in words: name (or first output), operator, opset."""
+    name = node.name or (node.output[0] if node.output else "")
+    domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
+    return f"node {name!r}: operator {domain}{node.op_type} (opset {opset})"
+
+
+def read_attributes(node: onnx.NodeProto, opset: int) -> tuple[int, dict[str, Attribute]]:
+    """The operator's version and its attributes, defaults filled in, checked against the standard's schema.
+
+    Raises UnsupportedOperator for an operator the opset does not have (or has deprecated) and for an attribute it does not define.
+    """
+    where = describe(node, opset)
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError as error:
+        raise UnsupportedOperator(f"{where}: the ONNX standard has no such operator in this opset; check the model's opset_import") from error
+    if schema.deprecated:
+        raise UnsupportedOperator(f"{where}: deprecated in this opset and without a meaning; export the model again with a current exporter")
+    found: dict[str, Attribute] = {}
+    for attribute in node.attribute:
+        defined = schema.attributes.get(attribute.name)
+        if defined is None:
+            raise UnsupportedOperator(f"{where}: attribute {attribute.name!r} is not defined; defined are {', '.join(schema.attributes) or 'none'}")
+        if attribute.ref_attr_name or int(defined.type.value) != attribute.type:
+            raise ModelError(f"{where}: attribute {attribute.name!r} has the wrong type")
+        if attribute.name in found:
+            raise ModelError(f"{where}: attribute {attribute.name!r} is given twice")
+        found[attribute.name] = _plain(attribute, where)
+    for name, defined in schema.attributes.items():
+        if name in found:
+            continue
+        if defined.required:
+            raise ModelError(f"{where}: the required attribute {name!r} is missing")
+        if defined.default_value.type not in (onnx.AttributeProto.UNDEFINED, onnx.AttributeProto.TENSOR):
+            found[name] = _plain(defined.default_value, where)
+    if not schema.min_input <= len(node.input) <= schema.max_input:
+        raise ModelError(f"{where}: {len(node.input)} inputs, but the operator takes {schema.min_input} to {schema.max_input}")
+    return schema.since_version, found
+
+
+def _plain(attribute: onnx.AttributeProto, where: str) -> Attribute:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, (int, float, onnx.TensorProto)):
+        return value
+    if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
+        return tuple(value)
+    raise UnsupportedOperator(f"{where}: attribute {attribute.name!r} is a {onnx.AttributeProto.AttributeType.Name(attribute.type)}, which is not supported")

@@ -1,0 +1,60 @@
+"""The geometry of convolutions and poolings: strides, dilations, pads, auto_pad, ceil_mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graph.core import Shape
+from graph.lowering.operator import Operator
+
+
+@dataclass(frozen=True)
+class Windows:
+    """All per spatial axis; `positions` is the number of windows."""
+
+    kernel: Shape
+    strides: Shape
+    dilations: Shape
+    pads_begin: Shape
+    pads_end: Shape
+    positions: Shape
+
+
+def convolution_windows(op: Operator, spatial: Shape, kernel: Shape) -> Windows:
+    """The windows of a Conv or pooling over `spatial`, by the formulas of the ONNX standard."""
+    rank = len(spatial)
+    if (op.ints("kernel_shape") or kernel) != kernel or len(kernel) != rank:
+        raise op.malformed(f"kernel_shape {op.ints('kernel_shape')} does not fit the weight or the input")
+    strides, dilations = op.ints("strides") or (1,) * rank, op.ints("dilations") or (1,) * rank
+    if len(strides) != rank or len(dilations) != rank or min(strides) < 1 or min(dilations) < 1 or min(kernel) < 1:
+        raise op.malformed(f"strides {strides}, dilations {dilations} or kernel {kernel} do not fit {rank} spatial axes")
+    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+    begin, end = _pads(op, spatial, strides, reach)
+    room = tuple(n + b + e - r for n, b, e, r in zip(spatial, begin, end, reach, strict=True))
+    if min(room) < 0:
+        raise op.malformed(f"a window of extent {reach} does not fit an input of spatial shape {spatial} with pads {begin} and {end}")
+    positions = [r // s + 1 for r, s in zip(room, strides, strict=True)]
+    if op.int("ceil_mode"):
+        # a last, partial window counts unless it would start in the right padding
+        for i, (r, s) in enumerate(zip(room, strides, strict=True)):
+            if r % s and positions[i] * s < spatial[i] + begin[i]:
+                positions[i] += 1
+    return Windows(kernel, strides, dilations, begin, end, tuple(positions))
+
+
+def _pads(op: Operator, spatial: Shape, strides: Shape, reach: Shape) -> tuple[Shape, Shape]:
+    rank = len(spatial)
+    match op.string("auto_pad", "NOTSET"):
+        case "NOTSET":
+            pads = op.ints("pads") or (0,) * (2 * rank)
+            if len(pads) != 2 * rank or min(pads) < 0:
+                raise op.malformed(f"pads {pads} do not fit {rank} spatial axes")
+            return pads[:rank], pads[rank:]
+        case "VALID":
+            return (0,) * rank, (0,) * rank
+        case "SAME_UPPER" | "SAME_LOWER" as mode:
+            total = tuple(max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(spatial, strides, reach, strict=True))
+            less, more = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+            return (less, more) if mode == "SAME_UPPER" else (more, less)
+        case mode:
+            raise op.refuse(f"auto_pad {mode!r} is not supported")

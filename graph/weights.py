@@ -1,0 +1,101 @@
+"""Initialisers: read when first used, checked, never copied."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from graph.errors import ModelError
+
+Array = NDArray[Any]
+
+_READABLE = {
+    onnx.TensorProto.FLOAT: np.dtype("<f4"),
+    onnx.TensorProto.DOUBLE: np.dtype("<f8"),
+    onnx.TensorProto.INT32: np.dtype("<i4"),
+    onnx.TensorProto.INT64: np.dtype("<i8"),
+    onnx.TensorProto.BOOL: np.dtype("?"),
+    onnx.TensorProto.INT8: np.dtype("i1"),
+    onnx.TensorProto.UINT8: np.dtype("u1"),
+    onnx.TensorProto.INT16: np.dtype("<i2"),
+}
+
+
+class WeightReader:
+    """The initialisers of a graph by name. External data must lie inside `folder` (None: there is no folder)."""
+
+    def __init__(self, graph: onnx.GraphProto, folder: Path | None, element_limit: int) -> None:
+        self._tensors = {t.name: t for t in graph.initializer}
+        self._folder, self._element_limit = folder, element_limit
+        self._files: dict[str, bytes] = {}
+        if len(self._tensors) != len(graph.initializer):
+            raise ModelError("two initialisers have the same name")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def read(self, name: str) -> Array:
+        """The initialiser `name`. Raises ModelError where it is damaged, too large, or contains NaN or Inf."""
+        tensor = self._tensors[name]
+        where = f"initialiser {name!r}"
+        if tensor.data_type not in _READABLE:
+            known = tensor.data_type in onnx.TensorProto.DataType.values()
+            raise ModelError(f"{where} has element type {onnx.TensorProto.DataType.Name(tensor.data_type) if known else tensor.data_type}, which is not supported")
+        shape = tuple(int(d) for d in tensor.dims)
+        if any(d < 0 for d in shape) or math.prod(shape) > self._element_limit:
+            raise ModelError(f"{where} has shape {shape}: negative, or more than {self._element_limit} elements")
+        value = self._external(tensor, where) if tensor.data_location == onnx.TensorProto.EXTERNAL else _internal(tensor, where)
+        if value.size != math.prod(shape):
+            raise ModelError(f"{where} has shape {shape} but data for {value.size} elements")
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ModelError(f"{where} contains NaN or Inf")
+        return value.reshape(shape)
+
+    def external_hashes(self) -> tuple[tuple[str, str], ...]:
+        """(location, SHA-256) of every external file that was read."""
+        return tuple((location, hashlib.sha256(content).hexdigest()) for location, content in sorted(self._files.items()))
+
+    def _external(self, tensor: onnx.TensorProto, where: str) -> Array:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        content = self._file(location, where)
+        dtype = _READABLE[tensor.data_type]
+        length = math.prod(int(d) for d in tensor.dims) * dtype.itemsize
+        try:
+            start, declared = int(entries.get("offset", "0")), int(entries.get("length", str(length)))
+        except ValueError as error:
+            raise ModelError(f"{where}: offset or length of its external data is not a number") from error
+        if start < 0 or declared != length or start + length > len(content):
+            raise ModelError(f"{where} needs {length} bytes at offset {start} of {location!r} (declared {declared}), which has {len(content)} bytes")
+        return np.frombuffer(content, dtype=dtype, count=length // dtype.itemsize, offset=start)
+
+    def _file(self, location: str, where: str) -> bytes:
+        if location not in self._files:
+            if self._folder is None:
+                raise ModelError(f"{where} has external data ({location!r}), but the model was given as bytes: load it from its folder")
+            try:
+                folder = self._folder.resolve()
+                path = (folder / location).resolve()
+                if not location or not path.is_relative_to(folder):
+                    raise ModelError(f"{where}: its external data {location!r} lies outside the model's folder")
+                self._files[location] = path.read_bytes()
+            except (OSError, ValueError) as error:
+                raise ModelError(f"{where}: its external data {location!r} cannot be read: {error}") from error
+        return self._files[location]
+
+
+def _internal(tensor: onnx.TensorProto, where: str) -> Array:
+    dtype = _READABLE[tensor.data_type]
+    if tensor.HasField("raw_data"):
+        raw = tensor.raw_data
+        if len(raw) % dtype.itemsize:
+            raise ModelError(f"{where} has {len(raw)} bytes of data, not a multiple of {dtype.itemsize}")
+        return np.frombuffer(raw, dtype=dtype)
+    field = {"f4": tensor.float_data, "f8": tensor.double_data, "i8": tensor.int64_data}.get(dtype.str[1:], tensor.int32_data)
+    return np.asarray(field, dtype=np.int64 if dtype.kind != "f" else dtype).astype(dtype)
