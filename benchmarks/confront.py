@@ -40,7 +40,8 @@ def choose_target(violation: Violation, rng: np.random.Generator) -> Target | No
 
     Raises FormulaError for an input without both bounds.
     """
-    lower, upper, rest = [None] * violation.inputs, [None] * violation.inputs, []
+    low = np.full(violation.inputs, -np.inf, dtype=np.float32)
+    high, rest = -low, []
     todo: list[Formula] = [violation.formula]
     while todo:
         node = todo.pop()
@@ -52,14 +53,13 @@ def choose_target(violation: Violation, rng: np.random.Generator) -> Target | No
             _, index, coefficient = node.terms[0]
             limit = formula.nearest_float32(node.limit())
             if coefficient > 0 or node.relation == "==":
-                upper[index] = limit if upper[index] is None else min(upper[index], limit)
+                high[index] = np.minimum(high[index], limit)
             if coefficient < 0 or node.relation == "==":
-                lower[index] = limit if lower[index] is None else max(lower[index], limit)
+                low[index] = np.maximum(low[index], limit)
         else:
             rest.append(node)
-    if None in lower or None in upper:
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise FormulaError("an input has no lower or no upper bound")
-    low, high = np.array(lower, dtype=np.float32), np.array(upper, dtype=np.float32)
     return Target(low, high, Junction("and", tuple(rest))) if (low <= high).all() else None
 
 
@@ -72,8 +72,9 @@ def margin(node: Formula, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if isinstance(node, Junction):
         if not node.parts:
             return np.full(len(x), -np.inf)
-        combine = np.maximum if node.kind == "and" else np.minimum
-        return combine.reduce([margin(part, x, y) for part in node.parts])
+        margins = np.stack([margin(part, x, y) for part in node.parts])
+        best: np.ndarray = margins.max(axis=0) if node.kind == "and" else margins.min(axis=0)
+        return best
     total = np.full(len(x), -float(node.bound))
     for tensor, index, coefficient in node.terms:
         total += float(coefficient) * (x if tensor == "X" else y)[:, index]

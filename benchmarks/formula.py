@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,9 +133,9 @@ def parse(text: str) -> Violation:
     return Violation(counts["X"], counts["Y"], Junction("and", tuple(asserts)))
 
 
-def _commands(text: str) -> Iterator[list]:
+def _commands(text: str) -> Iterator[list[Any]]:
     """Top-level lists; simple atoms (`(<= X_3 0.5)`) come out as Atom already, shared when their text repeats."""
-    stack: list[list] = [[]]
+    stack: list[list[Any]] = [[]]
     for match in TOKEN.finditer(re.sub(r";[^\n]*", "", text)):
         token = match.group()
         if match.lastindex:
