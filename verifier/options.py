@@ -1,0 +1,84 @@
+"""What the user asked `verify` for (DESIGN 10). Light: the watchdog reads it before anything heavy is imported."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+DEVICES = ("auto", "cpu", "cuda")
+TRUSTABLE = ("engine", "milp", "smt")
+
+
+class OptionError(ValueError):
+    """An option has a value that means nothing. Exit code 2."""
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one `verify` run; `timeout` in seconds, `memory` in GB (10^9 bytes) of resident memory, None = no limit.
+
+    `started` is the moment on the monotonic clock from which `timeout` counts. `trust` lists engines whose `unsat` may be
+    printed without a certificate. `verbosity` is -1 (quiet), 0 or 1. Raises OptionError.
+    """
+
+    model_path: str
+    property_path: str
+    network: str = ""
+    timeout: float = 300.0
+    memory: float | None = None
+    nodes: int | None = None
+    results_file: str | None = None
+    json: str | None = None
+    no_attack: bool = False
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = field(default_factory=available_threads)
+    trust: tuple[str, ...] = ()
+    verbosity: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        _check(math.isfinite(self.timeout) and self.timeout > 0, "--timeout", self.timeout, "a positive number of seconds")
+        _check(self.memory is None or (math.isfinite(self.memory) and self.memory > 0), "--memory", self.memory, "a positive number of GB")
+        _check(self.nodes is None or self.nodes >= 0, "--nodes", self.nodes, "a number of nodes, 0 or more")
+        _check(0 <= self.seed < 2**63, "--seed", self.seed, "an integer from 0 to 2^63 - 1")
+        _check(self.threads >= 1, "--threads", self.threads, "a number of threads, 1 or more")
+        _check(self.device in DEVICES, "--device", self.device, f"one of {', '.join(DEVICES)}")
+        for name in self.trust:
+            _check(name in TRUSTABLE, "--trust", name, f"a list of {', '.join(TRUSTABLE)}, separated by commas")
+        for flag, path in (("--results-file", self.results_file), ("--json", self.json)):
+            folder = os.path.dirname(path) or "." if path is not None else "."
+            _check(os.path.isdir(folder) and os.access(folder, os.W_OK), flag, path, "a file in a folder that exists and can be written to")
+
+    @property
+    def limit(self) -> float:
+        """The moment (monotonic clock) at which the run is over, whatever its state."""
+        return self.started + self.timeout
+
+    @property
+    def deadline(self) -> float:
+        """The moment (monotonic clock) by which the engine must have returned; what follows is for writing the answer."""
+        return self.limit - min(0.5, 0.1 * self.timeout)
+
+    def to_request(self) -> dict[str, Any]:
+        """The options as JSON for the worker process (the monotonic clock is the machine's)."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_request(cls, request: Mapping[str, Any]) -> Options:
+        """The inverse of `to_request`."""
+        return cls(**{**request, "trust": tuple(request["trust"])})
+
+
+def _check(good: bool, flag: str, value: object, wanted: str) -> None:
+    if not good:
+        raise OptionError(f"{flag} {value}: expected {wanted}")
