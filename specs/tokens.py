@@ -1,0 +1,57 @@
+"""Lexemes of VNN-LIB text (an SMT-LIB 2 dialect) and the places and numbers in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+
+from specs.errors import PropertyError
+
+MAX_EXPONENT = 400
+MAX_NUMBER_LENGTH = 4000
+LARGEST = Fraction(2**128 - 2**103)  # from here on float32 rounds to infinity (ARITHMETIC 55)
+
+# A list without inner lists ("(>= X_0 0.5)") is one lexeme: files repeat them, so the parser reads each text once.
+# Every quantifier is possessive: matching is linear in the text, whatever the text is.
+_LEXEME = re.compile(r"(?:[ \t\r\n]++|;[^\n]*+)*+(\([^();]*+\)|[()]|[^ \t\r\n();]++|\Z)")
+_WORD = re.compile(r"[()]|[^ \t\r\n()]+")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+))?")
+
+
+def lexemes(text: str) -> Iterator[tuple[str, int]]:
+    """Yield (lexeme, offset): "(", ")", a symbol, or a flat list "(...)" with its parentheses. Comments are skipped."""
+    for match in _LEXEME.finditer(text):
+        if match[1]:
+            yield match[1], match.start(1)
+
+
+def words(flat_list: str, offset: int) -> Iterator[tuple[str, int]]:
+    """Yield the lexemes inside a flat list that starts at `offset` of the text, parentheses included."""
+    for match in _WORD.finditer(flat_list):
+        yield match[0], offset + match.start()
+
+
+def place(text: str, offset: int) -> tuple[int, int]:
+    """1-based line and column of an offset."""
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+def number(word: str) -> Fraction | None:
+    """The exact value of a decimal literal, or None if `word` is not one. Raises PropertyError if it is out of range."""
+    match = _NUMBER.fullmatch(word)
+    if match is None:
+        return None
+    if len(word) > MAX_NUMBER_LENGTH:
+        raise PropertyError(f"number of {len(word)} characters; at most {MAX_NUMBER_LENGTH} are read")
+    if match[1] is not None and abs(int(match[1])) > MAX_EXPONENT:
+        raise PropertyError(f"exponent of {shown(word)} is beyond {MAX_EXPONENT} in magnitude")
+    value = Fraction(word)
+    if abs(value) >= LARGEST:
+        raise PropertyError(f"{shown(word)} is too large for float32 (2^128 - 2^103 or more in magnitude)")
+    return value
+
+
+def shown(word: str) -> str:
+    """`word` quoted for a message: control characters escaped, shortened to one line."""
+    return repr(word if len(word) <= 60 else word[:57] + "...")
