@@ -21,6 +21,18 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array] | Sequence[Array], dtype:
     value overflows or an argument leaves a function's domain the result is Inf or NaN; the caller tests for it.
     Raises MalformedGraph for missing inputs or unequal batch sizes.
     """
+    arrays, batch = input_values(graph, inputs, dtype)
+    values: list[Array] = []
+    for i, node in graph:
+        value = arrays[i] if isinstance(node, Input) else node_value(graph, node, [values[j] for j in node.inputs], batch)
+        values.append(value.astype(dtype, copy=False))
+    return values
+
+
+def input_values(graph: Graph, inputs: Mapping[str, Array] | Sequence[Array], dtype: DTypeLike) -> tuple[dict[int, Array], int]:
+    """The flat batched value of every Input node, and the batch size. Raises MalformedGraph for missing or uneven inputs."""
+    if isinstance(inputs, Mapping) and set(inputs) != set(graph.input_names):
+        raise MalformedGraph(f"inputs {sorted(inputs)} given to a graph with inputs {sorted(graph.input_names)}")
     given = [inputs[name] for name in graph.input_names] if isinstance(inputs, Mapping) else list(inputs)
     if len(given) != len(graph.inputs):
         raise MalformedGraph(f"{len(given)} inputs given to a graph with {len(graph.inputs)}")
@@ -28,16 +40,16 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array] | Sequence[Array], dtype:
     batches = {len(x) for x in arrays.values()}
     if len(batches) != 1:
         raise MalformedGraph(f"inputs with different batch sizes: {sorted(batches)}")
-    batch = batches.pop()
-    values: list[Array] = []
+    return arrays, batches.pop()
+
+
+def node_value(graph: Graph, node: Node, x: Sequence[Array], batch: int) -> Array:
+    """The value [batch, node.size] of a node (not an Input) from the values `x` of its inputs."""
     with np.errstate(over="ignore", invalid="ignore"):
-        for i, node in graph:
-            value = arrays[i] if isinstance(node, Input) else _value(graph, node, [values[j] for j in node.inputs], batch)
-            values.append(value.astype(dtype, copy=False))
-    return values
+        return _node_value(graph, node, x, batch)
 
 
-def _value(graph: Graph, node: Node, x: list[Array], batch: int) -> Array:
+def _node_value(graph: Graph, node: Node, x: Sequence[Array], batch: int) -> Array:
     match node:
         case Constant(value=value):
             return np.broadcast_to(value, (batch, value.size))

@@ -262,8 +262,12 @@ class Gather(LinearMap):
         return y if (self.index >= 0).all() else np.where(self.index >= 0, y, np.zeros((), dtype=x.dtype))
 
     def adjoint(self, d: Array) -> Array:
-        out = np.zeros((self.in_size, *d.shape[:-1]), dtype=d.dtype)
         used = self.index >= 0
+        if self.multiplicity <= 1:
+            spread = np.zeros((*d.shape[:-1], self.in_size), dtype=d.dtype)
+            spread[..., self.index[used]] = d[..., used]
+            return spread
+        out = np.zeros((self.in_size, *d.shape[:-1]), dtype=d.dtype)
         np.add.at(out, self.index[used], np.moveaxis(d, -1, 0)[used])
         return np.moveaxis(out, 0, -1)
 

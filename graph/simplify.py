@@ -2,8 +2,138 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from graph.core import Graph, check
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.core import Affine, Bilinear, Constant, Graph, Node, Origin, check
+from graph.evaluate import input_values, node_value
+from graph.linear_map import LinearMap, Reshape
+from graph.map_algebra import chain, cost, is_zero
+
+Array = NDArray[Any]
+Terms = list[tuple[LinearMap, int]]
+
 
 def simplify(graph: Graph) -> Graph:
-    return check(graph)
+    """All passes, until the graph no longer gets smaller."""
+    graph = drop_dead(graph)
+    while True:
+        smaller = drop_dead(skip_identities(fuse_affine(graph)))
+        if len(smaller.nodes) == len(graph.nodes):
+            return smaller
+        graph = smaller
+
+
+def drop_dead(graph: Graph) -> Graph:
+    """Without the nodes that no output depends on. Inputs stay."""
+    alive = set(graph.outputs) | set(graph.inputs)
+    for i in range(len(graph.nodes) - 1, -1, -1):
+        if i in alive:
+            alive.update(graph.nodes[i].inputs)
+    kept = sorted(alive)
+    place = {old: new for new, old in enumerate(kept)}
+    nodes = [replace(graph.nodes[i], inputs=tuple(place[j] for j in graph.nodes[i].inputs)) for i in kept]
+    return _renumbered(graph, nodes, place)
+
+
+def skip_identities(graph: Graph) -> Graph:
+    """Consumers of a node that only reshapes read its input instead (a matrix product needs the shape, and keeps it)."""
+    place: dict[int, int] = {}
+    keep = set(graph.shifts)
+    for _, node in graph:
+        if isinstance(node, Bilinear) and node.kind == "matmul":
+            keep.update(j for j in node.inputs if graph.nodes[j].shape != graph.nodes[graph.nodes[j].inputs[0]].shape if graph.nodes[j].inputs)
+    for i, node in graph:
+        identity = isinstance(node, Affine) and len(node.maps) == 1 and isinstance(node.maps[0], Reshape) and node.bias is None
+        place[i] = place[node.inputs[0]] if identity and i not in keep else i
+    nodes = [replace(node, inputs=tuple(place[j] for j in node.inputs)) for node in graph.nodes]
+    return _renumbered(graph, nodes, place)
+
+
+def fuse_affine(graph: Graph) -> Graph:
+    """Affine nodes absorb the affine nodes (and constants) they read, where that needs no more arithmetic than before.
+
+    So chains with one consumer become one node, BatchNorm and scalings move into the weights next to them, re-indexings
+    merge, and a slice of a concatenation reads the part it needs.
+    """
+    uses = [len(readers) for readers in graph.consumers()]
+    for i in graph.outputs:
+        uses[i] += 1
+    nodes: list[Node] = []
+    for _, node in graph:
+        nodes.append(_fused(node, nodes, uses, set(graph.shifts)) if isinstance(node, Affine) else node)
+    return check(replace(graph, nodes=tuple(nodes), shifts=tuple(i for i in graph.shifts if isinstance(nodes[i], Affine))))
+
+
+def _fused(node: Affine, nodes: Sequence[Node], uses: Sequence[int], shifts: set[int]) -> Node:
+    terms: Terms = []
+    bias = np.zeros(node.size) if node.bias is None else node.bias
+    operators: dict[str, None] = {}
+    for m, j in zip(node.maps, node.inputs, strict=True):
+        m, producer = chain([m]), nodes[j]
+        if is_zero(m):
+            continue
+        absorbed = _absorbed(m, producer, single=uses[j] == 1 and node.inputs.count(j) == 1) if j not in shifts else None
+        if absorbed is None:
+            terms.append((m, j))
+            continue
+        terms += absorbed
+        offset = producer.value if isinstance(producer, Constant) else producer.bias if isinstance(producer, Affine) else None
+        bias = bias if offset is None else bias + m.apply(offset)
+        operators.update(dict.fromkeys(producer.origin.operators))
+    operators.update(dict.fromkeys(node.origin.operators))
+    origin = Origin(tuple(operators), node.origin.element_type)
+    if not terms:
+        return Constant(node.shape, (), origin, bias)
+    has_bias = node.bias is not None or bool(bias.any())
+    return Affine(node.shape, tuple(j for _, j in terms), origin, tuple(m for m, _ in terms), bias if has_bias else None)
+
+
+def _absorbed(m: LinearMap, producer: Node, *, single: bool) -> Terms | None:
+    """The terms of `m` after `producer`, or None where the producer stays a node of its own."""
+    match producer:
+        case Constant():
+            return []
+        case Affine(maps=maps, inputs=inputs):
+            terms = [(chain([before, m]), j) for before, j in zip(maps, inputs, strict=True)]
+            allowed = cost(m) + (sum(cost(before) for before in maps) if single else 0)
+            return [t for t in terms if not is_zero(t[0])] if sum(cost(t) for t, _ in terms) <= allowed else None
+        case _:
+            return None
+
+
+def recentre_softmax(graph: Graph, point: Mapping[str, Array] | Sequence[Array]) -> Graph:
+    """The same function with every softmax row shifted so that its largest argument at `point` is 0.
+
+    `point` is one input (batch size 1). Exp then neither overflows near the point nor makes a row vanish.
+    """
+    arrays, batch = input_values(graph, point, np.float64)
+    nodes = list(graph.nodes)
+    values: list[Array] = []
+    for i, node in enumerate(nodes):
+        value = arrays[i] if i in arrays else node_value(graph, node, [values[j] for j in node.inputs], batch)
+        if i in graph.shifts and isinstance(node, Affine):
+            rows = value.reshape(-1, node.shape[-1])
+            shift = np.broadcast_to(-rows.max(axis=-1, keepdims=True), rows.shape).reshape(-1)
+            nodes[i] = replace(node, bias=shift if node.bias is None else node.bias + shift)
+            value = value + shift
+        values.append(value)
+    return check(replace(graph, nodes=tuple(nodes)))
+
+
+def _renumbered(graph: Graph, nodes: Sequence[Node], place: Mapping[int, int]) -> Graph:
+    """`graph` with new nodes; `place` gives the new index of every old node that is still there."""
+    return check(
+        replace(
+            graph,
+            nodes=tuple(nodes),
+            inputs=tuple(place[i] for i in graph.inputs),
+            outputs=tuple(place[i] for i in graph.outputs),
+            names={name: place[i] for name, i in graph.names.items() if i in place},
+            shifts=tuple(place[i] for i in graph.shifts if i in place),
+        )
+    )
