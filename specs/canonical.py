@@ -6,7 +6,7 @@ execution whose input lies in the box satisfies all atoms at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol
@@ -36,6 +36,13 @@ class Rationals:
 
     table: tuple[Fraction, ...] = field(repr=False)
     index: Array = field(repr=False)  # int [n]
+
+    @staticmethod
+    def of(values: Iterable[Fraction]) -> Rationals:
+        """The vector of these values; equal ones share a place in the table."""
+        places: dict[Fraction, int] = {}
+        index = [places.setdefault(value, len(places)) for value in values]
+        return Rationals(tuple(places), np.asarray(index, np.int32))
 
     def __len__(self) -> int:
         return int(self.index.size)
@@ -90,7 +97,7 @@ class Property:
     notes: tuple[str, ...] = ()
 
 
-def atom_holds(atom: Atom, values: dict[str, Iterable[Fraction]]) -> bool:
-    """Evaluate one atom exactly; `values` maps tensor names to indexable rationals."""
-    total = sum((c * values[t][i] for t, i, c in atom.terms), Fraction(0))  # type: ignore[index]
+def atom_holds(atom: Atom, values: Mapping[str, Sequence[Fraction]]) -> bool:
+    """Evaluate one atom exactly; `values` maps tensor names to flat vectors."""
+    total = sum((c * values[t][i] for t, i, c in atom.terms), Fraction(0))
     return total < atom.bound if atom.strict else total <= atom.bound
