@@ -189,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         search = confront(options.model, options.property, options.seconds, options.seed, options.threads)
-    except (RuntimeUnusable, FormulaError, OSError, UnicodeDecodeError) as error:
+    except (RuntimeUnusable, FormulaError, OSError) as error:
         print(json.dumps({"error": str(error)}))
         return 3
     witness = None if search.witness is None else [float(v) for v in search.witness]

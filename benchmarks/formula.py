@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,7 +18,10 @@ from typing import Any
 
 import numpy as np
 
-TOKEN = re.compile(r"\((<=|>=|<|>|==|=)\s+([XY]_\d+)\s+([^\s()]+)\s*\)|[()]|[^\s()]+")
+VARIABLE = re.compile(r"[XY]_\d+", re.ASCII)
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+DEEPEST = 200
+TOKEN = re.compile(r"\((<=|>=|<|>|==|=)\s+([XY]_[0-9]+)\s+([^\s()]+)\s*\)|[()]|[^\s()]+")
 FLIPPED = {">=": "<=", ">": "<", "<=": "<=", "<": "<", "==": "==", "=": "=="}
 
 
@@ -111,36 +115,58 @@ def nearest_float32(value: Fraction) -> np.float32:
 
 def read(path: Path) -> Violation:
     """Read a `.vnnlib` or `.vnnlib.gz` file. Raises FormulaError, OSError."""
+    try:
+        return parse(decompressed(path).decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise FormulaError(f"{path} is not text: {error}") from error
+
+
+def decompressed(path: Path) -> bytes:
+    """The bytes of a file, unpacked if its name ends in `.gz`. Raises OSError."""
     data = path.read_bytes()
-    if path.suffix == ".gz":
-        data = gzip.decompress(data)
-    return parse(data.decode("utf-8"))
+    if path.suffix != ".gz":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"{path}: not a whole gzip file: {error}") from error
 
 
 def parse(text: str) -> Violation:
     """The counterexample formula of a VNN-LIB 1.0 text. Raises FormulaError."""
-    counts, asserts = {"X": 0, "Y": 0}, []
+    declared, asserts = set(), []
     for command in _commands(text):
         match command:
-            case ["declare-const", str(name), "Real"] if re.fullmatch(r"[XY]_\d+", name):
-                counts[name[0]] = max(counts[name[0]], int(name[2:]) + 1)
+            case ["declare-const", str(name), "Real"] if VARIABLE.fullmatch(name):
+                declared.add(name)
             case ["assert", body]:
                 asserts.append(_formula(body))
             case _:
                 raise FormulaError(f"unknown command {str(command)[:80]}")
-    if not asserts:
-        raise FormulaError("there is no assert")
-    return Violation(counts["X"], counts["Y"], Junction("and", tuple(asserts)))
+    inputs, outputs = (sum(name[0] == tensor for name in declared) for tensor in "XY")
+    expected = {*(f"X_{i}" for i in range(inputs)), *(f"Y_{i}" for i in range(outputs))}
+    if declared != expected or not asserts:
+        raise FormulaError("it needs X_0 .. X_n and Y_0 .. Y_m declared without gaps, and an assert")
+    unknown = set(VARIABLE.findall(_without_comments(text))) - declared
+    if unknown:
+        raise FormulaError(f"{min(unknown)} is not declared")
+    return Violation(inputs, outputs, Junction("and", tuple(asserts)))
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r";[^\n]*", "", text)
 
 
 def _commands(text: str) -> Iterator[list[Any]]:
     """Top-level lists; simple atoms (`(<= X_3 0.5)`) come out as Atom already, shared when their text repeats."""
     stack: list[list[Any]] = [[]]
-    for match in TOKEN.finditer(re.sub(r";[^\n]*", "", text)):
+    for match in TOKEN.finditer(_without_comments(text)):
         token = match.group()
         if match.lastindex:
             stack[-1].append(_simple_atom(*match.groups()))
         elif token == "(":
+            if len(stack) > DEEPEST:
+                raise FormulaError(f"nested deeper than {DEEPEST}, which this judge does not follow")
             stack.append([])
         elif token == ")":
             if len(stack) == 1:
@@ -186,7 +212,7 @@ def _atom(relation: str, left: object, right: object) -> Atom:
 def _linear(node: object) -> tuple[dict[tuple[str, int], Fraction], Fraction]:
     """A term as ({variable: coefficient}, constant)."""
     match node:
-        case str() if re.fullmatch(r"[XY]_\d+", node):
+        case str() if VARIABLE.fullmatch(node):
             return {(node[0], int(node[2:])): Fraction(1)}, Fraction(0)
         case str():
             return {}, number(node)
@@ -221,6 +247,6 @@ def _combine(parts: list[tuple[Fraction, tuple[dict[tuple[str, int], Fraction], 
 @lru_cache(maxsize=1 << 16)
 def number(text: str) -> Fraction:
     """A decimal literal as an exact rational. Raises FormulaError."""
-    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", text):
+    if not NUMBER.fullmatch(text):
         raise FormulaError(f"neither a number nor a variable: {text[:40]}")
     return Fraction(text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+from benchmarks.formula import decompressed
 
 ORT_ERRORS = (states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.NoSuchFile, states.NotImplemented,
               states.RuntimeException, states.EPFail, states.NoModel, states.ModelRequiresCompilation)
@@ -23,7 +24,7 @@ class Runtime:
     """`run(x)` executes the file as it is, one input at a time. `size` is the number of input elements over all inputs."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        self._bytes = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else None
+        self._bytes = decompressed(path) if path.suffix == ".gz" else None
         self._path = path
         self.threads = threads
         self.session = self._session(self._bytes or str(path))
