@@ -101,9 +101,9 @@ class Search:
         y = self.runtime.run_batch(x)
         scores = np.where(np.isfinite(y).all(axis=1), margin(target.rest, x.astype(np.float64), y.astype(np.float64)), np.inf)
         self.runs += len(x)
-        for row in np.argsort(scores)[:4]:
-            close = 1e-5 * (1 + np.abs(y[row]).max(initial=0))  # rounding may hide a violation from the float64 margin
-            if self.witness is None and scores[row] <= close and self.violation.holds(x[row], Runtime.run(self.runtime, x[row])):
+        for rank, row in enumerate(np.argsort(scores)[:4]):
+            near = 0.0 if rank else 1e-5 * (1 + np.abs(y[row]).max(initial=0))  # a batch rounds differently from a single run
+            if self.witness is None and scores[row] <= near and self.violation.holds(x[row], Runtime.run(self.runtime, x[row])):
                 self.witness = x[row]
         self.best = min(self.best, float(scores.min()))
         return scores
