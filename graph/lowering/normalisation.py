@@ -27,9 +27,10 @@ def lower_batch_normalization(op: Operator) -> Value:
         raise op.malformed("variance + epsilon is not positive")
     factor = gamma / np.sqrt(spread)
     per_channel = (-1, *(1,) * (len(x.shape) - 2))
-    bias = np.broadcast_to((beta - mean * factor).reshape(per_channel), x.shape)
     flat = np.broadcast_to(factor.reshape(per_channel), x.shape).reshape(-1)
-    return op.builder.affine([(Scale(x.shape, x.shape, flat), x)], bias, x.shape)
+    # in two steps, so that the rounding analysis of `selfcheck` sees the magnitudes of mean and B before they cancel
+    centred = op.builder.affine([(Scale(x.shape, x.shape, flat), x)], np.broadcast_to((-mean * factor).reshape(per_channel), x.shape), x.shape)
+    return op.builder.affine([(Reshape(x.shape, x.shape), centred)], np.broadcast_to(beta.reshape(per_channel), x.shape), x.shape)
 
 
 def lower_softmax(op: Operator) -> Value:
