@@ -1,0 +1,533 @@
+"""Linear relaxations of the non-linear nodes: any finite slope, rigorous offset (DESIGN 5, ARITHMETIC 3 and 6).
+
+A slope may come from any heuristic or optimiser. The offset is a proven bound of the minimum (or maximum) of
+f(x) - slope x over [lower, upper], over the reals, with the rounding of its own evaluation paid for. All tensors are
+broadcastable, elementwise, float32 or float64, and results are differentiable in slope, lower and upper.
+
+Where f is not defined on all of [lower, upper] (Reciprocal across 0, Sqrt below 0, Log at 0) the results are NaN, and
+where a number overflows they are infinite or NaN. A caller must treat any bound that is not finite as nothing proven.
+An empty interval (lower > upper) has no executions, so what is returned for it means nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.accuracy import accuracy
+from bounds.functions import torch_function
+from graph.functions.facts import Function, Pieces, Smooth
+
+OWN_ROUNDINGS = 8  # units of rounding for the few + - * around one evaluation of f; at most 5 occur
+
+
+@dataclass(frozen=True)
+class Planes:
+    """slope_lower x + offset_lower <= f(x) <= slope_upper x + offset_upper on the interval. An offset None is exactly 0."""
+
+    slope_lower: Tensor
+    offset_lower: Tensor | None
+    slope_upper: Tensor
+    offset_upper: Tensor | None
+
+
+@dataclass(frozen=True)
+class ProductPlanes:
+    """x_lower x + y_lower y + offset_lower <= x y <= x_upper x + y_upper y + offset_upper on the box."""
+
+    x_lower: Tensor
+    y_lower: Tensor
+    offset_lower: Tensor
+    x_upper: Tensor
+    y_upper: Tensor
+    offset_upper: Tensor
+
+
+@dataclass(frozen=True)
+class MaxPlanes:
+    """slopes_lower . x <= max(x) <= slopes_upper . x + offset_upper; slopes [..., k], offset [...]."""
+
+    slopes_lower: Tensor
+    slopes_upper: Tensor
+    offset_upper: Tensor
+
+
+# ---------------------------------------------------------------- univariate functions
+
+
+def relax(
+    function: Function, lower: Tensor, upper: Tensor, slope_lower: Tensor | None = None, slope_upper: Tensor | None = None
+) -> Planes:
+    """Both planes of `function` over [lower, upper]; slopes that are not given are the default ones."""
+    if _kink(function) == (0.0, 1.0) and slope_lower is None and slope_upper is None:
+        return _relax_relu(lower, upper)
+    if slope_lower is None or slope_upper is None:
+        default_lower, default_upper = default_slopes(function, lower, upper)
+        slope_lower = default_lower if slope_lower is None else slope_lower
+        slope_upper = default_upper if slope_upper is None else slope_upper
+    return Planes(
+        slope_lower,
+        offset_lower(function, slope_lower, lower, upper),
+        slope_upper,
+        offset_upper(function, slope_upper, lower, upper),
+    )
+
+
+def offset_lower(function: Function, slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """o with f(x) >= slope x + o for every real x in [lower, upper]."""
+    return _offset(function, slope, lower, upper, side=1)
+
+
+def offset_upper(function: Function, slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """o with f(x) <= slope x + o for every real x in [lower, upper]."""
+    return -_offset(function, slope, lower, upper, side=-1)
+
+
+def interval(function: Function, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """(low, high) with low <= f(x) <= high for every real x in [lower, upper]."""
+    if _kink(function) == (0.0, 1.0):
+        return lower.clamp(min=0), upper.clamp(min=0)
+    if isinstance(function, Pieces):
+        zero = torch.zeros_like(lower)
+        return offset_lower(function, zero, lower, upper), offset_upper(function, zero, lower, upper)
+    return _smooth_interval(function, lower, upper)
+
+
+def is_linear(function: Function, lower: Tensor, upper: Tensor) -> Tensor:
+    """Boolean mask: f is one straight piece over [lower, upper], so that its relaxation is exact."""
+    if isinstance(function, Smooth):
+        return lower == upper
+    inside = torch.zeros_like(lower, dtype=torch.bool)
+    for i, (below, above) in enumerate(_breakpoints(function, lower)):
+        bends = (lower < above) & (upper > below)
+        inside = inside | (bends | (lower <= above) & (upper >= below) if _jumps(function, i) else bends)
+    return ~inside
+
+
+def default_slopes(function: Function, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Heuristic slopes (lower, upper), always finite where the ends are.
+
+    Straight pieces: the line between two corner points of the graph with the smallest area, which for ReLU is the adaptive slope
+    of CROWN (Zhang et al. 2018). Smooth: tangent at the midpoint where f curves towards the plane, the chord where it
+    curves away, and otherwise the tangent through the far end, or the chord where that tangent leaves the interval.
+    """
+    kink = _kink(function)
+    if kink is not None:
+        return _kink_slopes(kink, lower, upper)
+    if isinstance(function, Pieces):
+        candidates = _corner_slopes(function, lower, upper)
+        return _least_area(function, candidates, lower, upper, 1), _least_area(function, candidates, lower, upper, -1)
+    return _smooth_slope(function, lower, upper, 1), _smooth_slope(function, lower, upper, -1)
+
+
+def _offset(function: Function, slope: Tensor, lower: Tensor, upper: Tensor, side: int) -> Tensor:
+    """A proven lower bound of side * (f(x) - slope x) over [lower, upper]."""
+    kink = _kink(function)
+    if kink is not None:
+        return _kink_offset(kink, slope, lower, upper, side)
+    if isinstance(function, Pieces):
+        return _pieces_offset(function, slope, lower, upper, side)
+    return _smooth_offset(function, slope, lower, upper, side)
+
+
+# ---------------------------------------------------------------- straight pieces
+
+
+def _kink(function: Function) -> tuple[float, float] | None:
+    """The slopes left and right of 0 of a function that bends there only and is 0 there: ReLU, LeakyReLU, Abs."""
+    if isinstance(function, Pieces) and function.breakpoints == (0.0,) and not any(function.intercepts) and not any(function.values):
+        return function.slopes[0], function.slopes[1]
+    return None
+
+
+def _relax_relu(lower: Tensor, upper: Tensor) -> Planes:
+    """ReLU with its default slopes. Below, 0 or 1 times x holds with offset exactly 0; above, the chord."""
+    unit, tiny = _unit(lower)
+    low, high = lower.clamp(max=0), upper.clamp(min=0)
+    chord = high / (high - low).clamp(min=tiny)
+    offset = torch.maximum(-chord * low, (1 - chord) * high) * (1 + OWN_ROUNDINGS * unit) + tiny
+    return Planes((upper > -lower).to(lower.dtype), None, chord, offset)
+
+
+def _kink_slopes(slopes: tuple[float, float], lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    left, right = (lower.new_tensor(s) for s in slopes)
+    chord = _chord(lower, left * lower, upper, right * upper)
+    chord = torch.where(lower >= 0, right, torch.where(upper <= 0, left, chord))
+    steady = torch.where(upper > -lower, right, left)
+    return (steady, chord) if slopes[0] <= slopes[1] else (chord, steady)
+
+
+def _kink_offset(slopes: tuple[float, float], slope: Tensor, lower: Tensor, upper: Tensor, side: int) -> Tensor:
+    """The minimum is at an end or at the kink. (s - slope) x has a relative error only, so exact slopes stay exact."""
+    unit, tiny = _unit(slope)
+    left, right = (slope.new_tensor(s) for s in slopes)
+    ends = [side * (torch.where(x > 0, right, left) - slope) * x for x in (lower, upper)]
+    least = torch.minimum(*ends)
+    least = torch.where((lower < 0) & (upper > 0), least.clamp(max=0), least)
+    error = OWN_ROUNDINGS * unit * least.detach().abs() + tiny
+    if (left.item(), right.item()) != slopes:
+        error = error + OWN_ROUNDINGS * unit * max(map(abs, slopes)) * torch.maximum(lower.abs(), upper.abs()).detach()
+    return least - error
+
+
+def _pieces_offset(function: Pieces, slope: Tensor, lower: Tensor, upper: Tensor, side: int) -> Tensor:
+    """Over every piece that meets the interval the ends, and the value at every breakpoint inside it.
+
+    A one-sided limit at a jump counts exactly if the piece is entered. Slopes, intercepts and breakpoints that are not
+    floats of the dtype are rounded; the allowance takes the steepest piece, so it covers the wrong side of a breakpoint too.
+    """
+    unit, tiny = _unit(slope)
+    steepest = max(map(abs, function.slopes))
+    highest = max(map(abs, (*function.intercepts, *function.values)))
+    breakpoints = _breakpoints(function, lower)
+    infinite = lower.new_tensor(torch.inf)
+    least = lower.new_tensor(torch.inf)
+    for i, (s, c) in enumerate(zip(function.slopes, function.intercepts, strict=True)):
+        start, end, entered = lower, upper, ~torch.isnan(lower)
+        if i > 0:
+            start, entered = lower.clamp(min=breakpoints[i - 1][0]), entered & (upper > breakpoints[i - 1][0])
+        if i < len(breakpoints):
+            end, entered = upper.clamp(max=breakpoints[i][1]), entered & (lower < breakpoints[i][1])
+        for x in (start, end):
+            least = torch.minimum(least, torch.where(entered, side * (s * x + c - slope * x), infinite))
+    for (below, above), v in zip(breakpoints, function.values, strict=True):
+        inside = (lower <= above) & (upper >= below)
+        least = torch.minimum(least, torch.where(inside, side * (v - slope * below), infinite))
+    weight = (steepest + slope.abs()) * torch.maximum(lower.abs(), upper.abs()) + highest
+    return _poison(least - (2 * OWN_ROUNDINGS * unit * weight + tiny * (4 + slope.abs())).detach(), lower, upper)
+
+
+def _breakpoints(function: Pieces, like: Tensor) -> list[tuple[float, float]]:
+    """Every breakpoint as (largest float <= it, smallest float >= it) in the dtype of `like`."""
+    enclosures = []
+    for b in function.breakpoints:
+        rounded = torch.tensor(b, dtype=like.dtype)
+        below = rounded if rounded.item() <= b else torch.nextafter(rounded, rounded.new_tensor(-torch.inf))
+        above = rounded if rounded.item() >= b else torch.nextafter(rounded, rounded.new_tensor(torch.inf))
+        enclosures.append((below.item(), above.item()))
+    return enclosures
+
+
+def _jumps(function: Pieces, i: int) -> bool:
+    """Whether the limits and the value at breakpoint i differ by more than the rounding of the facts."""
+    b, v = function.breakpoints[i], function.values[i]
+    limits = [function.slopes[k] * b + function.intercepts[k] for k in (i, i + 1)]
+    return any(abs(limit - v) > 2.0**-20 * (abs(b) + abs(v) + 1) for limit in limits)
+
+
+def _corner_slopes(function: Pieces, lower: Tensor, upper: Tensor) -> list[Tensor]:
+    """The slopes of the pieces, and of the lines between any two of: the ends, the limits at the breakpoints."""
+    value = torch_function(function).value
+    points = [(lower, value(lower)), (upper, value(upper))]
+    for i, b in enumerate(function.breakpoints):
+        for k in (i, i + 1):
+            x = lower.clamp(min=b).minimum(upper)
+            points.append((x, torch.where(x == b, x.new_tensor(function.slopes[k] * b + function.intercepts[k]), value(x))))
+    slopes = [torch.full_like(lower, s) for s in dict.fromkeys(function.slopes)]
+    slopes += [_chord(*points[i], *points[j]) for i in range(len(points)) for j in range(i)]
+    return slopes
+
+
+def _least_area(function: Function, candidates: list[Tensor], lower: Tensor, upper: Tensor, side: int) -> Tensor:
+    """The candidate whose plane is nearest to f at the midpoint: it cuts off the least area (for fixed ends)."""
+    middle = (lower + upper) / 2
+    best = candidates[0]
+    height = side * best * middle + _offset(function, best, lower, upper, side)
+    for slope in candidates[1:]:
+        other = side * slope * middle + _offset(function, slope, lower, upper, side)
+        better = other > height
+        best, height = torch.where(better, slope, best), torch.where(better, other, height)
+    return best
+
+
+# ---------------------------------------------------------------- smooth functions
+
+
+def _smooth_offset(function: Smooth, slope: Tensor, lower: Tensor, upper: Tensor, side: int) -> Tensor:
+    """The least of the bounds over the convex and concave pieces of side * f (ARITHMETIC 6)."""
+    facts = accuracy(function)
+    unit, _ = _unit(slope)
+    least = slope.new_tensor(torch.inf)
+    for start, end, convex in _curved_pieces(function, lower, upper):
+        rule = _tangent_bound if convex == (side > 0) else _end_bound
+        least = torch.minimum(least, rule(function, slope, start, end, side))
+    if function.period is not None:
+        # The pieces end within a few units of the true inflection points, where |f''| <= curvature * distance.
+        largest = torch.maximum(lower.abs(), upper.abs()) + 2 * function.period
+        least = least - (8 * unit * facts.curvature * largest * (upper - lower) ** 2).detach()
+        floor = function.range[0] if side > 0 else -function.range[1]
+        crude = floor - _highest(side * slope * lower, side * slope * upper, unit)
+        least = torch.where(_is_wide(function, lower, upper), crude, torch.maximum(least, crude))
+    return torch.where(_is_defined(function, lower, upper), least, torch.nan)
+
+
+def _curved_pieces(function: Smooth, lower: Tensor, upper: Tensor) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    """(start, end, f is convex there), covering [lower, upper]; pieces outside it shrink to one of its points.
+
+    A periodic function is cut over two periods from the last multiple of the period before `lower`, enough for every
+    interval that is not wide.
+    """
+    cuts: list[Tensor] = [lower.new_tensor(c) for c in function.inflections]
+    if function.period is not None:
+        base = torch.floor(lower.detach() / function.period) * function.period
+        cuts = [base + (c + turn * function.period) for turn in range(2) for c in function.inflections]
+    start, convex = lower, function.convex_first
+    for cut in cuts:
+        end = torch.minimum(torch.maximum(cut, lower), upper)
+        yield start, end, convex
+        start, convex = end, not convex
+    yield start, upper, convex
+
+
+def _end_bound(function: Smooth, slope: Tensor, start: Tensor, end: Tensor, side: int) -> Tensor:
+    """side * (f - slope x) is concave on [start, end]: its minimum is at an end."""
+    return torch.minimum(_gap(function, slope, start, side), _gap(function, slope, end, side))
+
+
+def _tangent_bound(function: Smooth, slope: Tensor, start: Tensor, end: Tensor, side: int) -> Tensor:
+    """g = side * (f - slope x) is convex on [start, end]: g(x) >= g(t) + g'(t)(x - t) for any t in it.
+
+    The last term is about 0 (t is where g' = 0, or an end) and carries no gradient: that of g(t) is already the true one.
+    """
+    unit, tiny = _unit(slope)
+    facts = accuracy(function)
+    touch = _touching_point(function, slope, start, end, side)
+    with torch.no_grad():
+        slope_at = torch_function(function).derivative(touch)
+        steepness = side * (slope_at - slope)
+        fall = torch.minimum(steepness * (start - touch), steepness * (end - touch))
+        weight = slope_at.abs() + slope.abs() + facts.derivative_floor
+        error = (facts.derivative + OWN_ROUNDINGS) * unit * weight * (end - start) + tiny * weight
+        fall = torch.where(start == end, torch.zeros_like(fall), fall - error)
+        rounding = OWN_ROUNDINGS * unit * fall.abs()
+    gap = _gap(function, slope, touch, side)
+    return gap + (fall - rounding - OWN_ROUNDINGS * unit * gap.detach().abs())
+
+
+def _touching_point(function: Smooth, slope: Tensor, start: Tensor, end: Tensor, side: int) -> Tensor:
+    """A point of [start, end] near the minimum of the convex side * (f - slope x). It moves with an end that it lies on."""
+    form = torch_function(function)
+    with torch.no_grad():
+        middle = torch.minimum(torch.maximum(start / 2 + end / 2, start), end)
+        guess = form.tangent_point(slope, middle)
+        guess = torch.minimum(torch.maximum(torch.where(torch.isfinite(guess), guess, middle), start), end)
+        guess = torch.where(side * (form.derivative(end) - slope) <= 0, end, guess)
+        guess = torch.where(side * (form.derivative(start) - slope) >= 0, start, guess)
+        guess = torch.where(torch.isfinite(form.derivative(guess)), guess, middle)
+    return torch.where(guess == start, start, torch.where(guess == end, end, guess))
+
+
+def _gap(function: Smooth, slope: Tensor, x: Tensor, side: int) -> Tensor:
+    """At most side * (f(x) - slope x)."""
+    unit, tiny = _unit(slope)
+    y, line = torch_function(function).value(x), slope * x
+    error = (accuracy(function).value + OWN_ROUNDINGS) * unit * (y.abs() + line.abs()) + tiny * (4 + slope.abs())
+    return side * (y - line) - error.detach()
+
+
+def _smooth_interval(function: Smooth, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """The extremes are at the ends or at stationary points. A stationary point that is not a float costs curvature d^2."""
+    unit, tiny = _unit(lower)
+    facts, value = accuracy(function), torch_function(function).value
+    points = [lower, upper]
+    base = torch.zeros_like(lower)
+    if function.period is not None:
+        base = torch.floor(lower.detach() / function.period) * function.period
+    for turn in range(1 if function.period is None else 2):
+        cuts = (base + (c + turn * (function.period or 0.0)) for c in function.stationary)
+        points += [torch.minimum(torch.maximum(c, lower), upper) for c in cuts]
+    values = [value(x) for x in points]
+    low, high = values[0], values[0]
+    for y in values[1:]:
+        low, high = torch.minimum(low, y), torch.maximum(high, y)
+    distance = 8 * unit * (torch.maximum(lower.abs(), upper.abs()) + 2 * (function.period or 0.0)).detach()
+    relative, absolute = (facts.value + OWN_ROUNDINGS) * unit, facts.curvature * distance**2 + tiny
+    low = low - relative * low.detach().abs() - absolute
+    high = high + relative * high.detach().abs() + absolute
+    wide = _is_wide(function, lower, upper)
+    low = torch.where(wide, function.range[0], low.clamp(min=function.range[0]))
+    high = torch.where(wide, function.range[1], high.clamp(max=function.range[1]))
+    defined = _is_defined(function, lower, upper)
+    return torch.where(defined, low, torch.nan), torch.where(defined, high, torch.nan)
+
+
+def _is_wide(function: Smooth, lower: Tensor, upper: Tensor) -> Tensor:
+    """A periodic function over more than one period."""
+    if function.period is None:
+        return torch.zeros_like(lower, dtype=torch.bool)
+    return upper - lower > function.period
+
+
+def _is_defined(function: Smooth, lower: Tensor, upper: Tensor) -> Tensor:
+    """f exists on all of [lower, upper]. An end of the open domain passes: there f is finite (Sqrt at 0) or shows that it is not."""
+    defined = (lower >= function.domain[0]) & (upper <= function.domain[1])
+    for pole in function.poles:
+        defined = defined & ((upper < pole) | (lower > pole))
+    return defined
+
+
+def _smooth_slope(function: Smooth, lower: Tensor, upper: Tensor, side: int) -> Tensor:
+    """See default_slopes. `near_lower`: at the lower end f curves away from the plane, so that a tangent there supports it."""
+    form = torch_function(function)
+    with torch.no_grad():
+        near_lower = _is_convex(function, lower, torch.ge) == (side > 0)
+        near_upper = _is_convex(function, upper, torch.gt) == (side > 0)
+        anchor, far = torch.where(near_upper, lower, upper), torch.where(near_upper, upper, lower)
+        touch = _tangent_through(function, anchor, far, lower, upper)
+    chord = _chord(lower, form.value(lower), upper, form.value(upper))
+    tangent = form.derivative((lower + upper) / 2)
+    through = _chord(anchor, form.value(anchor), touch, form.value(touch))
+    slope = torch.where(near_lower & near_upper, tangent, torch.where(near_lower | near_upper, through, chord))
+    if function.period is not None:
+        slope = torch.where(upper - lower > function.period / 2, torch.zeros_like(slope), slope)
+    return torch.where(torch.isfinite(slope), slope, torch.zeros_like(slope))
+
+
+def _is_convex(function: Smooth, x: Tensor, passed: Callable[[Tensor, float], Tensor]) -> Tensor:
+    """Whether f is convex beside x: right of it with passed = ge, left of it with passed = gt."""
+    if function.period is not None:
+        x = x - torch.floor(x / function.period) * function.period
+    convex = torch.full_like(x, function.convex_first, dtype=torch.bool)
+    for inflection in function.inflections:
+        convex = convex ^ passed(x, inflection)
+    return convex
+
+
+def _tangent_through(function: Smooth, anchor: Tensor, far: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Where the line from (anchor, f(anchor)) touches f on the side of `far`, or `far` where it would touch beyond it.
+
+    The slope of the chord to t is extremal at the touching point, so `t := where f' equals that slope` converges quadratically.
+    """
+    form, touch = torch_function(function), far
+    at_anchor = form.value(anchor)
+    for _ in range(5):
+        slope = _chord(anchor, at_anchor, touch, form.value(touch))
+        guess = form.tangent_point(slope, far)
+        guess = torch.where(torch.isfinite(guess), guess, touch)
+        touch = torch.minimum(torch.maximum(guess, lower), upper)
+    return touch
+
+
+# ---------------------------------------------------------------- products and maxima
+
+
+def product_offset_lower(a: Tensor, b: Tensor, lower_x: Tensor, upper_x: Tensor, lower_y: Tensor, upper_y: Tensor) -> Tensor:
+    """o with x y >= a x + b y + o on the box, for any finite a and b: x y - a x - b y is least at a corner."""
+    return _product_offset(a, b, lower_x, upper_x, lower_y, upper_y, side=1)
+
+
+def product_offset_upper(a: Tensor, b: Tensor, lower_x: Tensor, upper_x: Tensor, lower_y: Tensor, upper_y: Tensor) -> Tensor:
+    """o with x y <= a x + b y + o on the box, for any finite a and b."""
+    return -_product_offset(a, b, lower_x, upper_x, lower_y, upper_y, side=-1)
+
+
+def mccormick(
+    lower_x: Tensor,
+    upper_x: Tensor,
+    lower_y: Tensor,
+    upper_y: Tensor,
+    interpolation_lower: Tensor | float = 0.0,
+    interpolation_upper: Tensor | float = 0.0,
+) -> ProductPlanes:
+    """The planes of McCormick (1976) for x y, interpolated: 0 and 1 are the two classical planes of each side."""
+    t, s = interpolation_lower, interpolation_upper
+    x_lower, y_lower = lower_y + t * (upper_y - lower_y), lower_x + t * (upper_x - lower_x)
+    x_upper, y_upper = upper_y + s * (lower_y - upper_y), lower_x + s * (upper_x - lower_x)
+    box = (lower_x, upper_x, lower_y, upper_y)
+    return ProductPlanes(
+        x_lower,
+        y_lower,
+        product_offset_lower(x_lower, y_lower, *box),
+        x_upper,
+        y_upper,
+        product_offset_upper(x_upper, y_upper, *box),
+    )
+
+
+def max_planes(lower: Tensor, upper: Tensor) -> MaxPlanes:
+    """Planes of max(x_1..x_k) over a box; `lower`, `upper` [..., k]; a padded place has both bounds -inf.
+
+    Lower: the element with the largest lower bound. Upper: that element where it dominates (exact); otherwise each
+    element weighted by how far it can rise above the others (for k = 2 the chord of ReLU(x - y)), or the constant
+    max(upper) where that is lower at the centre.
+    """
+    real = lower > -torch.inf
+    low, high = torch.where(real, lower, lower.amax(-1, keepdim=True)), torch.where(real, upper, lower.amax(-1, keepdim=True))
+    best, place = lower.max(-1, keepdim=True)
+    first = torch.zeros_like(lower).scatter(-1, place, 1.0)
+    others = torch.where(first > 0, -torch.inf, lower).amax(-1, keepdim=True)
+    rise = torch.where(real, (high - torch.where(first > 0, others, best)).clamp(min=0), 0.0)
+    total = rise.sum(-1, keepdim=True)
+    shares = torch.where(torch.isfinite(total) & (total > 0), rise / total.clamp(min=torch.finfo(lower.dtype).tiny), first)
+    zero = torch.zeros_like(shares)
+    middle = torch.where(real, (low + high) / 2, 0.0)
+    shared, constant = max_offset_upper(shares, lower, upper), max_offset_upper(zero, lower, upper)
+    use = ((shares * middle).sum(-1) + shared < constant).unsqueeze(-1)
+    return MaxPlanes(first, torch.where(use, shares, zero), torch.where(use.squeeze(-1), shared, constant))
+
+
+def max_offset_lower(slopes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """o with max(x) >= slopes . x + o on the box, for slopes >= 0 (raises ValueError otherwise); [..., k] to [...]."""
+    if bool((~(slopes >= 0)).any()):
+        raise ValueError("the slopes of a lower plane of max must not be negative")
+    unit, tiny = _unit(slopes)
+    total = slopes.sum(-1)
+    tops = lower.amax(-1), upper.amax(-1)
+    error = (slopes.shape[-1] + OWN_ROUNDINGS) * unit * (1 + total) * torch.maximum(tops[0].abs(), tops[1].abs()) + tiny
+    return torch.minimum((1 - total) * tops[0], (1 - total) * tops[1]) - error.detach()
+
+
+def max_offset_upper(slopes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """o with max(x) <= slopes . x + o on the box, for any finite slopes; [..., k] to [...] (ARITHMETIC 3)."""
+    unit, tiny = _unit(slopes)
+    real = lower > -torch.inf
+    low, high = torch.where(real, lower, 0.0), torch.where(real, upper, 0.0)
+    spare = torch.maximum(-slopes * low, -slopes * high)
+    own = torch.maximum((1 - slopes) * low, (1 - slopes) * high)
+    magnitude = ((1 + 2 * slopes.abs()) * torch.maximum(low.abs(), high.abs())).sum(-1)
+    gain = torch.where(real, own - spare, -torch.inf).amax(-1)
+    error = (2 * slopes.shape[-1] + OWN_ROUNDINGS) * unit * magnitude + tiny * (1 + slopes.shape[-1])
+    return spare.sum(-1) + gain + error.detach()
+
+
+def _product_offset(
+    a: Tensor, b: Tensor, lower_x: Tensor, upper_x: Tensor, lower_y: Tensor, upper_y: Tensor, side: int
+) -> Tensor:
+    unit, tiny = _unit(a)
+    corners = [x * y - a * x - b * y for x in (lower_x, upper_x) for y in (lower_y, upper_y)]
+    least = side * corners[0]
+    for corner in corners[1:]:
+        least = torch.minimum(least, side * corner)
+    x, y = torch.maximum(lower_x.abs(), upper_x.abs()), torch.maximum(lower_y.abs(), upper_y.abs())
+    error = OWN_ROUNDINGS * unit * (x * y + a.abs() * x + b.abs() * y) + 4 * tiny
+    return least - error.detach()
+
+
+# ---------------------------------------------------------------- small helpers
+
+
+def _unit(like: Tensor) -> tuple[float, float]:
+    """(unit of rounding, allowance for underflow, flushed or gradual) of a dtype."""
+    info = torch.finfo(like.dtype)
+    return info.eps / 2, info.tiny * 4
+
+
+def _chord(x: Tensor, at_x: Tensor, y: Tensor, at_y: Tensor) -> Tensor:
+    """The slope of a line through two points; 0 where they are one."""
+    run = y - x
+    same = run == 0
+    return torch.where(same, torch.zeros_like(run), (at_y - at_x) / torch.where(same, torch.ones_like(run), run))
+
+
+def _highest(a: Tensor, b: Tensor, unit: float) -> Tensor:
+    top = torch.maximum(a, b)
+    return top + (4 * unit * (1 + torch.maximum(a.abs(), b.abs()))).detach()
+
+
+def _poison(value: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """NaN where an end is NaN: the masks of `value` would otherwise hide it."""
+    return torch.where(torch.isnan(lower) | torch.isnan(upper), math.nan, value)
