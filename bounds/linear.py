@@ -1,0 +1,516 @@
+"""Backward linear bounds (CROWN; Zhang et al. 2018, Xu et al. 2020) over the core graph, batched over boxes and rows.
+
+A *functional* is sum_k D_k h_k + c over node values h_k. Nodes are eliminated from the last to the first by linear
+relaxations; what remains is linear in the inputs and is minimised over the box. Every result carries the rounding of
+its own arithmetic (ARITHMETIC 4 and 5, with the unit of the dtype in use), so that
+
+    functional(h) >= value    for every real execution h whose input lies in the box (and meets the state's constraints).
+
+The error terms make float32 results usable; the certificate, not this file, is what a proof rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bounds import relaxation
+from bounds.relaxation import Planes
+from bounds.torch_graph import TorchGraph, gather_windows
+from graph import linear_map as lm
+from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node
+
+Functional = dict[int, Tensor]  # node -> coefficients [B or 1, R, size]
+Relaxations = Mapping[int, Planes]  # elementwise node -> planes [B, size] or [B, 1 or R, size], used instead of the default ones
+
+
+def unit_error(m: int, dtype: torch.dtype) -> float:
+    """G(m): twice m rounding units of `dtype`, so that the error terms need no directed rounding themselves."""
+    return (m + 6) * torch.finfo(dtype).eps
+
+
+@dataclass
+class State:
+    """What is known of every node over a batch of boxes: lower <= h <= upper, [B, size] each.
+
+    `magnitude` holds |W| H of affine nodes (H the largest absolute input values), `planes` the relaxations in use.
+    `crossed` marks boxes for which some rigorous lower bound exceeds its upper bound: no execution exists there.
+    """
+
+    lower: list[Tensor] = field(default_factory=list)
+    upper: list[Tensor] = field(default_factory=list)
+    magnitude: dict[int, Tensor] = field(default_factory=dict)
+    planes: dict[int, Planes] = field(default_factory=dict)
+    crossed: Tensor | None = None
+
+    def largest(self, i: int) -> Tensor:
+        """H of node i: max(|lower|, |upper|) [B, size]."""
+        return torch.maximum(self.lower[i].abs(), self.upper[i].abs())
+
+    def select(self, keep: Tensor) -> State:
+        """The state of the boxes `keep` (indices or mask)."""
+        return State(
+            [x[keep] for x in self.lower],
+            [x[keep] for x in self.upper],
+            {i: m[keep] for i, m in self.magnitude.items()},
+            {},
+            None if self.crossed is None else self.crossed[keep],
+        )
+
+
+    def to(self, dtype: torch.dtype) -> State:
+        """The same bounds in a wider dtype."""
+        return State(
+            [x.to(dtype) for x in self.lower], [x.to(dtype) for x in self.upper], {i: m.to(dtype) for i, m in self.magnitude.items()}, {}, self.crossed
+        )
+
+
+@dataclass(frozen=True)
+class Lower:
+    """A lower bound of R functionals over B boxes.
+
+    functional >= coefficients . x + constant over the box (coefficients [B, R, n_in]), and `value` [B, R] is the
+    minimum of the right-hand side less `error` [B, R], the rounding of this computation. `at` holds the coefficients that
+    met each recorded node.
+    """
+
+    value: Tensor
+    coefficients: Tensor
+    constant: Tensor
+    error: Tensor
+    at: dict[int, Tensor]
+
+
+class LinearBounds:
+    """Interval and backward linear bounds of the nodes and functionals of one network.
+
+    `memory` is the number of bytes that one block of backward coefficients may take.
+    """
+
+    def __init__(self, net: TorchGraph, memory: int = 1 << 26) -> None:
+        self.net = net
+        self.graph: Graph = net.graph
+        self.memory = memory
+        self.targets = _targets(self.graph)
+        self.exact_interval = _exact_interval(self.graph)
+        self.widest = max(node.size for node in self.graph.nodes)
+
+    # ---------------------------------------------------------------- interval step
+
+    def interval_step(self, state: State, i: int, given: Mapping[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Bounds of node i from the bounds of its inputs in `state`; `given` holds the input boxes."""
+        node = self.graph.nodes[i]
+        match node:
+            case Input():
+                return given[i]
+            case Constant():
+                value = self.net.values[i].expand(given[self.graph.inputs[0]][0].shape[0], -1)
+                return value, value
+            case Affine():
+                return self._affine_interval(state, i, node)
+            case Elementwise(function=function):
+                j = node.inputs[0]
+                return relaxation.interval(function, state.lower[j], state.upper[j])
+            case Bilinear():
+                return self._bilinear_interval(state, node)
+            case Max():
+                j = node.inputs[0]
+                windows = self.net.windows[i]
+                low = gather_windows(state.lower[j], windows, float("-inf")).amax(-1)
+                return low, gather_windows(state.upper[j], windows, float("-inf")).amax(-1)
+            case _:
+                raise NotImplementedError(f"no interval rule for node type {type(node).__name__}")
+
+    def _affine_interval(self, state: State, i: int, node: Affine) -> tuple[Tensor, Tensor]:
+        centre: Tensor | float = 0.0
+        radius: Tensor | float = 0.0
+        magnitude: Tensor | float = 0.0
+        fan_in = 0
+        for j, m, source in zip(node.inputs, self.net.maps[i], node.maps, strict=True):
+            low, high = state.lower[j], state.upper[j]
+            middle = (low + high) / 2
+            centre = centre + m.apply(middle)
+            radius = radius + m.abs_apply(torch.maximum(high - middle, middle - low))
+            magnitude = magnitude + m.abs_apply(state.largest(j))
+            fan_in += source.fan_in()
+        bias = self.net.bias[i]
+        if not isinstance(centre, Tensor) or not isinstance(radius, Tensor) or not isinstance(magnitude, Tensor):
+            raise NotImplementedError("an affine node without inputs")
+        state.magnitude[i] = magnitude
+        if bias is not None:
+            centre = centre + bias
+            magnitude = magnitude + bias.abs()
+        if all(m.is_exact for m in node.maps) and len(node.maps) == 1 and bias is None:
+            return _exact_affine(state, node, self.net.maps[i][0].apply)
+        radius = radius + 2 * unit_error(fan_in + 4, self.net.dtype) * magnitude + torch.finfo(self.net.dtype).tiny
+        return centre - radius, centre + radius
+
+    def _bilinear_interval(self, state: State, node: Bilinear) -> tuple[Tensor, Tensor]:
+        low_x, high_x, low_y, high_y = self._factors(state, node)
+        if node.kind == "mul":
+            corners = torch.stack([low_x * low_y, low_x * high_y, high_x * low_y, high_x * high_y])
+            low, high = corners.amin(0), corners.amax(0)
+            error = unit_error(1, self.net.dtype) * torch.maximum(low.abs(), high.abs())
+        else:
+            # Centre and radius (Rump): [x][y] lies within cx cy +- (|cx| ry + rx (|cy| + ry)).
+            cx, rx = (low_x + high_x) / 2, (high_x - low_x) / 2
+            cy, ry = (low_y + high_y) / 2, (high_y - low_y) / 2
+            centre = cx @ cy
+            radius = cx.abs() @ ry + rx @ (cy.abs() + ry)
+            error = unit_error(low_x.shape[-1] + 4, self.net.dtype) * (torch.maximum(low_x.abs(), high_x.abs()) @ torch.maximum(low_y.abs(), high_y.abs()))
+            low, high = centre - radius - error, centre + radius
+        error = error + torch.finfo(self.net.dtype).tiny
+        return (low - error).reshape(-1, node.size), (high + error).reshape(-1, node.size)
+
+    def _factors(self, state: State, node: Bilinear) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x, y = node.inputs
+        shapes = (self.graph.nodes[x].shape, self.graph.nodes[y].shape) if node.kind == "matmul" else ((node.size,), (node.size,))
+        return (
+            state.lower[x].reshape(-1, *shapes[0]), state.upper[x].reshape(-1, *shapes[0]),
+            state.lower[y].reshape(-1, *shapes[1]), state.upper[y].reshape(-1, *shapes[1]),
+        )
+
+    # ---------------------------------------------------------------- intermediate bounds
+
+    def propagate(
+        self,
+        lower: Tensor,
+        upper: Tensor,
+        *,
+        refine: bool = True,
+        known: Mapping[int, tuple[Tensor, Tensor]] | None = None,
+        constraints: Mapping[int, tuple[Tensor, Tensor]] | None = None,
+    ) -> State:
+        """Bounds of every node over the boxes [lower, upper] ([B, n_in], already outward in this dtype).
+
+        With `refine`, nodes that feed a non-linear node get backward bounds where intervals leave them undecided.
+        `known` holds bounds that are valid already (a parent's), `constraints` the splits of the sub-domain: the state
+        then speaks of the executions that meet them.
+        """
+        split = [x for x in zip(self.graph.inputs, lower.split(self.net.input_sizes, -1), upper.split(self.net.input_sizes, -1), strict=True)]
+        given = {i: (low, high) for i, low, high in split}
+        state = State(crossed=torch.zeros(lower.shape[0], dtype=torch.bool, device=lower.device))
+        for i, _ in self.graph:
+            low, high = self.interval_step(state, i, given)
+            state.lower.append(low)
+            state.upper.append(high)
+            if known is not None and i in known:
+                self._intersect(state, i, known[i])
+            if refine and i in self.targets and i not in self.exact_interval:
+                self._refine(state, i)
+            if constraints is not None and i in constraints:
+                self._intersect(state, i, constraints[i])
+        return state
+
+    def _intersect(self, state: State, i: int, other: tuple[Tensor, Tensor]) -> None:
+        low, high = torch.maximum(state.lower[i], other[0]), torch.minimum(state.upper[i], other[1])
+        bad = low > high
+        if state.crossed is not None:
+            state.crossed = state.crossed | bad.any(-1)
+        state.lower[i] = torch.where(bad, high, low)  # keeps arithmetic finite; the box is closed by `crossed`
+        state.upper[i] = high
+
+    def _refine(self, state: State, i: int) -> None:
+        rows = self._undecided(state, i)
+        if rows.numel() == 0:
+            return
+        batch = state.lower[i].shape[0]
+        block = max(1, self.memory // (2 * batch * self.widest * state.lower[i].element_size()))
+        lows, highs = [], []
+        for part in rows.split(block):
+            unit = torch.zeros(2 * part.numel(), self.graph.nodes[i].size, dtype=self.net.dtype, device=self.net.device)
+            count = torch.arange(part.numel(), device=self.net.device)
+            unit[count, part] = 1.0
+            unit[count + part.numel(), part] = -1.0
+            value = self.lower_bound(state, {i: unit.unsqueeze(0)}, None).value
+            lows.append(value[:, : part.numel()])
+            highs.append(-value[:, part.numel():])
+        low, high = torch.cat(lows, -1), torch.cat(highs, -1)
+        low, high = torch.nan_to_num(low, nan=-torch.inf), torch.nan_to_num(high, nan=torch.inf)
+        old_low, old_high = state.lower[i].index_select(-1, rows), state.upper[i].index_select(-1, rows)
+        new_low, new_high = torch.maximum(old_low, low), torch.minimum(old_high, high)
+        bad = new_low > new_high
+        if state.crossed is not None:
+            state.crossed = state.crossed | bad.any(-1)
+        new_low = torch.where(bad, new_high, new_low)
+        state.lower[i] = state.lower[i].index_copy(-1, rows, new_low)
+        state.upper[i] = state.upper[i].index_copy(-1, rows, new_high)
+
+    def _undecided(self, state: State, i: int) -> Tensor:
+        """Flat indices of the elements of node i whose bounds matter to a non-linear reader in some box."""
+        low, high = state.lower[i], state.upper[i]
+        matter = torch.zeros(low.shape[-1], dtype=torch.bool, device=low.device)
+        for reader in self.targets[i]:
+            node = self.graph.nodes[reader]
+            if isinstance(node, Elementwise):
+                matter = matter | ~relaxation.is_linear(node.function, low, high).all(0)
+            else:
+                matter = matter | (high > low).any(0)
+        return torch.nonzero(matter).squeeze(-1)
+
+    # ---------------------------------------------------------------- backward pass
+
+    def lower_bound(
+        self,
+        state: State,
+        functional: Functional,
+        constant: Tensor | None,
+        *,
+        planes: Relaxations | None = None,
+        betas: Mapping[int, Tensor] | None = None,
+        record: bool = False,
+        rigorous: bool = True,
+    ) -> Lower:
+        """Lower bounds of sum_k D_k h_k + constant over the boxes of `state`.
+
+        `betas[i]` [B, size] or [B, R, size] is added to the coefficients of node i: plus a multiplier where a split says h_i <= 0,
+        minus one where it says h_i >= 0 (beta-CROWN, Wang et al. 2021). `record` keeps the coefficients that meet
+        elementwise nodes (for branching). Without `rigorous` the rounding is not accounted for (for optimisers' steps).
+        """
+        run = _Backward(self, state, dict(functional), constant, planes, betas, record, rigorous)
+        return run.eliminate()
+
+
+class _Backward:
+    """One elimination: coefficients per node, the constant and the rounding error so far."""
+
+    def __init__(
+        self,
+        bounds: LinearBounds,
+        state: State,
+        functional: Functional,
+        constant: Tensor | None,
+        planes: Relaxations | None,
+        betas: Mapping[int, Tensor] | None,
+        record: bool,
+        rigorous: bool,
+    ) -> None:
+        self.bounds, self.state, self.coefficients = bounds, state, functional
+        self.net, self.graph = bounds.net, bounds.graph
+        self.planes, self.betas = planes or {}, betas or {}
+        self.record, self.rigorous = record, rigorous
+        batch = state.lower[0].shape[0]
+        rows = next(iter(functional.values())).shape[1]
+        zero = torch.zeros(batch, rows, dtype=self.net.dtype, device=self.net.device)
+        self.constant = zero if constant is None else constant.expand(batch, rows)
+        self.error = unit_error(2, self.net.dtype) * self.constant.abs()
+        self.inputs: dict[int, Tensor] = {}
+        self.at: dict[int, Tensor] = {}
+        for i, d in functional.items():  # the caller's coefficients were rounded to this dtype
+            self._charge(unit_error(2, self.net.dtype) * state.largest(i), d)
+
+    def eliminate(self) -> Lower:
+        for i in range(max(self.coefficients), -1, -1):
+            d = self.coefficients.pop(i, None)
+            if i in self.betas:
+                beta = _rows(self.betas[i])
+                d = beta if d is None else d + beta
+                self._charge(unit_error(1, self.net.dtype) * self.state.largest(i), d)
+            if d is not None:
+                self._step(i, self.graph.nodes[i], d)
+        return self._concretise()
+
+    def _step(self, i: int, node: Node, d: Tensor) -> None:
+        match node:
+            case Input():
+                self.inputs[i] = d
+            case Constant():
+                self._shift(d, self.net.values[i].unsqueeze(0))
+            case Affine():
+                self._affine(i, node, d)
+            case Elementwise():
+                self._elementwise(i, node, d)
+            case Bilinear(kind="mul"):
+                self._product(node, d)
+            case Bilinear():
+                self._matmul(node, d)
+            case Max():
+                self._max(i, node, d)
+            case _:
+                raise NotImplementedError(f"no backward rule for node type {type(node).__name__}")
+
+    def _pass_on(self, j: int, d: Tensor) -> None:
+        """Add coefficients `d` to node j; a sum of two contributions rounds."""
+        held = self.coefficients.get(j)
+        if held is None:
+            self.coefficients[j] = d
+            return
+        self.coefficients[j] = total = held + d
+        self._charge(unit_error(1, self.net.dtype) * self.state.largest(j), total)
+
+    def _charge(self, weight: Tensor, d: Tensor) -> None:
+        """error += |d| . weight"""
+        if self.rigorous:
+            self.error = self.error + _dot(d.abs(), weight)
+
+    def _shift(self, d: Tensor, value: Tensor) -> None:
+        """constant += d . value, and its rounding."""
+        self._charge(unit_error(d.shape[-1], self.net.dtype) * value.abs(), d)
+        self._add(_dot(d, value))
+
+    def _add(self, term: Tensor) -> None:
+        """constant += term. Every partial sum rounds: a constant that later cancels has still lost its last digits."""
+        self.constant = self.constant + term
+        if self.rigorous:
+            self.error = self.error + unit_error(1, self.net.dtype) * self.constant.abs()
+
+    def _affine(self, i: int, node: Affine, d: Tensor) -> None:
+        bias = self.net.bias[i]
+        exact = bias is None and all(m.is_exact for m in node.maps)
+        if not exact:
+            terms = max(m.fan_out() for m in node.maps) + len(node.maps)
+            weight = unit_error(terms, self.net.dtype) * self.state.magnitude[i]
+            if bias is not None:
+                weight = weight + unit_error(node.size, self.net.dtype) * bias.abs()
+                self._add(_dot(d, bias.unsqueeze(0)))
+            self._charge(weight, d)
+        for j, m in zip(node.inputs, self.net.maps[i], strict=True):
+            self._pass_on(j, m.adjoint(d))
+
+    def _elementwise(self, i: int, node: Elementwise, d: Tensor) -> None:
+        if self.record:
+            self.at[i] = d
+        j = node.inputs[0]
+        planes = self._planes(i, node, j)
+        negative = d.clamp(max=0)
+        low, high = _rows(planes.slope_lower), _rows(planes.slope_upper)
+        if planes.offset_upper is not None:
+            self._add(_dot(negative, _rows(planes.offset_upper)))
+        if planes.offset_lower is not None:
+            self._add(_dot(d - negative, _rows(planes.offset_lower)))
+        if self.rigorous:
+            self.error = self.error + _dot(d - 2 * negative, self._elementwise_weight(planes, j, d.shape[-1]))
+        self._pass_on(j, torch.addcmul(low * d, high - low, negative))
+
+    def _elementwise_weight(self, planes: Planes, j: int, size: int) -> Tensor:
+        """Rounding per unit of |d|: G(3) max|slope| H for the coefficients, G(size) max|offset| for the constant."""
+        largest = torch.maximum(_rows(planes.slope_lower).abs(), _rows(planes.slope_upper).abs())
+        weight = unit_error(3, self.net.dtype) * largest * self.state.largest(j).unsqueeze(1)
+        for offset in (planes.offset_lower, planes.offset_upper):
+            if offset is not None:
+                # The floor keeps subnormal numbers, which are a hundred times slower, out of the products.
+                weight = weight + unit_error(size, self.net.dtype) * _rows(offset).abs().clamp(min=2.0**-80)
+        return weight
+
+    def _planes(self, i: int, node: Elementwise, j: int) -> Planes:
+        if i in self.planes:
+            return self.planes[i]
+        planes = self.state.planes.get(i)
+        if planes is None:
+            planes = relaxation.relax(node.function, self.state.lower[j], self.state.upper[j])
+            self.state.planes[i] = planes
+        return planes
+
+    def _product(self, node: Bilinear, d: Tensor) -> None:
+        """x y >= y_low x + x_low y - x_low y_low, and x y <= y_high x + x_low y - x_low y_high (McCormick 1976)."""
+        low_x, high_x, low_y, high_y = self.bounds._factors(self.state, node)
+        positive, negative = d.clamp(min=0), d.clamp(max=0)
+        x, y = node.inputs
+        self._pass_on(x, positive * low_y.unsqueeze(1) + negative * high_y.unsqueeze(1))
+        self._pass_on(y, d * low_x.unsqueeze(1))
+        self._add(-_dot(positive, low_x * low_y) - _dot(negative, low_x * high_y))
+        product = torch.maximum(low_x.abs(), high_x.abs()) * torch.maximum(low_y.abs(), high_y.abs())
+        self._charge(unit_error(d.shape[-1] + 4, self.net.dtype) * product, d)
+
+    def _matmul(self, node: Bilinear, d: Tensor) -> None:
+        """The same planes, contracted like the product: coefficients stay two tensors, never a list of products."""
+        low_x, high_x, low_y, high_y = (t.unsqueeze(1) for t in self.bounds._factors(self.state, node))
+        x, y = node.inputs
+        shaped = d.reshape(*d.shape[:2], *node.shape)
+        positive, negative = shaped.clamp(min=0), shaped.clamp(max=0)
+        to_x = positive @ low_y.mT + negative @ high_y.mT
+        to_y = low_x.mT @ shaped
+        offset = positive * (low_x @ low_y) + negative * (low_x @ high_y)
+        self._add(-offset.flatten(2).sum(-1))
+        largest = torch.maximum(low_x.abs(), high_x.abs()) @ torch.maximum(low_y.abs(), high_y.abs())
+        terms = node.size + low_x.shape[-1] + max(node.shape[-2:]) + 4
+        self._charge(unit_error(terms, self.net.dtype) * largest.flatten(2).squeeze(1), d)
+        self._pass_on(x, to_x.flatten(2))
+        self._pass_on(y, to_y.flatten(2))
+
+    def _max(self, i: int, node: Max, d: Tensor) -> None:
+        """Lower: the element with the largest lower bound. Upper: that element where it dominates, else the largest upper bound."""
+        j = node.inputs[0]
+        windows = self.net.windows[i]
+        low = gather_windows(self.state.lower[j], windows, float("-inf"))
+        high = gather_windows(self.state.upper[j], windows, float("-inf"))
+        best_low, place = low.max(-1)
+        others = high.scatter(-1, place.unsqueeze(-1), float("-inf")).amax(-1)
+        dominates = (best_low >= others).to(d.dtype).unsqueeze(1)
+        chosen = windows.expand(*low.shape).gather(-1, place.unsqueeze(-1)).squeeze(-1)  # [B, out]
+        negative = d.clamp(max=0)
+        share = d - negative * (1 - dominates)
+        self._shift(negative * (1 - dominates), high.amax(-1))
+        shape = (d.shape[0] if d.shape[0] > 1 else chosen.shape[0], d.shape[1], self.graph.nodes[j].size)
+        target = torch.zeros(shape, dtype=d.dtype, device=d.device)
+        index = chosen.unsqueeze(1).expand(shape[0], d.shape[1], -1)
+        self._charge(unit_error(windows.shape[0], self.net.dtype) * torch.maximum(best_low.abs(), high.amax(-1).abs()), d)
+        self._pass_on(j, target.scatter_add(-1, index, share.expand(shape[0], -1, -1)))
+
+    def _concretise(self) -> Lower:
+        parts, value = [], self.constant
+        batch, rows = self.constant.shape
+        for i in self.graph.inputs:
+            d = self.inputs.get(i)
+            size = self.graph.nodes[i].size
+            if d is None:
+                d = torch.zeros(1, rows, size, dtype=self.net.dtype, device=self.net.device)
+            low, high = self.state.lower[i], self.state.upper[i]
+            middle, half = (low + high) / 2, (high - low) / 2
+            value = value + _dot(d, middle) - _dot(d.abs(), half)
+            self._charge(unit_error(2 * size + 4, self.net.dtype) * self.state.largest(i), d)
+            parts.append(d.expand(batch, rows, size))
+        tiny = torch.finfo(self.net.dtype).tiny * 2**20
+        error = self.error + unit_error(len(self.graph.inputs) + 4, self.net.dtype) * (self.constant.abs() + value.abs()) + tiny
+        return Lower(value - error, torch.cat(parts, -1), self.constant - error, error, self.at)
+
+
+def _dot(d: Tensor, v: Tensor) -> Tensor:
+    """sum over elements of d [B or 1, R, n] times v [B or 1, n] or [B or 1, 1 or R, n]: [B or 1, R]."""
+    if v.ndim == 3 and v.shape[1] > 1:
+        return (d * v).sum(-1)
+    v = v.flatten(0, 1) if v.ndim == 3 else v
+    if d.shape[0] == 1:
+        return v @ d[0].T
+    if v.shape[0] == 1:
+        return d @ v[0]
+    return (d @ v.unsqueeze(-1)).squeeze(-1)
+
+
+def _rows(t: Tensor) -> Tensor:
+    return t if t.ndim == 3 else t.unsqueeze(1)
+
+
+def _exact_affine(state: State, node: Affine, apply: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    j = node.inputs[0]
+    a, b = apply(state.lower[j]), apply(state.upper[j])
+    return torch.minimum(a, b), torch.maximum(a, b)
+
+
+def _targets(graph: Graph) -> dict[int, tuple[int, ...]]:
+    """Nodes whose bounds a relaxation reads, with the non-linear nodes that read them."""
+    readers: dict[int, list[int]] = {}
+    for i, node in graph:
+        if isinstance(node, Elementwise | Bilinear | Max):
+            for j in dict.fromkeys(node.inputs):
+                readers.setdefault(j, []).append(i)
+    return {j: tuple(r) for j, r in readers.items()}
+
+
+def _exact_interval(graph: Graph) -> frozenset[int]:
+    """Nodes whose interval is already as tight as a backward bound: inputs, and one linear map of one input."""
+    exact = set(graph.inputs)
+    for i, node in graph:
+        if isinstance(node, Constant):
+            exact.add(i)
+        if isinstance(node, Affine) and len(node.inputs) == 1 and isinstance(graph.nodes[node.inputs[0]], Input):
+            parts = node.maps[0].maps if isinstance(node.maps[0], lm.Composition) else (node.maps[0],)
+            moving = [m for m in parts if not isinstance(m, lm.Reshape | lm.Scale) and not (isinstance(m, lm.Gather) and m.multiplicity <= 1)]
+            if len(moving) <= 1:
+                exact.add(i)
+        if isinstance(node, Elementwise) and node.inputs[0] in exact and isinstance(graph.nodes[node.inputs[0]], Affine | Input):
+            exact.add(i)
+    return frozenset(exact)

@@ -1,0 +1,298 @@
+"""The torch form of `graph.linear_map`: the same maps on tensors, differentiable, on any device.
+
+Flat batches throughout: the last axis has `in_size` or `out_size` entries, every leading axis is a batch axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graph import linear_map as lm
+
+# Below this share of non-zero weights a large dense map is stored sparse (tables of selectors, one-hot layers).
+SPARSE_DENSITY = 0.05
+SPARSE_SIZE = 200_000
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+class Context:
+    """Where and how numbers are held, and which weights are replaced by tensors that require a gradient.
+
+    `weights` maps `id(array)` of a graph constant to the tensor used in its place (same shape).
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, weights: Mapping[int, Tensor] | None = None) -> None:
+        self.dtype = dtype
+        self.device = device
+        self._weights = dict(weights or {})
+
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """`array` as a tensor of this context, or the tensor that replaces it."""
+        given = self._weights.get(id(array))
+        if given is not None:
+            return given.to(dtype=self.dtype, device=self.device)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(dtype=self.dtype, device=self.device)
+
+
+class TorchMap:
+    """Base: `apply` is W x, `adjoint` is d W, `abs_apply` is |W| x."""
+
+    def __init__(self, source: lm.LinearMap) -> None:
+        self.source = source
+
+    def apply(self, x: Tensor) -> Tensor:
+        raise NotImplementedError(type(self).__name__)
+
+    def adjoint(self, d: Tensor) -> Tensor:
+        raise NotImplementedError(type(self).__name__)
+
+    def abs_apply(self, x: Tensor) -> Tensor:
+        raise NotImplementedError(type(self).__name__)
+
+
+class _Reshape(TorchMap):
+    def apply(self, x: Tensor) -> Tensor:
+        return x
+
+    adjoint = abs_apply = apply
+
+
+class _Dense(TorchMap):
+    def __init__(self, source: lm.Dense, context: Context) -> None:
+        super().__init__(source)
+        self._weight = context.tensor(source.weight)
+        self._absolute: Tensor | None = None
+        self._outer = source.outer
+
+    def _rows(self, x: Tensor, weight: Tensor) -> Tensor:
+        # One flat matrix product: a batched product against a shared matrix runs at a third of the speed.
+        return (x.reshape(-1, weight.shape[0]) @ weight).reshape(*x.shape[:-1], self._outer * weight.shape[1])
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self._rows(x, self._weight.T)
+
+    def adjoint(self, d: Tensor) -> Tensor:
+        return self._rows(d, self._weight)
+
+    def abs_apply(self, x: Tensor) -> Tensor:
+        if self._absolute is None or self._weight.requires_grad:
+            self._absolute = self._weight.abs()
+        return self._rows(x, self._absolute.T)
+
+
+class _Sparse(TorchMap):
+    """A dense map whose weight is nearly all zeros, in compressed rows both ways round."""
+
+    def __init__(self, source: lm.Dense, context: Context) -> None:
+        super().__init__(source)
+        row, column = np.nonzero(source.weight)
+        index = torch.from_numpy(np.stack([row, column])).to(context.device)
+        value = context.tensor(source.weight[row, column])
+        shape = (source.weight.shape[0], source.weight.shape[1])
+        self._weight = torch.sparse_coo_tensor(index, value, shape).to_sparse_csr()
+        self._transposed = torch.sparse_coo_tensor(index.flip(0), value, shape[::-1]).to_sparse_csr()
+        self._absolute = torch.sparse_coo_tensor(index, value.abs(), shape).to_sparse_csr()
+        self._outer = source.outer
+
+    def _rows(self, x: Tensor, transposed_weight: Tensor) -> Tensor:
+        out, inner = transposed_weight.shape
+        flat = x.reshape(-1, inner)
+        return (transposed_weight @ flat.T).T.reshape(*x.shape[:-1], self._outer * out)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self._rows(x, self._weight)
+
+    def adjoint(self, d: Tensor) -> Tensor:
+        return self._rows(d, self._transposed)
+
+    def abs_apply(self, x: Tensor) -> Tensor:
+        return self._rows(x, self._absolute)
+
+
+class _Conv(TorchMap):
+    def __init__(self, source: lm.Conv, context: Context) -> None:
+        super().__init__(source)
+        self._conv = source
+        self._weight = context.tensor(source.weight)
+        self._absolute: Tensor | None = None
+        rank = len(source.kernel)
+        if rank not in _CONV:
+            raise NotImplementedError(f"convolution over {rank} spatial axes")
+        self._forward, self._backward = _CONV[rank], _CONV_TRANSPOSE[rank]
+        pads = zip(source.pads_begin, source.pads_end, strict=True)
+        self._pads = [p for begin, end in reversed(list(pads)) for p in (begin, end)]
+        self._symmetric = source.pads_begin == source.pads_end
+        full = [n + b + e for n, b, e in zip(source.in_shape[2:], source.pads_begin, source.pads_end, strict=True)]
+        reached = [(o - 1) * s + d * (k - 1) + 1 for o, s, d, k in
+                   zip(source.out_shape[2:], source.strides, source.dilations, source.kernel, strict=True)]
+        self._extra = [f - r for f, r in zip(full, reached, strict=True)]  # input places no window reaches
+
+    def _apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        c = self._conv
+        image = x.reshape(-1, *c.in_shape[1:])
+        if not self._symmetric:
+            image = F.pad(image, self._pads)
+        padding = c.pads_begin if self._symmetric else (0,) * len(c.kernel)
+        y = self._forward(image, weight, None, c.strides, padding, c.dilations, c.groups)
+        return y.reshape(*x.shape[:-1], c.out_size)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self._apply(x, self._weight)
+
+    def abs_apply(self, x: Tensor) -> Tensor:
+        if self._absolute is None or self._weight.requires_grad:
+            self._absolute = self._weight.abs()
+        return self._apply(x, self._absolute)
+
+    def adjoint(self, d: Tensor) -> Tensor:
+        c = self._conv
+        image = d.reshape(-1, *c.out_shape[1:])
+        y = self._backward(image, self._weight, None, c.strides, 0, 0, c.groups, c.dilations)
+        y = F.pad(y, [p for e in reversed(self._extra) for p in (0, e)])
+        for axis, (begin, n) in enumerate(zip(c.pads_begin, c.in_shape[2:], strict=True)):
+            y = y.narrow(axis + 2, begin, n)
+        return y.reshape(*d.shape[:-1], c.in_size)
+
+
+class _Transposed(TorchMap):
+    def __init__(self, source: lm.Transposed, context: Context) -> None:
+        super().__init__(source)
+        self._inner = torch_map(source.inner, context)
+        self._absolute = None if isinstance(source.inner, lm.Gather | lm.Sum) else torch_map(source.inner.absolute(), context)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self._inner.adjoint(x)
+
+    def adjoint(self, d: Tensor) -> Tensor:
+        return self._inner.apply(d)
+
+    def abs_apply(self, x: Tensor) -> Tensor:
+        return (self._absolute or self._inner).adjoint(x)
+
+
+class _Gather(TorchMap):
+    def __init__(self, source: lm.Gather, context: Context) -> None:
+        super().__init__(source)
+        self._size = source.in_size
+        self._take, self._holes = _index_and_holes(source.index, context)
+        self._untake: Tensor | None = None
+        if source.multiplicity <= 1:
+            inverse = np.full(source.in_size, -1, dtype=np.int64)
+            used = np.flatnonzero(source.index >= 0)
+            inverse[source.index[used]] = used
+            self._untake, self._unholes = _index_and_holes(inverse, context)
+        else:
+            used = np.flatnonzero(source.index >= 0)
+            self._used = torch.from_numpy(used).to(context.device)
+            self._target = torch.from_numpy(source.index[used].astype(np.int64)).to(context.device)
+
+    def apply(self, x: Tensor) -> Tensor:
+        y = x.index_select(-1, self._take)
+        return y if self._holes is None else y * self._holes
+
+    abs_apply = apply
+
+    def adjoint(self, d: Tensor) -> Tensor:
+        if self._untake is not None:
+            y = d.index_select(-1, self._untake)
+            return y if self._unholes is None else y * self._unholes
+        zero = torch.zeros(*d.shape[:-1], self._size, dtype=d.dtype, device=d.device)
+        return zero.index_add(-1, self._target, d.index_select(-1, self._used))
+
+
+def _index_and_holes(index: NDArray[Any], context: Context) -> tuple[Tensor, Tensor | None]:
+    """The index with -1 replaced by 0, and a 0/1 mask of the places that are not -1 (None if there is no hole)."""
+    take = torch.from_numpy(np.maximum(index, 0).astype(np.int64)).to(context.device)
+    full = bool((index >= 0).all())
+    return take, None if full else context.tensor((index >= 0).astype(np.float32))
+
+
+class _Scale(TorchMap):
+    def __init__(self, source: lm.Scale, context: Context) -> None:
+        super().__init__(source)
+        self._factor = context.tensor(source.factor)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x * self._factor
+
+    adjoint = apply
+
+    def abs_apply(self, x: Tensor) -> Tensor:
+        return x * self._factor.abs()
+
+
+class _Sum(TorchMap):
+    def __init__(self, source: lm.Sum) -> None:
+        super().__init__(source)
+        self._shape = source.in_shape
+        self._axes = source.axes
+        self._kept = tuple(1 if a in source.axes else n for a, n in enumerate(source.in_shape))
+
+    def apply(self, x: Tensor) -> Tensor:
+        y = x.reshape(*x.shape[:-1], *self._shape)
+        y = y.sum(dim=tuple(x.ndim - 1 + a for a in self._axes))
+        return y.reshape(*x.shape[:-1], self.source.out_size)
+
+    abs_apply = apply
+
+    def adjoint(self, d: Tensor) -> Tensor:
+        y = d.reshape(*d.shape[:-1], *self._kept).expand(*d.shape[:-1], *self._shape)
+        return y.reshape(*d.shape[:-1], math.prod(self._shape))
+
+
+class _Composition(TorchMap):
+    def __init__(self, source: lm.Composition, context: Context) -> None:
+        super().__init__(source)
+        self._maps = [torch_map(m, context) for m in source.maps]
+
+    def apply(self, x: Tensor) -> Tensor:
+        for m in self._maps:
+            x = m.apply(x)
+        return x
+
+    def adjoint(self, d: Tensor) -> Tensor:
+        for m in reversed(self._maps):
+            d = m.adjoint(d)
+        return d
+
+    def abs_apply(self, x: Tensor) -> Tensor:
+        for m in self._maps:
+            x = m.abs_apply(x)
+        return x
+
+
+def torch_map(source: lm.LinearMap, context: Context) -> TorchMap:
+    """The torch form of `source` in `context`. Raises NotImplementedError for an unknown kind of map."""
+    match source:
+        case lm.Reshape():
+            return _Reshape(source)
+        case lm.Dense():
+            return _Sparse(source, context) if _is_sparse(source.weight) else _Dense(source, context)
+        case lm.Conv():
+            return _Conv(source, context)
+        case lm.Transposed():
+            return _Transposed(source, context)
+        case lm.Gather():
+            return _Gather(source, context)
+        case lm.Scale():
+            return _Scale(source, context)
+        case lm.Sum():
+            return _Sum(source)
+        case lm.Composition():
+            return _Composition(source, context)
+        case _:
+            raise NotImplementedError(f"no torch form for linear map {type(source).__name__}")
+
+
+def _is_sparse(weight: NDArray[Any]) -> bool:
+    return weight.size >= SPARSE_SIZE and np.count_nonzero(weight) < SPARSE_DENSITY * weight.size

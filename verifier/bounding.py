@@ -1,0 +1,158 @@
+"""Bounds of a property's rows over many boxes at once: float32 first, float64 where only rounding stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bounds.linear import Functional, LinearBounds, Lower, Relaxations, State
+from bounds.torch_graph import TorchGraph
+from verifier.groups import Groups
+from verifier.optimise import planes_of
+from verifier.problem import Problem
+
+
+@dataclass(frozen=True)
+class Margins:
+    """What one bounding pass proved of B boxes.
+
+    `margin` [B, R]: functional - bound >= margin over the box, for the rows `rows` (indices into the groups' rows) that
+    some open slot still needs. `closed` [B, C]: the slots refuted here, rounding included. `lower` and `state` are those
+    of the float32 pass.
+    """
+
+    rows: Tensor
+    margin: Tensor
+    closed: Tensor
+    lower: Lower
+    state: State
+
+
+class Bounder:
+    """Bounds the rows of `groups` over boxes of `net`'s inputs."""
+
+    def __init__(self, problem: Problem, groups: Groups, net: TorchGraph, memory: int) -> None:
+        self.problem, self.groups, self.net = problem, groups, net
+        self.linear = LinearBounds(net, memory)
+        self._memory = memory
+        used, place = np.unique(groups.row, return_inverse=True)
+        outputs, inputs = problem.functionals.dense(used[used >= 0])
+        if used.size and used[0] < 0:  # padding rows are the zero functional, with bound +inf: never refuted
+            outputs, inputs = (np.concatenate([np.zeros((1, a.shape[1])), a]) for a in (outputs, inputs))
+        self._outputs, self._inputs = torch.from_numpy(outputs), torch.from_numpy(inputs)
+        self._place = torch.from_numpy(place.reshape(groups.row.shape))
+        self._bound = torch.from_numpy(groups.bound)
+        self.member = torch.from_numpy(groups.member).to(net.device)
+
+    @cached_property
+    def _double(self) -> Bounder:
+        net = TorchGraph(self.net.graph, torch.float64, self.net.device)
+        return Bounder(self.problem, self.groups, net, self._memory)
+
+    def functional(self, group: Tensor, rows: Tensor) -> tuple[Functional, Tensor]:
+        """The coefficients per graph node and the constants (minus the bounds) of `rows`, for boxes of these groups."""
+        group, rows = group.cpu(), rows.cpu()
+        group = group[:1] if len(self.groups) == 1 else group
+        place = self._place[group][:, rows]
+        out = self._to(self._outputs)[place]
+        graph = self.problem.graph
+        parts: Functional = {}
+        for i, d in zip(graph.outputs, out.split([graph.nodes[i].size for i in graph.outputs], -1), strict=True):
+            parts[i] = parts[i] + d if i in parts else d
+        if self.problem.functionals.reads_inputs:
+            sizes = [graph.nodes[i].size for i in graph.inputs]
+            for i, d in zip(graph.inputs, self._to(self._inputs)[place].split(sizes, -1), strict=True):
+                parts[i] = parts[i] + d if i in parts else d
+        return parts, -self._to(self._bound[group][:, rows])
+
+    def _to(self, t: Tensor) -> Tensor:
+        return t.to(dtype=self.net.dtype, device=self.net.device)
+
+    def needed_rows(self, group: Tensor, is_open: Tensor) -> Tensor:
+        """Rows that an open slot of these boxes reads."""
+        if len(self.groups) > 1:
+            return torch.arange(self.member.shape[-1], device=self.net.device)
+        return torch.nonzero(self.member[0][is_open.any(0)].any(0)).squeeze(-1)
+
+    def closes(self, margin: Tensor, group: Tensor, rows: Tensor) -> Tensor:
+        """Slots [B, C] that some row of theirs refutes: an explicit comparison, false for NaN."""
+        proven = margin > 0
+        member = self.member[:, :, rows]
+        if len(self.groups) == 1:
+            return (proven.to(margin.dtype) @ member[0].to(margin.dtype).T) > 0
+        return (proven.unsqueeze(1) & member[group]).any(-1)
+
+    def bound(
+        self,
+        lower: Tensor,
+        upper: Tensor,
+        group: Tensor,
+        is_open: Tensor,
+    ) -> Margins:
+        """One bounding pass over the boxes [lower, upper] [B, n_in] with their groups [B] and open slots [B, C]."""
+        return self.bound_in(self.linear.propagate(lower, upper), group, is_open)
+
+    def bound_in(
+        self,
+        state: State,
+        group: Tensor,
+        is_open: Tensor,
+        *,
+        planes: Relaxations | None = None,
+        betas: Mapping[int, Tensor] | None = None,
+        record: bool = False,
+    ) -> Margins:
+        """The rows' bounds in a state that is there already."""
+        rows = self.needed_rows(group, is_open)
+        functional, constant = self.functional(group, rows)
+        low = self.linear.lower_bound(state, functional, constant, planes=planes, betas=betas, record=record)
+        margin = torch.nan_to_num(low.value, nan=-torch.inf)
+        closed = self.closes(margin, group, rows)
+        if state.crossed is not None:
+            closed = closed | state.crossed.unsqueeze(-1)
+        return Margins(rows, margin, closed & is_open, low, state)
+
+    def retry_in_double(self, found: Margins, lower: Tensor, upper: Tensor, group: Tensor, is_open: Tensor) -> Tensor:
+        """Closed slots [B, C], with float64 tried on the boxes where float32's own rounding is what keeps them open."""
+        if self.net.dtype == torch.float64:
+            return found.closed
+        rescued = self.closes(found.margin + 4 * found.lower.error, group, found.rows) & is_open & ~found.closed
+        retry = torch.nonzero(rescued.any(-1)).squeeze(-1)
+        if retry.numel() == 0:
+            return found.closed
+        again = self._double.bound(lower[retry].double(), upper[retry].double(), group[retry], is_open[retry])
+        return found.closed.index_copy(0, retry, found.closed[retry] | again.closed)
+
+
+    def confirm_in_double(
+        self, found: Margins, group: Tensor, is_open: Tensor, slopes: dict[int, tuple[Tensor, Tensor | None]], betas: Mapping[int, Tensor]
+    ) -> Tensor:
+        """Like `retry_in_double`, in the state that was found: the last backward pass again, with the same multipliers."""
+        if self.net.dtype == torch.float64:
+            return found.closed
+        rescued = self.closes(found.margin + 2 * found.lower.error, group, found.rows) & is_open & ~found.closed
+        retry = torch.nonzero(rescued.any(-1)).squeeze(-1)
+        if retry.numel() == 0:
+            return found.closed
+        state = found.state.select(retry).to(torch.float64)
+        chosen = {i: (low[retry].double(), None if high is None else high[retry].double()) for i, (low, high) in slopes.items()}
+        planes = planes_of(self._double.linear, state, chosen)
+        again = self._double.bound_in(
+            state, group[retry], is_open[retry], planes=planes, betas={j: b[retry].double() for j, b in betas.items()}
+        )
+        return found.closed.index_copy(0, retry, found.closed[retry] | again.closed)
+
+
+def outward(lower: np.ndarray, upper: np.ndarray, dtype: torch.dtype) -> tuple[Tensor, Tensor]:  # type: ignore[type-arg]
+    """float64 boxes as tensors of `dtype` that contain them."""
+    low, high = torch.from_numpy(lower), torch.from_numpy(upper)
+    rounded_low, rounded_high = low.to(dtype), high.to(dtype)
+    infinity = torch.tensor(torch.inf, dtype=dtype)
+    rounded_low = torch.where(rounded_low.double() > low, torch.nextafter(rounded_low, -infinity), rounded_low)
+    rounded_high = torch.where(rounded_high.double() < high, torch.nextafter(rounded_high, infinity), rounded_high)
+    return rounded_low, rounded_high

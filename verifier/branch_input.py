@@ -1,0 +1,130 @@
+"""Which input to halve. Heuristics: nothing here can affect soundness, only the number of boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max
+from graph.functions.facts import Pieces
+from verifier.bounding import Bounder, Margins
+from verifier.domains import Boxes
+
+Score = Callable[[Boxes, Margins], Tensor]  # [B, n_in], larger is better; only widths > 0 count
+
+
+@dataclass(frozen=True)
+class Branching:
+    """A named score."""
+
+    name: str
+    score: Score
+
+
+def longest() -> Branching:
+    """The widest input (Katz et al., Wang et al. 2018)."""
+    return Branching("longest", lambda boxes, _: boxes.upper - boxes.lower)
+
+
+def weighted(graph: Graph, bounder: Bounder) -> Branching:
+    """Width times the product of absolute weights from the input to the property's rows: a static measure of influence."""
+    influence = torch.from_numpy(input_influence(graph)).to(dtype=bounder.net.dtype, device=bounder.net.device)
+    return Branching("weighted", lambda boxes, _: (boxes.upper - boxes.lower) * influence)
+
+
+def smart(bounder: Bounder) -> Branching:
+    """Width times the coefficient of the linear bound, over the rows nearest to a proof (the `sb` score of alpha-beta-CROWN)."""
+
+    def score(boxes: Boxes, found: Margins) -> Tensor:
+        width = boxes.upper - boxes.lower
+        best = best_rows(bounder, boxes, found)  # [B, C]
+        coefficients = found.lower.coefficients.abs()  # [B, R, n]
+        chosen = coefficients.gather(1, best.unsqueeze(-1).expand(-1, -1, coefficients.shape[-1]))
+        chosen = chosen * boxes.is_open.unsqueeze(-1)
+        return chosen.clamp(min=1e-9).sum(1) * width
+
+    return Branching("smart", score)
+
+
+def best_rows(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
+    """For every box and slot the position in `found.rows` of the slot's row with the largest margin [B, C]."""
+    member = bounder.member[:, :, found.rows]
+    member = member.expand(len(boxes), -1, -1) if member.shape[0] == 1 else member[boxes.group]
+    margin = torch.where(member, found.margin.unsqueeze(1), torch.full((), -torch.inf, dtype=found.margin.dtype, device=found.margin.device))
+    return margin.argmax(-1)
+
+
+def slot_margins(bounder: Bounder, group: Tensor, is_open: Tensor, found: Margins) -> Tensor:
+    """The smallest, over a box's open slots, of the largest margin of the slot's rows [B]; +inf where nothing is open."""
+    member = bounder.member[:, :, found.rows]
+    member = member.expand(group.shape[0], -1, -1) if member.shape[0] == 1 else member[group]
+    margin = torch.where(member, found.margin.unsqueeze(1), torch.full((), -torch.inf, dtype=found.margin.dtype, device=found.margin.device))
+    best = margin.amax(-1)
+    return torch.where(is_open, best, torch.full((), torch.inf, dtype=best.dtype, device=best.device)).amin(-1)
+
+
+def input_influence(graph: Graph) -> NDArray[np.float64]:
+    """Per flat input: the sum over outputs of products of absolute weights along all paths, scaled to a largest value of 1."""
+    reach = [np.zeros(node.size) for node in graph.nodes]
+    for i in graph.outputs:
+        reach[i] += 1.0
+    for i in range(len(graph.nodes) - 1, -1, -1):
+        node, r = graph.nodes[i], reach[i]
+        largest = r.max(initial=0.0)
+        if largest > 0:
+            r = r / largest  # only ratios between the inputs of one pass matter, and products of weights overflow
+        match node:
+            case Affine():
+                for j, m in zip(node.inputs, node.maps, strict=True):
+                    reach[j] += m.absolute().adjoint(r)
+            case Elementwise(function=function):
+                steep = max(map(abs, function.slopes)) if isinstance(function, Pieces) else 1.0
+                reach[node.inputs[0]] += r * steep
+            case Bilinear() | Max():
+                for j in node.inputs:
+                    reach[j] += r.mean()
+            case Input() | Constant():
+                pass
+            case _:
+                raise NotImplementedError(f"no influence rule for node type {type(node).__name__}")
+    flat = np.concatenate([reach[i] for i in graph.inputs])
+    flat = flat / max(flat.max(initial=0.0), np.finfo(np.float64).tiny)
+    return np.maximum(flat, 1e-6)
+
+
+def split(boxes: Boxes, scores: Tensor, ways: int) -> Boxes:
+    """Halve every box along its `ways` best inputs: 2^ways children a box (fewer where fewer inputs can be halved).
+
+    Both halves contain the threshold: lower <= t <= upper with t the midpoint in the boxes' own dtype.
+    """
+    for _ in range(ways):
+        middle = boxes.lower / 2 + boxes.upper / 2
+        possible = (middle > boxes.lower) & (middle < boxes.upper)
+        scores = torch.where(possible, scores, torch.full((), -1.0, dtype=scores.dtype, device=scores.device))
+        best, dim = scores.max(-1)
+        can = best >= 0
+        stuck = boxes.select(~can)
+        boxes, scores, dim = boxes.select(can), scores[can], dim[can]
+        if len(boxes) == 0:
+            return stuck
+        at = dim.unsqueeze(-1)
+        threshold = boxes.lower.gather(-1, at) / 2 + boxes.upper.gather(-1, at) / 2
+        left, right = boxes.upper.scatter(-1, at, threshold), boxes.lower.scatter(-1, at, threshold)
+        depth = boxes.depth + 1
+        low = Boxes(boxes.lower, left, boxes.group, boxes.is_open, boxes.margin, depth)
+        high = Boxes(right, boxes.upper, boxes.group, boxes.is_open, boxes.margin, depth)
+        halved = scores.scatter(-1, at, scores.gather(-1, at) / 2)
+        boxes = Boxes.concatenate([low, high, stuck])
+        scores = torch.cat([halved, halved, torch.full((len(stuck), scores.shape[-1]), -1.0, dtype=scores.dtype, device=scores.device)])
+    return boxes
+
+
+def splittable(boxes: Boxes) -> Tensor:
+    """Boxes some input of which has a number strictly between its ends [B]."""
+    middle = boxes.lower / 2 + boxes.upper / 2
+    return ((middle > boxes.lower) & (middle < boxes.upper)).any(-1)

@@ -1,0 +1,32 @@
+"""What a search may spend, and who may stop it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Budget:
+    """A deadline on the monotonic clock and a number of nodes (sub-problems bounded). `spent` counts nodes."""
+
+    deadline: float
+    nodes: int | None = None
+    spent: int = 0
+    stopped: str | None = field(default=None)  # "time" or "nodes": why it ran out
+
+    def seconds_left(self) -> float:
+        """Seconds until the deadline, possibly negative."""
+        return self.deadline - time.monotonic()
+
+    def nodes_left(self) -> int | None:
+        """Nodes left, or None for no limit."""
+        return None if self.nodes is None else max(self.nodes - self.spent, 0)
+
+    def exhausted(self) -> bool:
+        """Whether to stop; remembers why."""
+        if self.nodes is not None and self.spent >= self.nodes:
+            self.stopped = "nodes"
+        elif self.seconds_left() <= 0:
+            self.stopped = "time"
+        return self.stopped is not None

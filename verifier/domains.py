@@ -1,0 +1,92 @@
+"""Open sub-problems of a search, held in chunks of tensors; the hardest are taken first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Generic, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """N sub-boxes: lower, upper [N, n_in]; group [N]; is_open [N, C]; margin [N] (best proven so far); depth [N]."""
+
+    lower: Tensor
+    upper: Tensor
+    group: Tensor
+    is_open: Tensor
+    margin: Tensor
+    depth: Tensor
+
+    def __len__(self) -> int:
+        return int(self.group.shape[0])
+
+    def select(self, keep: Tensor) -> Boxes:
+        """The boxes `keep` (indices, a mask, or a slice's worth of indices)."""
+        return Boxes(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+    @classmethod
+    def concatenate(cls, parts: list[Boxes]) -> Boxes:
+        """All boxes of `parts`, in order. `parts` is not empty."""
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Boxes)))
+
+    def volume(self) -> float:
+        """Sum of 2^-depth times the number of open slots."""
+        return float((torch.exp2(-self.depth.double()) * self.is_open.sum(-1)).sum())
+
+
+class Batch(Protocol):
+    """Anything held in rows that can be selected and joined, with a margin and a volume per row."""
+
+    margin: Tensor
+
+    def __len__(self) -> int: ...
+    def select(self, keep: Tensor) -> Self: ...
+    @classmethod
+    def concatenate(cls, parts: list[Self]) -> Self: ...
+    def volume(self) -> float: ...
+
+
+B = TypeVar("B", bound=Batch)
+
+
+class Stack(Generic[B]):
+    """Last in, first out, in chunks: depth first, so that memory grows with depth and not with the number of boxes."""
+
+    def __init__(self) -> None:
+        self._chunks: list[B] = []
+
+    def __len__(self) -> int:
+        return sum(len(c) for c in self._chunks)
+
+    def push(self, rows: B) -> None:
+        """Add rows; of these the one with the smallest margin will be taken first."""
+        if len(rows):
+            self._chunks.append(rows.select(torch.argsort(rows.margin, descending=True, stable=True)))
+
+    def pop(self, count: int) -> B:
+        """Take up to `count` rows. The stack is not empty."""
+        taken: list[B] = []
+        while self._chunks and count > 0:
+            chunk = self._chunks.pop()
+            if len(chunk) > count:
+                rest = len(chunk) - count
+                self._chunks.append(chunk.select(torch.arange(rest)))
+                chunk = chunk.select(torch.arange(rest, len(chunk)))
+            count -= len(chunk)
+            taken.append(chunk)
+        return taken[0].concatenate(taken)
+
+    def all(self) -> list[B]:
+        """Every chunk, left in place."""
+        return list(self._chunks)
+
+    def volume(self) -> float:
+        """Open volume: the sum of the chunks' volumes."""
+        return sum(c.volume() for c in self._chunks)
+
+    def lowest_margin(self) -> float:
+        """The smallest margin proven for anything open; +inf if there is nothing."""
+        return min((float(c.margin.min()) for c in self._chunks), default=float("inf"))

@@ -1,0 +1,125 @@
+"""Branch and bound over the input box: bound a batch, drop what is closed, look for a witness, halve the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verifier.bounding import Bounder, Margins
+from verifier.branch_input import Branching, best_rows, slot_margins, split, splittable
+from verifier.budget import Budget
+from verifier.domains import Boxes, Stack
+from verifier.replay import Witness
+
+# Given the open boxes of a batch, the coefficients of each box's hardest row [B, n_in]: a replayed witness, or None.
+Probe = Callable[[Boxes, Tensor], Witness | None]
+
+
+@dataclass
+class Tally:
+    """Counts of a search. `closed_volume` sums 2^-depth over closed (box, slot) pairs."""
+
+    nodes: int = 0
+    leaves: int = 0
+    closed_volume: float = 0.0
+
+
+class InputSearch:
+    """A depth-first search of `boxes`, `batch` boxes at a time. It may be run in instalments, by numbers of nodes."""
+
+    def __init__(self, bounder: Bounder, boxes: Boxes, branching: Branching, batch: int, probe: Probe | None) -> None:
+        self.bounder, self.branching, self.batch, self.probe = bounder, branching, batch, probe
+        self.stack: Stack[Boxes] = Stack()
+        self.stack.push(boxes)
+        self.stuck: list[Boxes] = []  # open, and too small to halve
+        self.tally = Tally()
+        self.witness: Witness | None = None
+        self._varying = int((boxes.upper > boxes.lower).any(0).sum()) if len(boxes) else 0
+
+    @property
+    def finished(self) -> bool:
+        """Nothing left to do: a witness, or no box that can be halved."""
+        return self.witness is not None or not len(self.stack)
+
+    @property
+    def proven(self) -> bool:
+        """Every slot of every box was closed."""
+        return self.witness is None and not len(self.stack) and not self.stuck
+
+    def open_boxes(self) -> Boxes | None:
+        """All that is open, in no particular order."""
+        parts = [*self.stuck, *self.stack.all()]
+        return Boxes.concatenate(parts) if parts else None
+
+    def open_volume(self) -> float:
+        """Volume still open, in boxes of depth 0 times slots."""
+        return self.stack.volume() + sum(b.volume() for b in self.stuck)
+
+    def lowest_margin(self) -> float:
+        """The smallest proven margin among what is open."""
+        return min([self.stack.lowest_margin(), *(float(b.margin.min()) for b in self.stuck)])
+
+    def run(self, budget: Budget, nodes: int | None = None) -> None:
+        """Search until finished, until `budget` is exhausted, or until `nodes` more boxes were bounded."""
+        stop_at = None if nodes is None else self.tally.nodes + nodes
+        while not self.finished and not budget.exhausted() and (stop_at is None or self.tally.nodes < stop_at):
+            left = budget.nodes_left()
+            self.step(budget, self.batch if left is None else min(self.batch, left))
+
+    def step(self, budget: Budget, count: int) -> None:
+        """Bound up to `count` boxes and push their children."""
+        boxes = self.stack.pop(count)
+        found = self.bounder.bound(boxes.lower, boxes.upper, boxes.group, boxes.is_open)
+        closed = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
+        budget.spent += len(boxes)
+        self.tally.nodes += len(boxes)
+        self.tally.closed_volume += float((torch.exp2(-boxes.depth.double()) * closed.sum(-1)).sum())
+        is_open = boxes.is_open & ~closed
+        margin = slot_margins(self.bounder, boxes.group, is_open, found)
+        keep = torch.nonzero(is_open.any(-1)).squeeze(-1)
+        self.tally.leaves += len(boxes) - int(keep.numel())
+        if keep.numel() == 0:
+            return
+        scores = self.branching.score(boxes, found).index_select(0, keep)
+        hardest = _hardest_row(self.bounder, boxes, found)
+        alive = Boxes(boxes.lower[keep], boxes.upper[keep], boxes.group[keep], is_open[keep], margin[keep], boxes.depth[keep])
+        if self.probe is not None:
+            self.witness = self.probe(alive, hardest[keep])
+            if self.witness is not None:
+                return
+        can = splittable(alive)
+        if not bool(can.all()):
+            self.stuck.append(alive.select(~can))
+            alive, scores = alive.select(can), scores[can]
+        self.stack.push(split(alive, scores, self._ways(len(alive))))
+
+    def _ways(self, boxes: int) -> int:
+        """Halve several inputs at once while the batch is far from full: a small batch costs as much as a larger one."""
+        room = self.batch / 4 / max(boxes + len(self.stack), 1)
+        return max(1, min(int(math.log2(max(room, 1))), 3, self._varying))
+
+
+def _hardest_row(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
+    """Per box the coefficients of the linear bound of the row that decides its hardest slot [B, n_in]."""
+    best = best_rows(bounder, boxes, found)  # [B, C]
+    margin = found.margin.gather(1, best)
+    margin = torch.where(boxes.is_open, margin, torch.full((), torch.inf, dtype=margin.dtype, device=margin.device))
+    row = best.gather(1, margin.argmin(-1, keepdim=True))  # [B, 1]
+    coefficients = found.lower.coefficients
+    return coefficients.gather(1, row.unsqueeze(-1).expand(-1, 1, coefficients.shape[-1])).squeeze(1)
+
+
+def race(searches: list[InputSearch], budget: Budget, nodes: int) -> InputSearch:
+    """Run each search for `nodes` boxes; return one that finished, else the one with the least open volume.
+
+    Decided by counts, never by the clock, so that a run is the same on any machine.
+    """
+    for search in searches:
+        search.run(budget, nodes)
+        if search.finished or budget.exhausted():
+            return search
+    return min(searches, key=InputSearch.open_volume)

@@ -1,0 +1,253 @@
+"""Branch and bound over neurons (beta-CROWN): split the sign of a pre-activation, inherit the parent's bounds and slopes.
+
+Every sub-problem belongs to one case. Its splits enter the bounds twice: as bounds of the split neurons, and with
+multipliers in the final backward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.linear import LinearBounds, State
+from graph.core import Elementwise
+from graph.functions.facts import Pieces
+from verifier.bounding import Bounder, Margins
+from verifier.branch_neuron import gap_scores, split_point
+from verifier.budget import Budget
+from verifier.domains import Boxes, Stack
+from verifier.input_search import Probe, Tally
+from verifier.optimise import Multipliers, initial, optimise, planes_of, signed
+from verifier.replay import Witness
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to work on one batch: sub-problems at a time, gradient steps and rate, whether to re-bound hidden layers."""
+
+    batch: int
+    steps: int
+    rate: float
+    refine: bool
+
+
+@dataclass(frozen=True)
+class Domains:
+    """N sub-problems. `lower[j]`, `upper[j]` [N, size]: bounds of node j here; `signs[j]` [N, size] int8: +1 where a split
+    says h >= 0, -1 where it says h <= 0; `node` [N], `element` [N], `threshold` [N]: the split to make next.
+    """
+
+    group: Tensor
+    margin: Tensor
+    depth: Tensor
+    lower: dict[int, Tensor]
+    upper: dict[int, Tensor]
+    signs: dict[int, Tensor]
+    multipliers: Multipliers
+    node: Tensor
+    element: Tensor
+    threshold: Tensor
+
+    def __len__(self) -> int:
+        return int(self.group.shape[0])
+
+    def select(self, keep: Tensor) -> Domains:
+        """The sub-problems `keep` (indices or mask)."""
+        return Domains(
+            self.group[keep], self.margin[keep], self.depth[keep],
+            {j: t[keep] for j, t in self.lower.items()}, {j: t[keep] for j, t in self.upper.items()},
+            {j: t[keep] for j, t in self.signs.items()}, self.multipliers.select(keep),
+            self.node[keep], self.element[keep], self.threshold[keep],
+        )
+
+    @classmethod
+    def concatenate(cls, parts: list[Domains]) -> Domains:
+        """All sub-problems of `parts`, in order. `parts` is not empty."""
+        def join(pick: list[dict[int, Tensor]]) -> dict[int, Tensor]:
+            return {j: torch.cat([p[j] for p in pick]) for j in pick[0]}
+
+        slopes: dict[int, tuple[Tensor, Tensor | None]] = {}
+        for i, (_, first_upper) in parts[0].multipliers.slopes.items():
+            pairs = [p.multipliers.slopes[i] for p in parts]
+            uppers = [high for _, high in pairs if high is not None]
+            slopes[i] = (torch.cat([low for low, _ in pairs]), None if first_upper is None else torch.cat(uppers))
+        return cls(
+            torch.cat([p.group for p in parts]), torch.cat([p.margin for p in parts]), torch.cat([p.depth for p in parts]),
+            join([p.lower for p in parts]), join([p.upper for p in parts]), join([p.signs for p in parts]),
+            Multipliers(slopes, join([p.multipliers.betas for p in parts])),
+            torch.cat([p.node for p in parts]), torch.cat([p.element for p in parts]), torch.cat([p.threshold for p in parts]),
+        )
+
+    def volume(self) -> float:
+        """Sum of 2^-depth."""
+        return float(torch.exp2(-self.depth.double()).sum())
+
+
+class NeuronSearch:
+    """A search over the cases of `bounder.groups` (one case a group), `lower`, `upper` [G, n_in] being their boxes."""
+
+    def __init__(self, bounder: Bounder, lower: Tensor, upper: Tensor, effort: Effort, probe: Probe | None) -> None:
+        self.bounder, self.effort, self.probe = bounder, effort, probe
+        self.linear: LinearBounds = bounder.linear
+        self.lower, self.upper = lower, upper
+        self.stack: Stack[Domains] = Stack()
+        self.stuck: list[Domains] = []
+        self.tally = Tally()
+        self.witness: Witness | None = None
+        self.rows = torch.arange(bounder.member.shape[-1], device=lower.device)
+
+    @property
+    def finished(self) -> bool:
+        """Nothing left to do: a witness, or nothing that can be split."""
+        return self.witness is not None or not len(self.stack)
+
+    @property
+    def proven(self) -> bool:
+        """Every case was closed."""
+        return self.witness is None and not len(self.stack) and not self.stuck
+
+    def open_volume(self) -> float:
+        """Volume still open, in whole cases."""
+        return self.stack.volume() + sum(d.volume() for d in self.stuck)
+
+    def open_groups(self) -> Tensor:
+        """Groups (cases) with something open."""
+        parts = [d.group for d in (*self.stuck, *self.stack.all())]
+        return torch.unique(torch.cat(parts)) if parts else torch.zeros(0, dtype=torch.long)
+
+    def lowest_margin(self) -> float:
+        """The smallest proven margin among what is open."""
+        return min([self.stack.lowest_margin(), *(float(d.margin.min()) for d in self.stuck)])
+
+    def start(self, group: Tensor, state: State, steps: int) -> None:
+        """Bound the cases `group` [B] at the root, in the state of their boxes ([B, size] tensors), with `steps` gradient steps."""
+        multipliers = initial(self.linear, state, int(self.rows.numel()))
+        betas, signs = {}, {}
+        for i in multipliers.slopes:
+            node = self.linear.graph.nodes[i]
+            j = node.inputs[0]
+            if isinstance(node, Elementwise) and isinstance(node.function, Pieces) and node.function.breakpoints == (0.0,) and j not in betas:
+                shape = state.lower[j].shape
+                betas[j] = torch.zeros(shape[0], self.rows.numel(), shape[1], dtype=state.lower[j].dtype, device=state.lower[j].device)
+                signs[j] = torch.zeros(shape, dtype=torch.int8, device=state.lower[j].device)
+        known = [j for j in self.linear.targets if j not in self.linear.graph.inputs]
+        nothing = torch.zeros(group.shape[0], dtype=torch.long, device=group.device)
+        root = Domains(
+            group, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), nothing,
+            {j: state.lower[j] for j in known}, {j: state.upper[j] for j in known}, signs, Multipliers(multipliers.slopes, betas),
+            nothing, nothing, torch.zeros(group.shape[0], dtype=state.lower[0].dtype),
+        )
+        self._bound(root, state, steps)
+
+    def run(self, budget: Budget, nodes: int | None = None) -> None:
+        """Search until finished, until `budget` is exhausted, or until `nodes` more sub-problems were bounded."""
+        stop_at = None if nodes is None else self.tally.nodes + nodes
+        while not self.finished and not budget.exhausted() and (stop_at is None or self.tally.nodes < stop_at):
+            left = budget.nodes_left()
+            self.step(budget, self.effort.batch if left is None else max(1, min(self.effort.batch, left // 2)))
+
+    def step(self, budget: Budget, count: int) -> None:
+        """Split up to `count` sub-problems in two and bound the halves."""
+        children = _halves(self.stack.pop(count))
+        budget.spent += len(children)
+        known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
+        box = (self.lower[children.group], self.upper[children.group])
+        state = self.linear.propagate(*box, refine=self.effort.refine, known=known)
+        self._bound(children, state, self.effort.steps)
+
+    def _bound(self, domains: Domains, state: State, steps: int) -> None:
+        """Bound sub-problems in their states, close what is proven, choose splits for the rest and push them."""
+        is_open = torch.ones(len(domains), 1, dtype=torch.bool, device=domains.group.device)
+        functional, constant = self.bounder.functional(domains.group, self.rows)
+
+        def done(values: Tensor) -> Tensor:
+            return self.bounder.closes(values, domains.group, self.rows).all(-1)
+
+        found_multipliers = optimise(
+            self.linear, state, functional, constant, domains.multipliers, domains.signs, steps=steps, rate=self.effort.rate, done=done
+        )
+        planes = planes_of(self.linear, state, found_multipliers.slopes)
+        betas = signed(found_multipliers.betas, domains.signs)
+        found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=betas, record=True)
+        closed = self.bounder.confirm_in_double(found, domains.group, is_open, found_multipliers.slopes, betas).squeeze(-1)
+        self.tally.nodes += len(domains)
+        self.tally.leaves += int(closed.sum())
+        self.tally.closed_volume += float(torch.exp2(-domains.depth[closed].double()).sum())
+        keep = torch.nonzero(~closed).squeeze(-1)
+        if keep.numel() == 0:
+            return
+        self._branch(domains, state, found, found_multipliers, keep)
+
+    def _branch(self, domains: Domains, state: State, found: Margins, multipliers: Multipliers, keep: Tensor) -> None:
+        hardest = found.margin.argmax(-1)  # a conjunction is closed by one row: the nearest to a proof
+        rows = hardest[keep].view(-1, 1, 1)
+        pick = {i: d[keep].gather(1, rows.expand(-1, 1, d.shape[-1])).squeeze(1) for i, d in found.lower.at.items()}
+        coefficients = found.lower.coefficients[keep]
+        coefficients = coefficients.gather(1, rows.expand(-1, 1, coefficients.shape[-1])).squeeze(1)
+        group = domains.group[keep]
+        margin = found.margin[keep].amax(-1)
+        if self.probe is not None:
+            open_slots = torch.ones(len(keep), 1, dtype=torch.bool)
+            boxes = Boxes(self.lower[group], self.upper[group], group, open_slots, margin, domains.depth[keep])
+            self.witness = self.probe(boxes, coefficients)
+            if self.witness is not None:
+                return
+        here = state.select(keep)
+        node, element, threshold, score = self._choose(here, pick)
+        rest = Domains(
+            group, margin, domains.depth[keep],
+            {j: here.lower[j] for j in domains.lower}, {j: here.upper[j] for j in domains.upper},
+            {j: t[keep] for j, t in domains.signs.items()}, multipliers.select(keep), node, element, threshold,
+        )
+        can = score > 0
+        if not bool(can.all()):
+            self.stuck.append(rest.select(~can))
+        self.stack.push(rest.select(can))
+
+    def _choose(self, state: State, at: dict[int, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Per sub-problem: the pre-activation node and element with the largest score, the threshold, and the score."""
+        count = state.lower[0].shape[0]
+        best = torch.zeros(count, dtype=state.lower[0].dtype)
+        node, element = torch.zeros(count, dtype=torch.long), torch.zeros(count, dtype=torch.long)
+        threshold = torch.zeros(count, dtype=state.lower[0].dtype)
+        for i, scores in gap_scores(self.linear, state, at).items():
+            core = self.linear.graph.nodes[i]
+            if not isinstance(core, Elementwise):
+                continue
+            j = core.inputs[0]
+            value, place = scores.max(-1)
+            low = state.lower[j].gather(-1, place.unsqueeze(-1)).squeeze(-1)
+            high = state.upper[j].gather(-1, place.unsqueeze(-1)).squeeze(-1)
+            point = split_point(core.function, low, high)
+            better = (value > best) & (low < point) & (point < high)
+            best = torch.where(better, value, best)
+            node = torch.where(better, torch.full_like(node, j), node)
+            element = torch.where(better, place, element)
+            threshold = torch.where(better, point, threshold)
+        return node, element, threshold, best
+
+
+def _halves(parents: Domains) -> Domains:
+    """Both sides of every sub-problem's split, h <= threshold first: 2N sub-problems."""
+    double = torch.arange(len(parents)).repeat(2)
+    both = parents.select(double)
+    count = len(parents)
+    lower = {j: t.clone() for j, t in both.lower.items()}
+    upper = {j: t.clone() for j, t in both.upper.items()}
+    signs = {j: t.clone() for j, t in both.signs.items()}
+    for j in lower:
+        mine = torch.nonzero(parents.node == j).squeeze(-1)
+        if mine.numel() == 0:
+            continue
+        element, threshold = parents.element[mine], parents.threshold[mine]
+        upper[j][mine, element] = torch.minimum(upper[j][mine, element], threshold)
+        lower[j][mine + count, element] = torch.maximum(lower[j][mine + count, element], threshold)
+        if j in signs:  # multipliers speak of splits at zero; another threshold acts through the bounds alone
+            side = (threshold == 0).to(torch.int8)
+            signs[j][mine, element] = torch.where(side == 1, -side, signs[j][mine, element])
+            signs[j][mine + count, element] = torch.where(side == 1, side, signs[j][mine + count, element])
+    return Domains(
+        both.group, both.margin, both.depth + 1, lower, upper, signs, both.multipliers, both.node, both.element, both.threshold
+    )

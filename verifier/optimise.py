@@ -1,0 +1,165 @@
+"""Optimised slopes (alpha-CROWN, Xu et al. 2021) and split multipliers (beta-CROWN, Wang et al. 2021) by gradient ascent.
+
+Any finite slope and any beta >= 0 give a valid bound, so nothing here can affect soundness: the values found are handed
+to a rigorous pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds import relaxation
+from bounds.linear import Functional, LinearBounds, State
+from bounds.relaxation import Planes
+from graph.core import Elementwise
+from graph.functions.facts import Function, Pieces
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """What a leaf of a certificate stores, for B boxes and R rows.
+
+    `slopes[i]`: (lower, upper) slopes of elementwise node i [B, R, size] (None: the default), used where the node is not
+    linear on its interval. `betas[j]` >= 0 [B, R, size]: multipliers of the splits of node j.
+    """
+
+    slopes: dict[int, tuple[Tensor, Tensor | None]]
+    betas: dict[int, Tensor]
+
+    def select(self, keep: Tensor) -> Multipliers:
+        """Those of the boxes `keep`."""
+        return Multipliers(
+            {i: (low[keep], None if high is None else high[keep]) for i, (low, high) in self.slopes.items()},
+            {j: beta[keep] for j, beta in self.betas.items()},
+        )
+
+
+def relaxed_nodes(bounds: LinearBounds, state: State) -> list[int]:
+    """Elementwise nodes that are not linear on their interval in every box."""
+    return [
+        i for i, node in bounds.graph
+        if isinstance(node, Elementwise)
+        and not bool(relaxation.is_linear(node.function, state.lower[node.inputs[0]], state.upper[node.inputs[0]]).all())
+    ]
+
+
+def initial(bounds: LinearBounds, state: State, rows: int) -> Multipliers:
+    """The default slopes, one copy per row, and no betas."""
+    slopes: dict[int, tuple[Tensor, Tensor | None]] = {}
+    for i in relaxed_nodes(bounds, state):
+        node = bounds.graph.nodes[i]
+        if isinstance(node, Elementwise):
+            low, high = state.lower[node.inputs[0]], state.upper[node.inputs[0]]
+            lower, upper = relaxation.default_slopes(node.function, low, high)
+            shape = (low.shape[0], rows, low.shape[1])
+            keep_upper = not isinstance(node.function, Pieces)
+            slopes[i] = (lower.unsqueeze(1).expand(shape), upper.unsqueeze(1).expand(shape) if keep_upper else None)
+    return Multipliers(slopes, {})
+
+
+def planes_of(bounds: LinearBounds, state: State, slopes: dict[int, tuple[Tensor, Tensor | None]]) -> dict[int, Planes]:
+    """Relaxations with these slopes where a node is not linear, and the exact line where it is."""
+    result: dict[int, Planes] = {}
+    for i, (lower, upper) in slopes.items():
+        node = bounds.graph.nodes[i]
+        if isinstance(node, Elementwise):
+            j = node.inputs[0]
+            result[i] = _planes(node.function, state.lower[j].unsqueeze(1), state.upper[j].unsqueeze(1), lower, upper)
+    return result
+
+
+def _planes(function: Function, low: Tensor, high: Tensor, slope_lower: Tensor, slope_upper: Tensor | None) -> Planes:
+    default_lower, default_upper = relaxation.default_slopes(function, low, high)
+    linear = relaxation.is_linear(function, low, high)
+    lower = torch.where(linear, default_lower, slope_lower)
+    upper = default_upper if slope_upper is None else torch.where(linear, default_upper, slope_upper)
+    return relaxation.relax(function, low, high, lower, upper)
+
+
+def signed(betas: dict[int, Tensor], signs: dict[int, Tensor]) -> dict[int, Tensor]:
+    """What is added to the coefficients: +beta where a split says h <= 0, -beta where it says h >= 0.
+
+    `signs[j]` [B, size] is +1 for h >= 0, -1 for h <= 0, 0 for no split.
+    """
+    return {j: -beta * signs[j].unsqueeze(1).to(beta.dtype) for j, beta in betas.items()}
+
+
+def optimise(
+    bounds: LinearBounds,
+    state: State,
+    functional: Functional,
+    constant: Tensor,
+    start: Multipliers,
+    signs: dict[int, Tensor],
+    *,
+    steps: int,
+    rate: float,
+    done: Callable[[Tensor], Tensor] | None = None,
+) -> Multipliers:
+    """Maximise the lower bound of every row; returns the best multipliers met, per box and row.
+
+    `done(values [B, R])` says for which boxes more is of no use [B].
+    """
+    slopes = {i: (low.clone().requires_grad_(), None if high is None else high.clone().requires_grad_()) for i, (low, high) in start.slopes.items()}
+    betas = {j: beta.clone().requires_grad_() for j, beta in start.betas.items()}
+    tensors = [t for pair in slopes.values() for t in pair if t is not None] + list(betas.values())
+    if not tensors:
+        return start
+    optimiser = torch.optim.Adam(tensors, lr=rate)
+    decay = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.98)
+    best = _Best(slopes, betas)
+    for step in range(steps + 1):
+        with torch.enable_grad():
+            planes = planes_of(bounds, state, dict(slopes))
+            low = bounds.lower_bound(state, functional, constant, planes=planes, betas=signed(betas, signs), rigorous=False)
+        best.update(low.value.detach(), slopes, betas)
+        finished = None if done is None else done(best.value)
+        if step == steps or (finished is not None and bool(finished.all())):
+            break
+        useful = low.value if finished is None else low.value[~finished]
+        optimiser.zero_grad(set_to_none=True)
+        (-useful.sum()).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        decay.step()
+        with torch.no_grad():
+            for i, (lower, _) in slopes.items():
+                _project(bounds.graph.nodes[i], lower)
+            for beta in betas.values():
+                beta.clamp_(min=0)
+    return best.multipliers()
+
+
+def _project(node: object, slope: Tensor) -> None:
+    """Keep the lower slope of a piecewise-linear function among the slopes of its pieces."""
+    if isinstance(node, Elementwise) and isinstance(node.function, Pieces):
+        slope.clamp_(min=min(node.function.slopes), max=max(node.function.slopes))
+
+
+class _Best:
+    """The best value seen per box and row, and the multipliers that gave it."""
+
+    def __init__(self, slopes: dict[int, tuple[Tensor, Tensor | None]], betas: dict[int, Tensor]) -> None:
+        self._slopes = {i: (low.detach().clone(), None if high is None else high.detach().clone()) for i, (low, high) in slopes.items()}
+        self._betas = {j: beta.detach().clone() for j, beta in betas.items()}
+        self.value = torch.empty(0)
+
+    def update(self, value: Tensor, slopes: dict[int, tuple[Tensor, Tensor | None]], betas: dict[int, Tensor]) -> None:
+        if self.value.numel() == 0:
+            self.value = value
+            return
+        better = value > self.value
+        self.value = torch.where(better, value, self.value)
+        pick = better.unsqueeze(-1)
+        for i, (low, high) in slopes.items():
+            old_low, old_high = self._slopes[i]
+            new_high = None if high is None or old_high is None else torch.where(pick, high.detach(), old_high)
+            self._slopes[i] = (torch.where(pick, low.detach(), old_low), new_high)
+        for j, beta in betas.items():
+            self._betas[j] = torch.where(pick, beta.detach(), self._betas[j])
+
+    def multipliers(self) -> Multipliers:
+        return Multipliers(self._slopes, self._betas)

@@ -1,0 +1,59 @@
+"""Which search for which problem, from structure alone. Rules are tried in order; every choice is printed with `-v`.
+
+All numeric constants of the strategy stand in `Constants`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bounds.linear import LinearBounds
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Numbers that steer the search and cannot affect soundness."""
+
+    block_bytes: int = 1 << 26  # backward coefficients of one block of rows
+    batch_bytes: int = 3 << 25  # coefficients of one batch of boxes
+    batch_most: int = 1024  # boxes a batch: more only spills the caches
+    race_nodes: int = 300  # boxes for each way of halving inputs, before the best goes on
+    input_split_most: int = 12  # varying inputs up to which halving inputs is tried first
+    neuron_batch_bytes: int = 1 << 28  # slopes, bounds and coefficients of one batch of sub-problems
+    neuron_batch_most: int = 128
+    root_steps: int = 40  # gradient steps at the root
+    node_steps: int = 12  # and at a node
+    rate: float = 0.15
+    refine_rows: int = 600  # hidden neurons up to which a node re-bounds its hidden layers
+
+
+CONSTANTS = Constants()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`kind` is "inputs" or "neurons"; `batch` sub-problems at a time; `reason` says why, for people."""
+
+    kind: str
+    batch: int
+    refine: bool
+    reason: str
+
+
+def batch_of_boxes(bounds: LinearBounds, rows: int) -> int:
+    """Boxes that one input-split batch may hold: the widest hidden layer's coefficients must fit."""
+    sizes = [bounds.graph.nodes[j].size for j in bounds.targets if j not in bounds.exact_interval]
+    most_rows = max([rows, *(2 * min(s, 512) for s in sizes)])
+    return max(1, min(CONSTANTS.batch_most, CONSTANTS.batch_bytes // (4 * most_rows * bounds.widest)))
+
+
+def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int) -> Plan:
+    """The search for a problem with `varying` inputs and `relaxed_neurons` neurons that intervals leave non-linear."""
+    hidden = sum(bounds.graph.nodes[j].size for j in bounds.targets)
+    per_node = 16 * hidden * max(rows, 1) * 4
+    neuron_batch = max(1, min(CONSTANTS.neuron_batch_most, CONSTANTS.neuron_batch_bytes // max(per_node, 1)))
+    refine = hidden <= CONSTANTS.refine_rows
+    if varying <= CONSTANTS.input_split_most:
+        return Plan("inputs", batch_of_boxes(bounds, rows), refine, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
+    return Plan("neurons", neuron_batch, refine, f"{varying} inputs vary and {relaxed_neurons} neurons are relaxed: split neurons")
+

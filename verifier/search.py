@@ -1,0 +1,226 @@
+"""The complete search, in torch: one bounding pass over all open cases, then branch and bound by the portfolio's plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bounds.linear import State
+from bounds.torch_graph import TorchGraph
+from verifier import branch_input
+from verifier.bounding import Bounder, outward
+from verifier.budget import Budget
+from verifier.domains import Boxes
+from verifier.events import Observer, Phase, Progress
+from verifier.groups import Groups, group_cases
+from verifier.input_search import InputSearch, Probe, race
+from verifier.neuron_search import Effort, NeuronSearch
+from verifier.optimise import relaxed_nodes
+from verifier.portfolio import CONSTANTS, Plan, batch_of_boxes, choose
+from verifier.problem import Problem
+from verifier.replay import Witness
+
+Array = NDArray[Any]
+Accept = Callable[[Array], Witness | None]  # float32 points [P, n_in], inside the witness set -> a replayed witness
+
+
+@dataclass
+class Found:
+    """What a search found. `open_cases`: indices of cases not refuted (empty: all are). `bound`: least proven margin among them."""
+
+    open_cases: Array
+    witness: Witness | None = None
+    nodes: int = 0
+    leaves: int = 0
+    closed_volume: float = 0.0
+    bound: float | None = None
+    portfolio: list[str] = field(default_factory=list)
+    stuck: bool = False
+
+
+class Search:
+    """One search over the open cases of a problem. `accept` replays candidates; None: no concrete execution may end the run."""
+
+    def __init__(self, problem: Problem, net: TorchGraph, budget: Budget, observer: Observer, accept: Accept | None) -> None:
+        self.problem, self.net, self.budget, self.observer, self.accept = problem, net, budget, observer, accept
+        lower, upper = outward(problem.lower, problem.upper, net.dtype)
+        self.lower, self.upper = lower.to(net.device), upper.to(net.device)
+        self.found = Found(np.arange(0))
+
+    # ---------------------------------------------------------------- one bounding pass
+
+    def bound_once(self, cases: Array) -> Array:
+        """Bound every case on its whole box; returns the cases that stay open, the hardest first."""
+        groups = group_cases(self.problem, cases)
+        bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
+        boxes = self._root(groups)
+        self.observer(Phase("bound", f"{len(cases)} cases on {len(groups)} boxes"))
+        open_slots, margins = boxes.is_open.clone(), torch.full((len(boxes),), -torch.inf, dtype=self.net.dtype)
+        for part in torch.arange(len(boxes)).split(batch_of_boxes(bounder.linear, bounder.member.shape[-1])):
+            if self.budget.exhausted():
+                break
+            b = boxes.select(part)
+            found = bounder.bound(b.lower, b.upper, b.group, b.is_open)
+            closed = bounder.retry_in_double(found, b.lower, b.upper, b.group, b.is_open)
+            self.found.nodes += len(b)
+            open_slots[part] = b.is_open & ~closed
+            margins[part] = branch_input.slot_margins(bounder, b.group, open_slots[part], found)
+        left = groups.case[open_slots.numpy()]
+        box_of = torch.arange(len(boxes)).unsqueeze(-1).expand(open_slots.shape)[open_slots]
+        order = torch.argsort(margins[box_of], stable=True).numpy()
+        self.found.closed_volume += len(cases) - len(left)
+        self.found.leaves += int((~open_slots).all(-1).sum())
+        self._remember(left, float(margins[box_of].min()) if len(left) else None)
+        return np.asarray(left[order])
+
+    def _root(self, groups: Groups) -> Boxes:
+        count = len(groups)
+        box = torch.from_numpy(groups.box)
+        return Boxes(
+            self.lower[box], self.upper[box], torch.arange(count), torch.from_numpy(groups.slots),
+            torch.full((count,), -torch.inf, dtype=self.net.dtype), torch.zeros(count, dtype=torch.long),
+        )
+
+    def _remember(self, open_cases: Array, bound: float | None) -> None:
+        self.found.open_cases = open_cases
+        self.found.bound = bound if bound is not None and np.isfinite(bound) else None
+
+    # ---------------------------------------------------------------- branch and bound
+
+    def branch(self, cases: Array) -> Found:
+        """Branch and bound on these cases until they are refuted, a witness is found, or the budget is spent."""
+        groups = group_cases(self.problem, cases)
+        bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
+        varying = int((self.problem.upper[groups.box] > self.problem.lower[groups.box]).any(0).sum())
+        plan = choose(bounder.linear, varying, self._relaxed(bounder, groups), bounder.member.shape[-1])
+        self.found.portfolio.append(plan.reason)
+        self.observer(Phase("search", plan.reason))
+        if plan.kind == "inputs":
+            self._branch_inputs(bounder, groups, plan)
+        else:
+            self._branch_neurons(cases, plan)
+        return self.found
+
+    def _relaxed(self, bounder: Bounder, groups: Groups) -> int:
+        """Neurons that intervals leave non-linear on the first box."""
+        state = bounder.linear.propagate(self.lower[groups.box[:1]], self.upper[groups.box[:1]], refine=False)
+        return sum(self.net.graph.nodes[i].size for i in relaxed_nodes(bounder.linear, state))
+
+    def _branch_inputs(self, bounder: Bounder, groups: Groups, plan: Plan) -> None:
+        root = self._root(groups)
+        ways = [branch_input.longest(), branch_input.weighted(self.net.graph, bounder), branch_input.smart(bounder)]
+        racers = [InputSearch(bounder, root, way, plan.batch, self._probe(groups)) for way in ways]
+        search = race(racers, self.budget, CONSTANTS.race_nodes)
+        self.found.portfolio.append(f"halve the input that scores best by '{search.branching.name}' (least open volume after {CONSTANTS.race_nodes} boxes)")
+        done = 0
+        while not search.finished and not self.budget.exhausted():
+            search.run(self.budget, plan.batch * 8)
+            done += 1
+            self._progress(search.tally.nodes, len(search.stack), search.lowest_margin(), search.tally.closed_volume)
+        self.found.nodes += sum(s.tally.nodes for s in racers)
+        self.found.leaves += search.tally.leaves
+        self.found.closed_volume += search.tally.closed_volume
+        self.found.witness, self.found.stuck = search.witness, bool(search.stuck)
+        rest = search.open_boxes()
+        if search.proven:
+            self._remember(np.zeros(0, dtype=np.int64), None)
+        elif rest is not None:
+            slots = torch.zeros(len(groups), root.is_open.shape[1], dtype=torch.bool)
+            slots.index_put_((rest.group,), rest.is_open, accumulate=True)
+            self._remember(groups.case[slots.numpy()], search.lowest_margin())
+
+    def _branch_neurons(self, cases: Array, plan: Plan) -> None:
+        groups = _one_case_each(self.problem, cases)
+        bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
+        effort = Effort(plan.batch, CONSTANTS.node_steps, CONSTANTS.rate, plan.refine)
+        box = torch.from_numpy(groups.box)
+        search = NeuronSearch(bounder, self.lower[box], self.upper[box], effort, self._probe(groups))
+        for b in torch.unique(box):  # one bounding pass of the hidden layers per box, shared by its cases
+            members = torch.nonzero(box == b).squeeze(-1)
+            state = bounder.linear.propagate(self.lower[b : b + 1], self.upper[b : b + 1])
+            for part in members.split(max(1, plan.batch)):
+                if not self.budget.exhausted() and search.witness is None:
+                    search.start(part, _expand(state, len(part)), CONSTANTS.root_steps)
+        while not search.finished and not self.budget.exhausted():
+            search.run(self.budget, plan.batch * 4)
+            self._progress(search.tally.nodes, len(search.stack), search.lowest_margin(), search.tally.closed_volume)
+        self.found.nodes += search.tally.nodes
+        self.found.leaves += search.tally.leaves
+        self.found.closed_volume += search.tally.closed_volume
+        self.found.witness, self.found.stuck = search.witness, bool(search.stuck)
+        if search.witness is None:
+            open_groups = search.open_groups().numpy()
+            self._remember(groups.case[open_groups, 0], search.lowest_margin() if len(open_groups) else None)
+
+    # ---------------------------------------------------------------- concrete executions
+
+    def _probe(self, groups: Groups) -> Probe | None:
+        """Run the network at the centre of every open box and where its hardest linear bound is smallest."""
+        if self.accept is None:
+            return None
+        accept = self.accept
+        box_of = torch.from_numpy(groups.box)
+        low, high = torch.from_numpy(self.problem.witness_lower), torch.from_numpy(self.problem.witness_upper)
+        bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
+
+        def probe(boxes: Boxes, coefficients: Tensor) -> Witness | None:
+            box = box_of[boxes.group]
+            corner = torch.where(coefficients > 0, boxes.lower, boxes.upper)
+            points = torch.cat([corner, boxes.lower / 2 + boxes.upper / 2]).float()
+            points = points.clamp(low[box].repeat(2, 1), high[box].repeat(2, 1))
+            worst = concrete_margins(bounder, points.to(self.net.dtype), boxes.group.repeat(2), boxes.is_open.repeat(2, 1))
+            hits = torch.nonzero(worst <= 0).squeeze(-1)
+            best = hits[torch.argsort(worst[hits])][:4]
+            return accept(points[best].numpy()) if best.numel() else None
+
+        return probe
+
+    def _progress(self, nodes: int, open_nodes: int, bound: float, closed: float) -> None:
+        least = bound if np.isfinite(bound) else None
+        volume = (self.found.closed_volume + closed) / max(len(self.problem.case_box), 1)
+        self.observer(Progress(self.found.nodes + nodes, open_nodes, len(self.found.open_cases), least, volume))
+
+
+def concrete_margins(bounder: Bounder, points: Tensor, group: Tensor, is_open: Tensor) -> Tensor:
+    """At each point the smallest, over its open slots, of the largest of (functional - bound) over the slot's rows [P].
+
+    At most 0: the float32 evaluation in torch meets every atom of some open case there.
+    """
+    rows = torch.arange(bounder.member.shape[-1])
+    functional, constant = bounder.functional(group, rows)
+    values = bounder.net.evaluate(points)
+    total = constant.expand(points.shape[0], -1)
+    for i, d in functional.items():
+        total = total + (d * values[i].unsqueeze(1)).sum(-1)
+    member = bounder.member if bounder.member.shape[0] == 1 else bounder.member[group]
+    total = torch.nan_to_num(total, nan=torch.inf)
+    infinity = torch.full((), torch.inf, dtype=total.dtype)
+    per_slot = torch.where(member, total.unsqueeze(1), -infinity).amax(-1)
+    return torch.where(is_open, per_slot, infinity).amin(-1)
+
+
+def _one_case_each(problem: Problem, cases: Array) -> Groups:
+    """A group for every case, so that cases on one box can be at different stages of their searches."""
+    parts = [group_cases(problem, cases[k : k + 1]) for k in range(len(cases))]
+    rows = max(p.row.shape[1] for p in parts)
+
+    def pad(name: str, fill: float | bool) -> Array:
+        wide = [np.pad(getattr(p, name), [(0, 0)] * (getattr(p, name).ndim - 1) + [(0, rows - p.row.shape[1])], constant_values=fill) for p in parts]
+        return np.concatenate(wide)
+
+    return Groups(
+        np.concatenate([p.box for p in parts]), np.concatenate([p.case for p in parts]), pad("row", -1), pad("bound", np.inf), pad("member", False)
+    )
+
+
+def _expand(state: State, count: int) -> State:
+    """The state of one box, repeated for `count` cases."""
+    return state.select(torch.zeros(count, dtype=torch.long))
+
+
