@@ -122,13 +122,11 @@ class Dense(LinearMap):
         return self.in_size // int(self.weight.shape[1])
 
     def apply(self, x: Array) -> Array:
-        out_features, in_features = self.weight.shape
-        y = x.reshape(*x.shape[:-1], self.outer, in_features) @ self.weight.T
+        y = x.reshape(*x.shape[:-1], self.outer, self.weight.shape[1]) @ self.weight.T
         return y.reshape(*x.shape[:-1], self.out_size)
 
     def adjoint(self, d: Array) -> Array:
-        out_features, in_features = self.weight.shape
-        y = d.reshape(*d.shape[:-1], self.outer, out_features) @ self.weight
+        y = d.reshape(*d.shape[:-1], self.outer, self.weight.shape[0]) @ self.weight
         return y.reshape(*d.shape[:-1], self.in_size)
 
     def absolute(self) -> LinearMap:
@@ -178,38 +176,29 @@ class Conv(LinearMap):
         """`window_taps` of this convolution [positions, taps]."""
         return window_taps(self.in_shape[2:], self.out_shape[2:], self.kernel, self.strides, self.pads_begin, self.dilations)
 
+    @cached_property
+    def kernel_matrix(self) -> Array:
+        """The weight as [groups, M/groups, C/groups * taps]."""
+        return self.weight.reshape(self.groups, self.weight.shape[0] // self.groups, -1)
+
     def apply(self, x: Array) -> Array:
-        batch = x.shape[:-1]
         n, channels = self.in_shape[:2]
-        columns = self.columns
         flat = x.reshape(-1, n, channels, math.prod(self.in_shape[2:]))
         padded = np.concatenate([flat, np.zeros((*flat.shape[:-1], 1), dtype=x.dtype)], axis=-1)
-        patches = padded[..., columns]  # [b, n, C, positions, taps]
-        taps = columns.shape[1]
-        patches = patches.reshape(-1, n, self.groups, channels // self.groups, columns.shape[0], taps)
-        patches = patches.transpose(0, 1, 2, 4, 3, 5).reshape(-1, n, self.groups, columns.shape[0], channels // self.groups * taps)
-        kernel = self.weight.reshape(self.groups, self.weight.shape[0] // self.groups, -1)
-        y = patches @ kernel.transpose(0, 2, 1)[None, None]  # [b, n, g, positions, M/g]
-        return y.transpose(0, 1, 2, 4, 3).reshape(*batch, self.out_size)
+        patches = padded[..., self.columns.T]  # [batch, n, C, taps, positions]; column -1 is the zero
+        patches = patches.reshape(-1, n, self.groups, self.kernel_matrix.shape[2], self.columns.shape[0])
+        return (self.kernel_matrix @ patches).reshape(*x.shape[:-1], self.out_size)
 
     def adjoint(self, d: Array) -> Array:
-        batch = d.shape[:-1]
         n, channels = self.in_shape[:2]
-        columns = self.columns
-        per_group = self.weight.shape[0] // self.groups
-        flat = d.reshape(-1, n, self.groups, per_group, columns.shape[0]).transpose(0, 1, 2, 4, 3)
-        kernel = self.weight.reshape(self.groups, per_group, -1)
-        taps = columns.shape[1]
-        patches = flat @ kernel[None, None]  # [b, n, g, positions, C/g*taps]
-        patches = patches.reshape(-1, n, self.groups, columns.shape[0], channels // self.groups, taps)
-        patches = patches.transpose(0, 1, 2, 4, 3, 5).reshape(-1, n, channels, columns.shape[0], taps)
-        size = math.prod(self.in_shape[2:])
-        out = np.zeros((*patches.shape[:3], size + 1), dtype=patches.dtype)
-        for tap in range(taps):  # positions of one tap are distinct unless padded, and padding falls into the last slot
-            place = columns[:, tap]
-            inside = place >= 0
-            out[..., place[inside]] += patches[..., inside, tap]
-        return out[..., :size].reshape(*batch, self.in_size)
+        positions, taps = self.columns.shape
+        flat = d.reshape(-1, n, self.groups, self.kernel_matrix.shape[1], positions)
+        patches = (self.kernel_matrix.swapaxes(1, 2) @ flat).reshape(-1, n, channels, taps, positions)
+        out = np.zeros((*patches.shape[:3], math.prod(self.in_shape[2:])), dtype=patches.dtype)
+        for tap, places in enumerate(self.columns.T):  # the places that one tap reads are distinct
+            inside = places >= 0
+            out[..., places[inside]] += patches[..., tap, inside]
+        return out.reshape(*d.shape[:-1], self.in_size)
 
     def absolute(self) -> LinearMap:
         return Conv(self.in_shape, self.out_shape, np.abs(self.weight), self.strides, self.pads_begin, self.pads_end, self.dilations, self.groups)
@@ -254,7 +243,7 @@ class Gather(LinearMap):
     index: Array = field(repr=False)
 
     def __post_init__(self) -> None:
-        if self.index.shape != (self.out_size,) or self.index.size and not (-1 <= self.index.min() and self.index.max() < self.in_size):
+        if self.index.shape != (self.out_size,) or (self.index.size and (self.index.min() < -1 or self.index.max() >= self.in_size)):
             raise MalformedGraph(f"gather index {self.index.shape} does not fit {self.in_shape} -> {self.out_shape}")
 
     def apply(self, x: Array) -> Array:
@@ -329,7 +318,8 @@ class Sum(LinearMap):
 
     def apply(self, x: Array) -> Array:
         y = x.reshape(*x.shape[:-1], *self.in_shape)
-        return y.sum(axis=tuple(x.ndim - 1 + a for a in self.axes)).reshape(*x.shape[:-1], self.out_size)
+        total: Array = y.sum(axis=tuple(x.ndim - 1 + a for a in self.axes))
+        return total.reshape(*x.shape[:-1], self.out_size)
 
     def adjoint(self, d: Array) -> Array:
         kept = tuple(1 if a in self.axes else n for a, n in enumerate(self.in_shape))

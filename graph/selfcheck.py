@@ -7,19 +7,19 @@ composed through consecutive affine nodes so that folding and fusing them is cov
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node
 from graph.errors import MalformedGraph, ModelError, ModelMismatch
-from graph.evaluate import evaluate, input_values, node_value, take_windows
+from graph.evaluate import input_values, node_value, take_windows
 from graph.functions.facts import Function, Pieces
 from graph.load import Model
-from graph.simplify import recentre_softmax
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -54,16 +54,21 @@ ACTIVATION_ERROR = {
 
 @dataclass(frozen=True)
 class Agreement:
-    """What `compare` found: how many output elements were compared, how many could not be (float32 overflow or a domain's
-    edge within rounding), and the largest difference as a fraction of what was allowed."""
+    """What `compare` found: how many numbers were compared, how many could not be (float32 overflow, or a domain's edge
+    within rounding), and the largest difference as a fraction of what rounding allows: of a single operator from the
+    operands onnxruntime gave it, and of the whole network."""
 
     compared: int
     skipped: int
-    largest_fraction: float
+    largest_operator_fraction: float
+    largest_output_fraction: float
 
 
-def session(model: Model, *, optimised: bool = True) -> InferenceSession:
-    """onnxruntime on the original file: CPU provider, one thread, graph optimisations on or off. Raises ModelError where it refuses."""
+def session(model: Model, *, optimised: bool = True, content: bytes | None = None) -> InferenceSession:
+    """onnxruntime on the original file (or on `content` in its place): CPU provider, one thread, graph optimisations on or off.
+
+    Raises ModelError where onnxruntime refuses the file.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -74,7 +79,7 @@ def session(model: Model, *, optimised: bool = True) -> InferenceSession:
     if model.external and model.path is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(model.path.parent.resolve()))
     try:
-        return onnxruntime.InferenceSession(model.onnx_bytes, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model.onnx_bytes if content is None else content, options, providers=["CPUExecutionProvider"])
     except (RuntimeError, ValueError) as error:  # onnxruntime's exceptions derive from these
         raise ModelError(f"{model.path or 'the model'}: onnxruntime cannot load it: {error}") from error
 
@@ -87,55 +92,110 @@ def execute(running: InferenceSession, model: Model, point: Point) -> list[Array
 
 
 def compare(model: Model, points: Sequence[Point]) -> Agreement:
-    """Raise ModelMismatch unless the core graph and onnxruntime agree at every point, with optimisations on and off."""
-    sessions = {True: session(model), False: session(model, optimised=False)}
-    compared = skipped = 0
-    largest = 0.0
-    for point in points:
-        values, allowed = reference_values(model, point)
-        for optimised, running in sessions.items():
-            for info, ours, limit, theirs in zip(model.outputs, values, allowed, execute(running, model, point), strict=True):
-                if theirs.size != ours.size:
-                    raise ModelMismatch(f"output {info.name!r}: {ours.size} elements here, shape {theirs.shape} in onnxruntime")
-                decided = np.isfinite(limit)
-                difference = np.abs(ours - theirs.reshape(-1).astype(np.float64))
-                good = difference <= limit
-                if not good[decided].all():
-                    raise _mismatch(info.name, ours, theirs.reshape(-1), limit, decided & ~good, optimised)
-                compared += int(decided.sum())
-                skipped += int((~decided).sum())
-                fractions = difference[decided & (limit > 0)] / limit[decided & (limit > 0)]
-                largest = max(largest, float(fractions.max(initial=0.0)))
-    return Agreement(compared, skipped, largest)
+    """Raise ModelMismatch unless the core graph and onnxruntime agree at every point (each one batch element). Three ways:
+
+    every operator of the file, from the operands that onnxruntime itself computed, within the rounding of that operator
+    (optimisations off); the outputs of the whole network within its running error (optimisations on); and the simplified
+    graph with the lowered one within float64 rounding.
+    """
+    if not points:
+        raise MalformedGraph("compare needs at least one point")
+    inputs = _stack(model, points)
+    watched = tuple(name for name, i in model.lowered.names.items() if not isinstance(model.lowered.nodes[i], Input))
+    tensors = _run_watched(model, inputs, watched)
+    operators = _tally(_check_operators(model, inputs, tensors))
+    lowered = running_errors(model.lowered, inputs)
+    exact = running_errors(model.lowered, inputs, unit=UNIT["float64"])
+    running = session(model)
+    theirs = [np.stack(column) for column in zip(*(execute(running, model, [x[k] for x in inputs]) for k in range(len(points))), strict=True)]
+    differences = []
+    for info, i, there in zip(model.outputs, model.lowered.outputs, theirs, strict=True):
+        there = there.reshape(len(points), -1)
+        differences.append(_difference(f"output {info.name!r} (onnxruntime's optimisations on)", lowered[i].value, there, lowered[i].error))
+    for info, ours, i in zip(model.outputs, _simplified_outputs(model, inputs), model.lowered.outputs, strict=True):
+        _difference(f"output {info.name!r} after simplification (a defect of ours)", ours, lowered[i].value, 4 * exact[i].error)
+    outputs = _tally(differences)
+    return Agreement(operators[0] + outputs[0], operators[1] + outputs[1], operators[2], outputs[2])
 
 
-def reference_values(model: Model, point: Point) -> tuple[list[Array], list[Array]]:
-    """Per output: the core graph's value at `point` and the difference from it that rounding allows (inf: undecided), flat."""
-    rounded = [x.astype(info.element_type) for info, x in zip(model.inputs, _arrays(model, point), strict=True)]
-    graph, lowered = (recentre_softmax(g, rounded) if g.shifts else g for g in (model.graph, model.lowered))
-    values = evaluate(graph, rounded)
-    errors = error_bounds(lowered, rounded)
-    return [values[i][0] for i in graph.outputs], [errors[i] for i in lowered.outputs]
+def _stack(model: Model, points: Sequence[Point]) -> list[Array]:
+    """The points as one batch per input, in the file's precision."""
+    columns = [input_values(model.graph, point, np.float64) for point in points]
+    if any(batch != 1 for _, batch in columns):
+        raise MalformedGraph("a point is one batch element")
+    return [np.concatenate([arrays[i] for arrays, _ in columns]).astype(info.element_type) for i, info in zip(model.graph.inputs, model.inputs, strict=True)]
 
 
-def _arrays(model: Model, point: Point) -> list[Array]:
-    arrays, batch = input_values(model.graph, point, np.float64)
-    if batch != 1:
-        raise MalformedGraph(f"a point is one batch element, not {batch}")
-    return [arrays[i] for i in model.graph.inputs]
+def _run_watched(model: Model, inputs: Sequence[Array], watched: tuple[str, ...]) -> dict[str, Array]:
+    """The value [points, size] of every watched tensor of the file in onnxruntime, without optimisations."""
+    proto = onnx.ModelProto.FromString(model.onnx_bytes)
+    present = {info.name for info in proto.graph.output}
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in watched if name not in present)
+    running = session(model, optimised=False, content=proto.SerializeToString())
+    runs = []
+    for k in range(len(inputs[0])):
+        feed = {info.name: x[k].reshape(info.shape) for info, x in zip(model.inputs, inputs, strict=True)}
+        runs.append([np.asarray(y, dtype=np.float64).reshape(-1) for y in running.run(list(watched), feed)])
+    return {name: np.stack(column) for name, column in zip(watched, zip(*runs, strict=True), strict=True)}
 
 
-def _mismatch(name: str, ours: Array, theirs: Array, limit: Array, bad: Array, optimised: bool) -> ModelMismatch:
-    i = int(np.flatnonzero(bad)[0])
-    return ModelMismatch(
-        f"output {name!r}, element {i}: {ours[i]!r} from the core graph but {theirs[i]!r} from onnxruntime (optimisations {'on' if optimised else 'off'}); "
-        f"rounding explains at most {limit[i]:.3g}. The network was misread; please report the model"
-    )
+def _check_operators(model: Model, inputs: Sequence[Array], tensors: Mapping[str, Array]) -> list[_Difference]:
+    """Each operator of the file from onnxruntime's own operands."""
+    graph = model.lowered
+    names = {i: name for name, i in graph.names.items()}
+    differences: list[_Difference] = []
+
+    def follow(i: int, state: _Running) -> _Running:
+        name = names.get(i)
+        if name is None or name not in tensors:
+            return state
+        if tensors[name].shape != state.value.shape:
+            raise ModelMismatch(f"tensor {name!r}: {state.value.shape[1]} elements in the core graph, {tensors[name].shape[1]} in onnxruntime")
+        differences.append(_difference(f"tensor {name!r} ({', '.join(graph.nodes[i].origin.operators)})", state.value, tensors[name], state.error))
+        return _Running(tensors[name], np.zeros_like(state.error), np.abs(tensors[name]), 0)
+
+    running_errors(graph, inputs, follow=follow)
+    return differences
+
+
+def _simplified_outputs(model: Model, inputs: Sequence[Array]) -> list[Array]:
+    states = running_errors(model.graph, inputs)
+    return [states[i].value for i in model.graph.outputs]
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """Of one tensor: numbers compared, numbers undecided, largest fraction of the allowance."""
+
+    compared: int
+    skipped: int
+    fraction: float
+
+
+def _difference(what: str, ours: Array, theirs: Array, allowed: Array) -> _Difference:
+    decided = np.isfinite(allowed)
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(ours - theirs)
+        good = distance <= allowed
+    bad = np.argwhere(decided & ~good)
+    if bad.size:
+        k, i = (int(v) for v in bad[0])
+        raise ModelMismatch(
+            f"{what}, element {i}, point {k}: {float(ours[k, i])!r} from the core graph, {float(theirs[k, i])!r} from the reference; "
+            f"rounding explains at most {float(allowed[k, i]):.3g}. The network was misread; please report the model"
+        )
+    counted = decided & (allowed > 0)
+    fraction = float((distance[counted] / allowed[counted]).max(initial=0.0))
+    return _Difference(int(decided.sum()), int((~decided).sum()), fraction)
+
+
+def _tally(differences: Sequence[_Difference]) -> tuple[int, int, float]:
+    return sum(d.compared for d in differences), sum(d.skipped for d in differences), max((d.fraction for d in differences), default=0.0)
 
 
 @dataclass(frozen=True)
 class _Running:
-    """One node at one point, flat: value, error bound, magnitude of partial sums, roundings on the way since the last
+    """One node at all points [points, size]: value, error bound, magnitude of partial sums, roundings on the way since the last
     non-affine node."""
 
     value: Array
@@ -144,26 +204,39 @@ class _Running:
     roundings: int
 
 
-def error_bounds(graph: Graph, point: Point) -> list[Array]:
-    """For every node a bound, flat, of |float32 execution - exact value| at `point`; inf where none can be given."""
-    arrays, _ = input_values(graph, point, np.float64)
+def running_errors(
+    graph: Graph, inputs: Sequence[Array], *, unit: float | None = None, follow: Callable[[int, _Running], _Running] | None = None
+) -> list[_Running]:
+    """For every node its float64 value at each point and a bound of |execution - exact value| for executions in the file's
+    precision (or with the given `unit` roundoff); inf where none can be given. `follow` may replace a state as it is computed.
+    """
+    arrays, batch = input_values(graph, inputs, np.float64)
     states: list[_Running] = []
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for i, node in graph:
             operands = [states[j] for j in node.inputs]
             if isinstance(node, Input):
-                state = _Running(arrays[i][0], np.zeros(node.size), np.abs(arrays[i][0]), 0)
+                state = _Running(arrays[i], np.zeros_like(arrays[i]), np.abs(arrays[i]), 0)
             else:
-                value = node_value(graph, node, [x.value[None] for x in operands], 1)[0]
-                state = _step(graph, node, value, operands)
+                value = node_value(graph, node, [x.value for x in operands], batch)
+                state = _step(graph, node, value, operands, UNIT[node.origin.element_type] if unit is None else unit)
+                state = _recentred(node, state) if i in graph.shifts else state
             limit = LARGEST[node.origin.element_type]
             sound = np.isfinite(state.value) & (np.abs(state.value) + state.error <= limit) & (state.magnitude <= limit)
-            states.append(_Running(state.value, np.where(sound, state.error, np.inf), state.magnitude, state.roundings))
-    return [state.error for state in states]
+            state = replace(state, error=np.where(sound, state.error, np.inf))
+            states.append(state if follow is None else follow(i, state))
+    return states
 
 
-def _step(graph: Graph, node: Node, value: Array, x: list[_Running]) -> _Running:
-    unit, tiny = UNIT[node.origin.element_type], SMALLEST[node.origin.element_type]
+def _recentred(node: Node, state: _Running) -> _Running:
+    """A softmax row minus its maximum: another shift of the same function, the one that runtimes use."""
+    rows = state.value.reshape(len(state.value), -1, node.shape[-1])
+    shift = np.broadcast_to(rows.max(axis=-1, keepdims=True), rows.shape).reshape(state.value.shape)
+    return replace(state, value=state.value - shift, magnitude=state.magnitude + np.abs(shift))
+
+
+def _step(graph: Graph, node: Node, value: Array, x: list[_Running], unit: float) -> _Running:
+    tiny = SMALLEST[node.origin.element_type]
     match node:
         case Constant():
             return _Running(value, unit * np.abs(value), np.abs(value), 1)
@@ -177,12 +250,7 @@ def _step(graph: Graph, node: Node, value: Array, x: list[_Running]) -> _Running
             error = left * x[1].error + right * x[0].error + x[0].error * x[1].error
             error = error + _gamma(1, unit) * (np.abs(value) + error) + 2 * tiny
         case Bilinear(kind="matmul"):
-            (left, left_error), (right, right_error) = (
-                (np.abs(s.value).reshape(graph.nodes[j].shape), s.error.reshape(graph.nodes[j].shape)) for s, j in zip(x, node.inputs, strict=True)
-            )
-            count = left.shape[-1]
-            error = left @ right_error + left_error @ right + left_error @ right_error
-            error = (error + _gamma(count, unit) * ((left + left_error) @ (right + right_error))).reshape(-1) + 2 * (count + 1) * tiny
+            error = _matmul_error(graph, node, x, unit, tiny)
         case Max(windows=windows):
             error = take_windows(x[0].error, windows, 0.0).max(axis=-1) + tiny
         case _:
@@ -190,10 +258,20 @@ def _step(graph: Graph, node: Node, value: Array, x: list[_Running]) -> _Running
     return _Running(value, error, np.abs(value) + error, 0)
 
 
+def _matmul_error(graph: Graph, node: Node, x: list[_Running], unit: float, tiny: float) -> Array:
+    shapes = [(len(s.value), *graph.nodes[j].shape) for s, j in zip(x, node.inputs, strict=True)]
+    left, right = (np.abs(s.value).reshape(shape) for s, shape in zip(x, shapes, strict=True))
+    left_error, right_error = (s.error.reshape(shape) for s, shape in zip(x, shapes, strict=True))
+    count = left.shape[-1]
+    error = left @ right_error + left_error @ right + left_error @ right_error
+    error = error + _gamma(count, unit) * ((left + left_error) @ (right + right_error)) + 2 * (count + 1) * tiny
+    return error.reshape(len(x[0].value), node.size)
+
+
 def _affine(node: Affine, value: Array, x: list[_Running], unit: float, tiny: float) -> _Running:
     exact = len(node.maps) == 1 and node.maps[0].is_exact and node.bias is None
-    error = np.zeros(node.size)
-    magnitude = np.zeros(node.size) if node.bias is None else np.abs(node.bias)
+    error = np.zeros_like(value)
+    magnitude = np.zeros_like(value) if node.bias is None else np.broadcast_to(np.abs(node.bias), value.shape)
     for m, operand in zip(node.maps, x, strict=True):
         absolute = m.abs_apply(np.stack([operand.error + (0 if exact else tiny), operand.magnitude]))
         error, magnitude = error + absolute[0], magnitude + absolute[1]
