@@ -116,7 +116,8 @@ def _single(double: Float64s, rest: NDArray[np.int8]) -> Float32s:
     Rounding twice is wrong only where the double is half-way between two floats and q is not: there q decides.
     """
     near = double.astype(np.float32)
-    other = np.nextafter(near, np.where(double > near, np.inf, -np.inf).astype(np.float32))
+    with np.errstate(over="ignore"):  # beyond the largest float lies Inf, which is no tie
+        other = np.nextafter(near, np.where(double > near, np.inf, -np.inf).astype(np.float32))
     tie = (near != double) & (rest != 0) & (near.astype(np.float64) / 2 + other.astype(np.float64) / 2 == double)
     towards = np.where(rest > 0, np.maximum(near, other), np.minimum(near, other))
     return np.where(tie, towards, near).astype(np.float32)
