@@ -157,7 +157,8 @@ def _check_node(graph: Graph, node: Node, where: str) -> None:
         case Bilinear(kind="matmul"):
             fits = len(sizes) == 2 and _matmul_shape(*(graph.nodes[j].shape for j in node.inputs)) == node.shape
         case Max(windows=windows):
-            fits = len(sizes) == 1 and windows.ndim == 2 and windows.shape[0] == node.size and bool((windows.max(axis=1) >= 0).all()) and windows.max() < sizes[0]
+            fits = len(sizes) == 1 and windows.ndim == 2 and windows.shape[0] == node.size and bool((windows.max(axis=1) >= 0).all())
+            fits = fits and bool(windows.max() < sizes[0]) and bool(windows.min() >= -1)
         case _:
             raise MalformedGraph(f"{where}: unknown node type")
     if not fits:

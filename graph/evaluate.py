@@ -66,7 +66,7 @@ def _node_value(graph: Graph, node: Node, x: Sequence[Array], batch: int) -> Arr
             left, right = (v.reshape(batch, *graph.nodes[j].shape) for v, j in zip(x, node.inputs, strict=True))
             return (left @ right).reshape(batch, node.size)
         case Max(windows=windows):
-            return take_windows(x[0], windows, -np.inf).max(axis=-1)
+            return np.asarray(take_windows(x[0], windows, -np.inf).max(axis=-1))
         case _:
             raise MalformedGraph(f"no evaluation rule for a {type(node).__name__} node")
 

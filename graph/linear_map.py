@@ -187,7 +187,8 @@ class Conv(LinearMap):
         padded = np.concatenate([flat, np.zeros((*flat.shape[:-1], 1), dtype=x.dtype)], axis=-1)
         patches = padded[..., self.columns.T]  # [batch, n, C, taps, positions]; column -1 is the zero
         patches = patches.reshape(-1, n, self.groups, self.kernel_matrix.shape[2], self.columns.shape[0])
-        return (self.kernel_matrix @ patches).reshape(*x.shape[:-1], self.out_size)
+        y: Array = self.kernel_matrix @ patches
+        return y.reshape(*x.shape[:-1], self.out_size)
 
     def adjoint(self, d: Array) -> Array:
         n, channels = self.in_shape[:2]
@@ -378,8 +379,9 @@ def compose(first: LinearMap, then: LinearMap) -> LinearMap:
     for m in (*_parts(first), *_parts(then)):
         if isinstance(m, Reshape):
             continue
-        if isinstance(m, Gather) and chain and isinstance(chain[-1], Gather):
-            previous = chain.pop()
+        previous = chain[-1] if chain else None
+        if isinstance(m, Gather) and isinstance(previous, Gather):
+            chain.pop()
             index = np.where(m.index >= 0, previous.index[np.maximum(m.index, 0)], -1)
             m = Gather(previous.in_shape, m.out_shape, index)
         chain.append(m)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from graph.core import Graph, Origin, Shape, check
@@ -23,11 +23,11 @@ from graph.lowering.builder import Builder, Known, Tensor, Value
 from graph.lowering.operator import Operator, describe, read_attributes
 from graph.lowering.reference import COMPLAINTS, run_reference
 from graph.simplify import simplify
-from graph.weights import WeightReader
+from graph.weights import WeightReader, type_name
 
 Array = NDArray[Any]
 
-ELEMENT_TYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
+ELEMENT_TYPES: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
 OLDEST_OPSET = 7
 
 
@@ -73,7 +73,7 @@ class Model:
     notes: tuple[str, ...]
 
 
-def load(source: str | Path | bytes, *, limits: Limits = Limits()) -> Model:  # noqa: B008 (frozen)
+def load(source: str | Path | bytes, *, limits: Limits = Limits()) -> Model:
     """Read `.onnx` or `.onnx.gz` (a path, or the bytes themselves) and lower it to a simplified core graph.
 
     Raises ModelError (or UnsupportedOperator) for everything that is wrong with the file, and nothing else.
@@ -134,9 +134,10 @@ def _parse(content: bytes) -> onnx.ModelProto:
         raise ModelError(f"not an ONNX file, or truncated: {error}") from error
     if not proto.HasField("graph") or not proto.graph.output:
         raise ModelError("not an ONNX file: it has no graph with outputs")
-    for present, what in ((proto.functions, "local functions"), (proto.graph.sparse_initializer, "sparse initialisers"), (proto.training_info, "training information")):
+    extras = {"local functions": proto.functions, "sparse initialisers": proto.graph.sparse_initializer, "training information": proto.training_info}
+    for what, present in extras.items():
         if present:
-            raise ModelError(f"{what} are not supported; export the model without them")
+            raise ModelError(f"{what}: not supported; export the model without")
     return proto
 
 
@@ -198,9 +199,7 @@ class _Lowering:
     def _type(self, proto: onnx.ValueInfoProto) -> tuple[Shape, str]:
         tensor = proto.type.tensor_type
         if tensor.elem_type not in ELEMENT_TYPES:
-            known = tensor.elem_type in onnx.TensorProto.DataType.values()
-            name = onnx.TensorProto.DataType.Name(tensor.elem_type) if known else str(tensor.elem_type)
-            raise ModelError(f"input {proto.name!r} has element type {name}; only float32 and float64 inputs are supported")
+            raise ModelError(f"input {proto.name!r} has element type {type_name(tensor.elem_type)}; only float32 and float64 inputs are supported")
         if not tensor.HasField("shape"):
             raise ModelError(f"input {proto.name!r} has no shape; give it one (onnx.tools.update_model_dims)")
         shape = []
@@ -211,9 +210,12 @@ class _Lowering:
                 shape.append(1)
                 self.notes.append(f"symbolic batch dimension {dim.dim_param or '?'!r} of input {proto.name!r} set to 1")
             else:
-                raise ModelError(f"axis {axis} of input {proto.name!r} is dynamic ({dim.dim_param or '?'!r}); only the leading one may be: fix the shape (onnx.tools.update_model_dims)")
+                name = dim.dim_param or "?"
+                place = f"axis {axis} of input {proto.name!r}"
+                raise ModelError(f"{place} is dynamic ({name!r}); only axis 0 may be: fix the shape (onnx.tools.update_model_dims)")
         if math.prod(shape) > self.limits.tensor_elements:
-            raise ModelError(f"input {proto.name!r} of shape {tuple(shape)} has more than {self.limits.tensor_elements} elements; raise the limit to load it")
+            limit = self.limits.tensor_elements
+            raise ModelError(f"input {proto.name!r} of shape {tuple(shape)} has more than {limit} elements; raise the limit to load it")
         return tuple(shape), ELEMENT_TYPES[tensor.elem_type]
 
     def _needed(self) -> list[onnx.NodeProto]:
@@ -227,7 +229,7 @@ class _Lowering:
         return needed[::-1]
 
     def _lower(self, node: onnx.NodeProto) -> None:
-        if node.domain not in ("", "ai.onnx") or ("", node.op_type) not in LOWERINGS and node.op_type not in CONSTANT_ONLY:
+        if node.domain not in ("", "ai.onnx") or (("", node.op_type) not in LOWERINGS and node.op_type not in CONSTANT_ONLY):
             supported = ", ".join(sorted({name for _, name in LOWERINGS} | CONSTANT_ONLY))
             raise UnsupportedOperator(f"{describe(node, self.opset)} is not supported. Supported are: {supported}")
         version, attributes = read_attributes(node, self.opset)
@@ -272,7 +274,7 @@ class _Lowering:
     def _value(self, name: str, node: onnx.NodeProto) -> Value:
         if name not in self.values:
             if name not in self.reader:
-                raise ModelError(f"{describe(node, self.opset)}: input {name!r} is not produced by an earlier node, nor an input or initialiser of the graph")
+                raise ModelError(f"{describe(node, self.opset)}: input {name!r} is neither made by an earlier node nor an input or initialiser")
             self.values[name] = Known(self.reader.read(name))
         return self.values[name]
 

@@ -47,7 +47,9 @@ def chain(maps: Iterable[LinearMap]) -> LinearMap:
 
 def is_zero(m: LinearMap) -> bool:
     """Whether the map is 0 because a re-indexing in it reads nothing."""
-    return isinstance(m, Gather) and not (m.index >= 0).any() or isinstance(m, Composition) and any(is_zero(part) for part in m.maps)
+    if isinstance(m, Composition):
+        return any(is_zero(part) for part in m.maps)
+    return isinstance(m, Gather) and not (m.index >= 0).any()
 
 
 def _push(reduced: list[LinearMap], m: LinearMap) -> None:
@@ -92,7 +94,7 @@ def _merge(first: LinearMap, then: LinearMap) -> list[LinearMap] | None:
             return [_select_columns(first, then)]
         case Dense(), Gather() if first.outer == 1 and then.out_size <= first.out_size:
             return [_select_rows(first, then)]
-        case (Dense() | Conv() | Transposed()), Scale():
+        case ((Dense() | Conv() | Transposed()), Scale()):
             return _scaled_rows(first, then.factor)
         case Scale(), (Dense() | Conv() | Transposed()):
             return _scaled_columns(then, first.factor)

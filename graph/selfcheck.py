@@ -123,7 +123,8 @@ def _stack(model: Model, points: Sequence[Point]) -> list[Array]:
     columns = [input_values(model.graph, point, np.float64) for point in points]
     if any(batch != 1 for _, batch in columns):
         raise MalformedGraph("a point is one batch element")
-    return [np.concatenate([arrays[i] for arrays, _ in columns]).astype(info.element_type) for i, info in zip(model.graph.inputs, model.inputs, strict=True)]
+    stacked = [np.concatenate([arrays[i] for arrays, _ in columns]) for i in model.graph.inputs]
+    return [x.astype(info.element_type) for x, info in zip(stacked, model.inputs, strict=True)]
 
 
 def _run_watched(model: Model, inputs: Sequence[Array], watched: tuple[str, ...]) -> dict[str, Array]:
@@ -265,7 +266,7 @@ def _matmul_error(graph: Graph, node: Node, x: list[_Running], unit: float, tiny
     count = left.shape[-1]
     error = left @ right_error + left_error @ right + left_error @ right_error
     error = error + _gamma(count, unit) * ((left + left_error) @ (right + right_error)) + 2 * (count + 1) * tiny
-    return error.reshape(len(x[0].value), node.size)
+    return np.asarray(error.reshape(len(x[0].value), node.size))
 
 
 def _affine(node: Affine, value: Array, x: list[_Running], unit: float, tiny: float) -> _Running:

@@ -15,7 +15,7 @@ from graph.errors import ModelError
 
 Array = NDArray[Any]
 
-_READABLE = {
+_READABLE: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.FLOAT: np.dtype("<f4"),
     onnx.TensorProto.DOUBLE: np.dtype("<f8"),
     onnx.TensorProto.INT32: np.dtype("<i4"),
@@ -25,6 +25,11 @@ _READABLE = {
     onnx.TensorProto.UINT8: np.dtype("u1"),
     onnx.TensorProto.INT16: np.dtype("<i2"),
 }
+
+
+def type_name(data_type: int) -> str:
+    """The ONNX name of an element type, or its number where it has none."""
+    return onnx.TensorProto.DataType.Name(data_type) if data_type in onnx.TensorProto.DataType.values() else str(data_type)
 
 
 class WeightReader:
@@ -45,8 +50,7 @@ class WeightReader:
         tensor = self._tensors[name]
         where = f"initialiser {name!r}"
         if tensor.data_type not in _READABLE:
-            known = tensor.data_type in onnx.TensorProto.DataType.values()
-            raise ModelError(f"{where} has element type {onnx.TensorProto.DataType.Name(tensor.data_type) if known else tensor.data_type}, which is not supported")
+            raise ModelError(f"{where} has element type {type_name(tensor.data_type)}, which is not supported")
         shape = tuple(int(d) for d in tensor.dims)
         if any(d < 0 for d in shape) or math.prod(shape) > self._element_limit:
             raise ModelError(f"{where} has shape {shape}: negative, or more than {self._element_limit} elements")

@@ -11,6 +11,5 @@ def _derivative(x: Array) -> Array:
 
 def cos() -> Smooth:
     """cos(x)."""
-    return Smooth(
-        "cos", np.cos, _derivative, inflections=(np.pi / 2, 3 * np.pi / 2), convex_first=False, stationary=(0.0, np.pi), period=2 * np.pi, range=(-1.0, 1.0)
-    )
+    inflections = (np.pi / 2, 3 * np.pi / 2)
+    return Smooth("cos", np.cos, _derivative, inflections, convex_first=False, stationary=(0.0, np.pi), period=2 * np.pi, range=(-1.0, 1.0))

@@ -14,7 +14,7 @@ def _value(x: Array) -> Array:
 
 
 def _derivative(x: Array) -> Array:
-    return (2 / math.sqrt(math.pi)) * np.exp(-x * x)
+    return np.asarray((2 / math.sqrt(math.pi)) * np.exp(-x * x))
 
 
 def erf() -> Smooth:

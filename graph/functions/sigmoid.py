@@ -13,7 +13,7 @@ def logistic(x: Array) -> Array:
 
 def _derivative(x: Array) -> Array:
     tail = np.exp(-np.abs(x))  # y (1 - y) would cancel where y is near 1
-    return tail / ((1 + tail) * (1 + tail))
+    return np.asarray(tail / ((1 + tail) * (1 + tail)))
 
 
 def sigmoid() -> Smooth:

@@ -7,6 +7,5 @@ from graph.functions.facts import Smooth
 
 def sin() -> Smooth:
     """sin(x)."""
-    return Smooth(
-        "sin", np.sin, np.cos, inflections=(0.0, np.pi), convex_first=True, stationary=(np.pi / 2, 3 * np.pi / 2), period=2 * np.pi, range=(-1.0, 1.0)
-    )
+    stationary = (np.pi / 2, 3 * np.pi / 2)
+    return Smooth("sin", np.sin, np.cos, (0.0, np.pi), convex_first=True, stationary=stationary, period=2 * np.pi, range=(-1.0, 1.0))

@@ -7,7 +7,7 @@ from graph.functions.facts import Array, Smooth
 
 def _derivative(x: Array) -> Array:
     tail = np.exp(-2 * np.abs(x))  # 1 - tanh^2 would cancel where tanh is near 1
-    return 4 * tail / ((1 + tail) * (1 + tail))
+    return np.asarray(4 * tail / ((1 + tail) * (1 + tail)))
 
 
 def tanh() -> Smooth:

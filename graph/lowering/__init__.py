@@ -88,11 +88,49 @@ LOWERINGS = register(
 
 # Operators that occur on constants only; onnx.reference evaluates them (as it does every operator above on constants).
 CONSTANT_ONLY = frozenset(
-    ("And", "Constant", "ConstantOfShape", "Equal", "Floor", "Ceil", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Not", "Or", "Range", "ReduceProd", "Round", "Sign")
+    (
+        "And",
+        "Ceil",
+        "Constant",
+        "ConstantOfShape",
+        "Equal",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Mod",
+        "Not",
+        "Or",
+        "Range",
+        "ReduceProd",
+        "Round",
+        "Sign",
+    )
 )
 
 # Operators that leave the numbers of a constant as they are: its dtype is kept and nothing is copied to float64.
 MOVES_ONLY = frozenset(
-    ("Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Size", "Slice")
-    + ("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where")
+    (
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "DepthToSpace",
+        "Dropout",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Shape",
+        "Size",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+    )
 )

@@ -181,5 +181,3 @@ def lower_where(op: Operator) -> Value:
         else:
             terms.append((op.builder.gather_map(branch, np.where(chosen, indices(branch.shape), -1).reshape(shape)), branch))
     return op.builder.affine(terms, bias if bias.any() else None, shape)
-
-

@@ -111,7 +111,8 @@ class Builder:
 
     def _emit(self, node: Node, element_type: str) -> Tensor:
         if len(self.nodes) >= self.node_limit:
-            raise ModelError(f"the network needs more than {self.node_limit} core nodes (at {', '.join(node.origin.operators)}); raise the limit to load it")
+            place = ", ".join(node.origin.operators)
+            raise ModelError(f"the network needs more than {self.node_limit} core nodes (at {place}); raise the limit to load it")
         if element_type != node.origin.element_type:
             node = replace(node, origin=replace(node.origin, element_type=element_type))
         self.nodes.append(node)

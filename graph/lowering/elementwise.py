@@ -21,7 +21,7 @@ def apply(name: str) -> Callable[[Operator], Value]:
 
 
 def lower_leaky_relu(op: Operator) -> Value:
-    return op.builder.elementwise(build("leaky_relu", op.float("alpha")), op.variable(0))
+    return op.builder.elementwise(build("leaky_relu", op.real("alpha")), op.variable(0))
 
 
 def lower_clip(op: Operator) -> Value:
@@ -31,7 +31,7 @@ def lower_clip(op: Operator) -> Value:
         if op.version >= 11:
             limits.append(default if op.optional(i) is None else float(op.known(i).reshape(())))
         else:
-            limits.append(op.float(name, default))
+            limits.append(op.real(name, default))
     lower, upper = (np.inf * np.sign(v) if abs(v) >= np.finfo(np.float32).max else v for v in limits)  # the old default means "no limit"
     if np.isinf(lower) and np.isinf(upper):
         return op.variable(0)
@@ -43,7 +43,7 @@ def lower_clip(op: Operator) -> Value:
 def lower_cast(op: Operator) -> Value:
     """Over the reals a Cast between float types is the identity."""
     types = {1: "float32", 11: "float64"}
-    target = op.int("to")
+    target = op.integer("to")
     x = op.variable(0)
     if target not in types:
         raise op.refuse(f"casting a tensor that depends on the input to ONNX type {target} is not supported (only float32 and float64 are)")

@@ -56,9 +56,8 @@ def _left_product(builder: Builder, matrix: Array, y: Tensor, outer: Shape) -> T
         weight = matrix if shared else np.broadcast_to(matrix, (*outer, n, k))
         groups = 1 if shared else count
         batch = count if shared else 1
-        linear_map = Conv(
-            (batch, groups * k, m), (batch, groups * n, m), weight.reshape(groups * n, k, 1), strides=(1,), pads_begin=(0,), pads_end=(0,), dilations=(1,), groups=groups
-        )
+        kernel = weight.reshape(groups * n, k, 1)
+        linear_map = Conv((batch, groups * k, m), (batch, groups * n, m), kernel, (1,), (0,), (0,), (1,), groups)
     return _tensor(reshape(builder.linear(linear_map, y), (*outer, n, m)))
 
 
@@ -92,17 +91,17 @@ def lower_gemm(op: Operator) -> Value:
     a, b = op.value(0), op.value(1)
     if len(a.shape) != 2 or len(b.shape) != 2:
         raise op.malformed(f"Gemm needs matrices, not shapes {a.shape} and {b.shape}")
-    a = swap(op.builder, a) if op.int("transA") else a
-    b = swap(op.builder, b) if op.int("transB") else b
+    a = swap(op.builder, a) if op.integer("transA") else a
+    b = swap(op.builder, b) if op.integer("transB") else b
     if a.shape[1] != b.shape[0]:
         raise op.malformed(f"shapes {a.shape} and {b.shape} cannot be multiplied")
     product = matmul(op.builder, a, b)
-    if op.float("alpha") != 1:
-        product = scale(op.builder, product, np.array(op.float("alpha")))
+    if op.real("alpha") != 1:
+        product = scale(op.builder, product, np.array(op.real("alpha")))
     c = op.optional(2)
-    if c is None or op.float("beta") == 0:
+    if c is None or op.real("beta") == 0:
         return product
-    c = c if op.float("beta") == 1 else scale(op.builder, c, np.array(op.float("beta")))
+    c = c if op.real("beta") == 1 else scale(op.builder, c, np.array(op.real("beta")))
     if np.broadcast_shapes(c.shape, product.shape) != product.shape:
         raise op.malformed(f"C of shape {c.shape} cannot be broadcast to {product.shape}")
     return add(op.builder, product, c)
@@ -112,7 +111,7 @@ def lower_conv(op: Operator) -> Value:
     x, weight = op.variable(0), op.known(1)
     if len(x.shape) != weight.ndim or not 3 <= weight.ndim <= 5:
         raise op.refuse(f"input of shape {x.shape} and weight of shape {weight.shape}: only 1 to 3 spatial axes are supported")
-    groups = op.int("group", 1)
+    groups = op.integer("group", 1)
     if weight.shape[1] * groups != x.shape[1] or weight.shape[0] % groups:
         raise op.malformed(f"weight of shape {weight.shape} in {groups} groups does not fit an input of shape {x.shape}")
     w = convolution_windows(op, x.shape[2:], weight.shape[2:])
@@ -125,22 +124,20 @@ def lower_conv_transpose(op: Operator) -> Value:
     x, weight = op.variable(0), op.known(1)
     if len(x.shape) != weight.ndim or not 3 <= weight.ndim <= 5:
         raise op.refuse(f"input of shape {x.shape} and weight of shape {weight.shape}: only 1 to 3 spatial axes are supported")
-    if op.ints("output_shape") is not None or op.string("auto_pad") not in ("NOTSET", "VALID"):
+    if op.integers("output_shape") is not None or op.string("auto_pad") not in ("NOTSET", "VALID"):
         raise op.refuse("output_shape and auto_pad are not supported; explicit pads are")
-    groups = op.int("group", 1)
+    groups = op.integer("group", 1)
     if weight.shape[0] != x.shape[1] or weight.shape[0] % groups:
         raise op.malformed(f"weight of shape {weight.shape} in {groups} groups does not fit an input of shape {x.shape}")
     rank = weight.ndim - 2
     kernel = weight.shape[2:]
-    strides, dilations = op.ints("strides") or (1,) * rank, op.ints("dilations") or (1,) * rank
-    pads, extra = op.ints("pads") or (0,) * (2 * rank), op.ints("output_padding") or (0,) * rank
-    if (op.ints("kernel_shape") or kernel) != kernel or not len(strides) == len(dilations) == len(extra) == rank or len(pads) != 2 * rank:
+    strides, dilations = op.integers("strides") or (1,) * rank, op.integers("dilations") or (1,) * rank
+    pads, extra = op.integers("pads") or (0,) * (2 * rank), op.integers("output_padding") or (0,) * rank
+    if (op.integers("kernel_shape") or kernel) != kernel or not len(strides) == len(dilations) == len(extra) == rank or len(pads) != 2 * rank:
         raise op.malformed("kernel_shape, strides, dilations, pads or output_padding do not fit the weight")
     if min(strides) < 1 or min(dilations) < 1 or min(pads) < 0 or min(extra) < 0:
         raise op.malformed("strides and dilations must be positive, pads and output_padding not negative")
-    size = tuple(
-        strides[i] * (x.shape[2 + i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 - pads[i] - pads[i + rank] for i in range(rank)
-    )
+    size = tuple(strides[i] * (x.shape[2 + i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 - pads[i] - pads[i + rank] for i in range(rank))
     if min(size) < 1:
         raise op.malformed(f"the output would have spatial shape {size}")
     out = (x.shape[0], weight.shape[1] * groups, *size)

@@ -15,14 +15,14 @@ from graph.lowering.operator import Operator
 
 def lower_batch_normalization(op: Operator) -> Value:
     """(x - mean) scale / sqrt(var + eps) + B, at inference."""
-    if op.int("training_mode") or not op.int("spatial", 1) or len([name for name in op.node.output if name]) > 1:
+    if op.integer("training_mode") or not op.integer("spatial", 1) or len([name for name in op.node.output if name]) > 1:
         raise op.refuse("training mode, spatial=0 and statistics outputs are not supported; export the model for inference")
     x = op.variable(0)
     gamma, beta, mean, variance = (float64(op.known(i)) for i in range(1, 5))
     channels = x.shape[1] if len(x.shape) > 1 else 1
     if any(v.shape != (channels,) for v in (gamma, beta, mean, variance)):
         raise op.malformed(f"the parameters are not vectors of {channels} channels")
-    spread = variance + op.float("epsilon")
+    spread = variance + op.real("epsilon")
     if not (spread > 0).all():
         raise op.malformed("variance + epsilon is not positive")
     factor = gamma / np.sqrt(spread)
@@ -39,7 +39,7 @@ def lower_softmax(op: Operator) -> Value:
     Before version 13 all axes from `axis` on form one row; since then `axis` alone does.
     """
     x = op.variable(0)
-    axis = op.axis(op.int("axis"), len(x.shape))
+    axis = op.axis(op.integer("axis"), len(x.shape))
     if op.version < 13:
         return _softmax_rows(op, x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])), x.shape)
     order = np.moveaxis(indices(x.shape), axis, -1)

@@ -17,6 +17,16 @@ from graph.lowering.reference import run_reference
 Array = NDArray[Any]
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | onnx.TensorProto
 
+_ATTRIBUTE_TYPES = {
+    onnx.defs.OpSchema.AttrType.FLOAT: onnx.AttributeProto.FLOAT,
+    onnx.defs.OpSchema.AttrType.INT: onnx.AttributeProto.INT,
+    onnx.defs.OpSchema.AttrType.STRING: onnx.AttributeProto.STRING,
+    onnx.defs.OpSchema.AttrType.TENSOR: onnx.AttributeProto.TENSOR,
+    onnx.defs.OpSchema.AttrType.FLOATS: onnx.AttributeProto.FLOATS,
+    onnx.defs.OpSchema.AttrType.INTS: onnx.AttributeProto.INTS,
+    onnx.defs.OpSchema.AttrType.STRINGS: onnx.AttributeProto.STRINGS,
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Operator:
@@ -64,15 +74,15 @@ class Operator:
             raise self.refuse(f"input {i} ({self.node.input[i]!r}) depends on the network's input; only a constant is supported there")
         return found.value
 
-    def known_ints(self, i: int) -> tuple[int, ...] | None:
+    def known_integers(self, i: int) -> tuple[int, ...] | None:
         """Input `i` as a tuple of integers, or None where the file leaves it out."""
         return None if self.optional(i) is None else tuple(int(v) for v in np.atleast_1d(self.known(i)).ravel())
 
-    def int(self, name: str, default: int = 0) -> int:
+    def integer(self, name: str, default: int = 0) -> int:
         found = self.attributes.get(name, default)
         return int(found) if isinstance(found, int) else default
 
-    def float(self, name: str, default: float = 0.0) -> float:
+    def real(self, name: str, default: float = 0.0) -> float:
         found = self.attributes.get(name, default)
         return float(found) if isinstance(found, (int, float)) else default
 
@@ -80,7 +90,7 @@ class Operator:
         found = self.attributes.get(name, default)
         return found if isinstance(found, str) else default
 
-    def ints(self, name: str) -> tuple[int, ...] | None:
+    def integers(self, name: str) -> tuple[int, ...] | None:
         found = self.attributes.get(name)
         return tuple(int(v) for v in found) if isinstance(found, tuple) else None
 
@@ -92,7 +102,7 @@ class Operator:
 
     def axes(self, rank: int, *, since_input: int) -> tuple[int, ...] | None:
         """`axes`, an attribute before operator version `since_input` and input 1 from then on; None where absent."""
-        found = self.known_ints(1) if self.version >= since_input else self.ints("axes")
+        found = self.known_integers(1) if self.version >= since_input else self.integers("axes")
         return None if found is None else tuple(self.axis(a, rank) for a in found)
 
     def reference(self, inputs: Sequence[Array | None]) -> list[Array]:
@@ -124,7 +134,7 @@ def read_attributes(node: onnx.NodeProto, opset: int) -> tuple[int, dict[str, At
         defined = schema.attributes.get(attribute.name)
         if defined is None:
             raise UnsupportedOperator(f"{where}: attribute {attribute.name!r} is not defined; defined are {', '.join(schema.attributes) or 'none'}")
-        if attribute.ref_attr_name or int(defined.type.value) != attribute.type:
+        if attribute.ref_attr_name or _ATTRIBUTE_TYPES.get(defined.type) != attribute.type:
             raise ModelError(f"{where}: attribute {attribute.name!r} has the wrong type")
         if attribute.name in found:
             raise ModelError(f"{where}: attribute {attribute.name!r} is given twice")
@@ -149,4 +159,5 @@ def _plain(attribute: onnx.AttributeProto, where: str) -> Attribute:
         return value
     if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
         return tuple(value)
-    raise UnsupportedOperator(f"{where}: attribute {attribute.name!r} is a {onnx.AttributeProto.AttributeType.Name(attribute.type)}, which is not supported")
+    kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
+    raise UnsupportedOperator(f"{where}: attribute {attribute.name!r} is a {kind}, which is not supported")

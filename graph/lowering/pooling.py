@@ -32,7 +32,7 @@ def lower_average_pool(op: Operator) -> Value:
     weight = np.ones((channels, 1, *w.kernel))
     total = Conv(x.shape, shape, weight, w.strides, w.pads_begin, w.pads_end, w.dilations, groups=channels)
     padded = tuple(n + b + e for n, b, e in zip(x.shape[2:], w.pads_begin, w.pads_end, strict=True))
-    include = bool(op.int("count_include_pad"))
+    include = bool(op.integer("count_include_pad"))
     inside = window_taps(padded, w.positions, w.kernel, w.strides, (0,) * len(padded), w.dilations) if include else total.columns
     count = (inside >= 0).sum(axis=1)
     if not count.all():
@@ -58,6 +58,6 @@ def _windows(op: Operator) -> tuple[Tensor, Windows]:
     x = op.variable(0)
     if not 3 <= len(x.shape) <= 5:
         raise op.refuse(f"input of shape {x.shape}: only 1 to 3 spatial axes are supported")
-    if op.int("storage_order"):
+    if op.integer("storage_order"):
         raise op.refuse("column-major storage_order is not supported")
-    return x, convolution_windows(op, x.shape[2:], op.ints("kernel_shape") or ())
+    return x, convolution_windows(op, x.shape[2:], op.integers("kernel_shape") or ())

@@ -51,7 +51,7 @@ def _axes(op: Operator, *, since_input: int) -> tuple[Tensor, tuple[int, ...], S
     rank = len(x.shape)
     axes = op.axes(rank, since_input=since_input)
     if not axes:
-        axes = () if op.int("noop_with_empty_axes") else tuple(range(rank))
-    keep = bool(op.int("keepdims", 1))
+        axes = () if op.integer("noop_with_empty_axes") else tuple(range(rank))
+    keep = bool(op.integer("keepdims", 1))
     shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape) if keep or a not in axes)
     return x, tuple(sorted(set(axes))), shape

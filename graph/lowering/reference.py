@@ -24,8 +24,9 @@ def run_reference(node: onnx.NodeProto, opset: int, inputs: Sequence[Array | Non
 
     Raises ModelError where the reference implementation refuses the inputs.
     """
+    where = f"node {node.name or ', '.join(node.output)!r}: operator {node.op_type}"
     if (size := _result_size(node, inputs)) > element_limit:
-        raise ModelError(f"node {node.name or node.output[0]!r}: operator {node.op_type} would make a tensor of {size} elements; raise the limit to load it")
+        raise ModelError(f"{where} would make a tensor of {size} elements; raise the limit to load it")
     names = [f"i{i}" if x is not None else "" for i, x in enumerate(inputs)]
     outputs = [f"o{i}" for i in range(len(node.output))]
     single = onnx.NodeProto()
@@ -39,8 +40,8 @@ def run_reference(node: onnx.NodeProto, opset: int, inputs: Sequence[Array | Non
     try:
         found = ReferenceEvaluator(graph, opsets={"": opset}).run(None, {n: x for n, x in zip(names, inputs, strict=True) if n})
     except COMPLAINTS as error:
-        raise ModelError(f"node {node.name or node.output[0]!r}: operator {node.op_type} cannot be evaluated on its constant inputs: {error}") from error
-    return [np.asarray(x) for x in found]  # type: ignore[union-attr]
+        raise ModelError(f"{where} cannot be evaluated on its constant inputs: {error}") from error
+    return [np.asarray(x) for x in found]
 
 
 def _result_size(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> int:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
+from numpy.typing import NDArray
 
 from graph.linear_map import LinearMap
 from graph.lowering.arithmetic import float64
 from graph.lowering.builder import Known, Tensor, Value, indices
 from graph.lowering.operator import Operator
+
+Array = NDArray[Any]
+
+_PAD_MODES: dict[str, Literal["edge", "reflect"]] = {"edge": "edge", "reflect": "reflect"}
 
 
 def lower_reindex(op: Operator) -> list[Value]:
@@ -33,7 +40,7 @@ def lower_dropout(op: Operator) -> Value:
 def lower_shape(op: Operator) -> Value:
     """The shape of a tensor is known at load (a symbolic batch dimension has become 1)."""
     shape = op.variable(0).shape
-    return Known(np.array(shape[slice(op.attributes.get("start", 0), op.attributes.get("end"))], dtype=np.int64))
+    return Known(np.array(shape[op.integer("start") : op.integer("end", len(shape))], dtype=np.int64))
 
 
 def lower_size(op: Operator) -> Value:
@@ -42,7 +49,7 @@ def lower_size(op: Operator) -> Value:
 
 def lower_concat(op: Operator) -> Value:
     parts = [op.value(i) for i in range(len(op.inputs))]
-    axis = op.axis(op.int("axis", 1), len(parts[0].shape))
+    axis = op.axis(op.integer("axis", 1), len(parts[0].shape))
     sizes = [p.size for p in parts]
     starts = np.cumsum([0, *sizes[:-1]])
     place = np.concatenate([indices(p.shape) + start for p, start in zip(parts, starts, strict=True)], axis=axis)
@@ -61,12 +68,12 @@ def lower_pad(op: Operator) -> Value:
     """Pads are an attribute before version 11; negative ones crop. Constant padding goes to the bias."""
     x = op.variable(0)
     rank = len(x.shape)
-    pads = op.known_ints(1) if op.version >= 11 else op.ints("pads" if op.version >= 2 else "paddings")
-    fill = (0.0 if op.optional(2) is None else float(op.known(2).reshape(()))) if op.version >= 11 else op.float("value")
-    axes = op.known_ints(3) if op.version >= 18 else None
+    pads = op.known_integers(1) if op.version >= 11 else op.integers("pads" if op.version >= 2 else "paddings")
+    fill = (0.0 if op.optional(2) is None else float(op.known(2).reshape(()))) if op.version >= 11 else op.real("value")
+    axes = op.known_integers(3) if op.version >= 18 else None
     axes = tuple(range(rank)) if axes is None else tuple(op.axis(a, rank) for a in axes)
     mode = op.string("mode", "constant")
-    if pads is None or len(pads) != 2 * len(axes) or mode not in ("constant", "edge", "reflect"):
+    if pads is None or len(pads) != 2 * len(axes) or mode not in ("constant", *_PAD_MODES):
         raise op.refuse(f"mode {mode!r} with pads {pads} is not supported (constant, edge and reflect are)")
     if not np.isfinite(fill):
         raise op.refuse(f"padding with {fill} is not supported")
@@ -76,7 +83,7 @@ def lower_pad(op: Operator) -> Value:
     crop = tuple(slice(max(-b, 0), n - max(-e, 0)) for (b, e), n in zip(widths, x.shape, strict=True))
     grow = [(max(b, 0), max(e, 0)) for b, e in widths]
     source = indices(x.shape)[crop]
-    index = np.pad(source, grow, constant_values=-1) if mode == "constant" else np.pad(source, grow, mode=mode)  # type: ignore[call-overload]
+    index = np.pad(source, grow, constant_values=-1) if mode == "constant" else np.pad(source, grow, mode=_PAD_MODES[mode])
     return op.builder.gather(x, index, np.where(index < 0, fill, 0.0) if fill and mode == "constant" else None)
 
 
@@ -95,19 +102,20 @@ def lower_resize(op: Operator) -> Value:
         raise op.refuse(f"mode {op.string('mode')!r} is not supported (nearest is)")
     if op.version == 10:
         return _nearest(op, [np.floor(np.arange(int(np.floor(n * s))) / s) for n, s in zip(x.shape, float64(op.known(1)), strict=True)])
-    if op.ints("axes") is not None or op.string("keep_aspect_ratio_policy", "stretch") != "stretch":
+    if op.integers("axes") is not None or op.string("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise op.refuse("axes and keep_aspect_ratio_policy are not supported")
     scales = op.known(2) if op.optional(2) is not None and op.value(2).size else None
-    sizes = op.known_ints(3) if scales is None else tuple(int(np.floor(n * s)) for n, s in zip(x.shape, float64(scales), strict=True))
+    sizes = op.known_integers(3) if scales is None else tuple(int(np.floor(n * s)) for n, s in zip(x.shape, float64(scales), strict=True))
     if sizes is None or len(sizes) != len(x.shape):
         raise op.malformed("neither scales nor sizes are given for every axis")
     ratios = [m / n for n, m in zip(x.shape, sizes, strict=True)] if scales is None else [float(s) for s in scales]
     return _nearest(op, [_source(op, n, m, r) for n, m, r in zip(x.shape, sizes, ratios, strict=True)])
 
 
-def _source(op: Operator, size: int, resized: int, ratio: float) -> np.ndarray:  # type: ignore[type-arg]
+def _source(op: Operator, size: int, resized: int, ratio: float) -> Array:
     """The input coordinate that each output position of one axis reads (ONNX Resize, attribute coordinate_transformation_mode)."""
     i = np.arange(resized)
+    x: Array
     if ratio == 1:
         return i.astype(np.float64)
     match op.string("coordinate_transformation_mode"):
@@ -135,7 +143,7 @@ def _source(op: Operator, size: int, resized: int, ratio: float) -> np.ndarray: 
     return x
 
 
-def _nearest(op: Operator, sources: list[np.ndarray]) -> Value:  # type: ignore[type-arg]
+def _nearest(op: Operator, sources: list[Array]) -> Value:
     x = op.variable(0)
     clipped = [np.clip(s, 0, n - 1).astype(np.int64) for s, n in zip(sources, x.shape, strict=True)]
     return op.builder.gather(x, indices(x.shape)[np.ix_(*clipped)])

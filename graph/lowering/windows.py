@@ -23,9 +23,9 @@ class Windows:
 def convolution_windows(op: Operator, spatial: Shape, kernel: Shape) -> Windows:
     """The windows of a Conv or pooling over `spatial`, by the formulas of the ONNX standard."""
     rank = len(spatial)
-    if (op.ints("kernel_shape") or kernel) != kernel or len(kernel) != rank:
-        raise op.malformed(f"kernel_shape {op.ints('kernel_shape')} does not fit the weight or the input")
-    strides, dilations = op.ints("strides") or (1,) * rank, op.ints("dilations") or (1,) * rank
+    if (op.integers("kernel_shape") or kernel) != kernel or len(kernel) != rank:
+        raise op.malformed(f"kernel_shape {op.integers('kernel_shape')} does not fit the weight or the input")
+    strides, dilations = op.integers("strides") or (1,) * rank, op.integers("dilations") or (1,) * rank
     if len(strides) != rank or len(dilations) != rank or min(strides) < 1 or min(dilations) < 1 or min(kernel) < 1:
         raise op.malformed(f"strides {strides}, dilations {dilations} or kernel {kernel} do not fit {rank} spatial axes")
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
@@ -34,7 +34,7 @@ def convolution_windows(op: Operator, spatial: Shape, kernel: Shape) -> Windows:
     if min(room) < 0:
         raise op.malformed(f"a window of extent {reach} does not fit an input of spatial shape {spatial} with pads {begin} and {end}")
     positions = [r // s + 1 for r, s in zip(room, strides, strict=True)]
-    if op.int("ceil_mode"):
+    if op.integer("ceil_mode"):
         # a last, partial window counts unless it would start in the right padding
         for i, (r, s) in enumerate(zip(room, strides, strict=True)):
             if r % s and positions[i] * s < spatial[i] + begin[i]:
@@ -46,7 +46,7 @@ def _pads(op: Operator, spatial: Shape, strides: Shape, reach: Shape) -> tuple[S
     rank = len(spatial)
     match op.string("auto_pad", "NOTSET"):
         case "NOTSET":
-            pads = op.ints("pads") or (0,) * (2 * rank)
+            pads = op.integers("pads") or (0,) * (2 * rank)
             if len(pads) != 2 * rank or min(pads) < 0:
                 raise op.malformed(f"pads {pads} do not fit {rank} spatial axes")
             return pads[:rank], pads[rank:]
