@@ -230,6 +230,11 @@ class Result:
         return (*self.witness.inputs, *self.witness.outputs)
 
 
+def finite_or_none(number: float | None) -> float | None:
+    """`number`, or None if it is NaN or infinite: such a number says nothing."""
+    return number if number is not None and math.isfinite(number) else None
+
+
 def shortest_float32(value: float) -> str:
     """The shortest decimal that reads back to the same float32. Raises InvalidResult if `value` is not a finite float32."""
     if not math.isfinite(value):

@@ -1,0 +1,176 @@
+"""The command line: parses options, calls a room, prints. No logic. Rooms are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from types import TracebackType
+from typing import Annotated, NoReturn
+
+import typer
+
+from soundproof.origin import ForeignPackage, check_origin
+
+EXIT_USAGE, EXIT_INPUT, EXIT_INTERNAL = 2, 3, 4
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Decide whether a neural network (ONNX) satisfies a property (VNN-LIB), and prove the answer.",
+)
+
+
+def main() -> None:
+    """Entry point of the console script. Exit codes: DESIGN 10."""
+    sys.excepthook = _internal_error
+    try:
+        check_origin()
+    except ForeignPackage as error:
+        _fail(EXIT_INTERNAL, str(error))
+    typer.main.get_command(app)(prog_name="soundproof")  # `app()` would put a hook of its own in the place of ours
+
+
+def _internal_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The last resort: an exception that nothing expected is a defect of ours, and exit code 4 rather than Python's 1."""
+    traceback.print_exception(kind, error, trace)
+    print("soundproof: internal error; please report the lines above", file=sys.stderr, flush=True)
+    os._exit(EXIT_INTERNAL)
+
+
+def _fail(code: int, text: str) -> NoReturn:
+    print(f"soundproof: {text}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _print_and_exit(attribute: str, wanted: bool) -> None:
+    if wanted:
+        from verifier import version
+
+        print(getattr(version, attribute))
+        raise typer.Exit
+
+
+def _show_name(wanted: bool) -> None:
+    _print_and_exit("NAME", wanted)
+
+
+def _show_version(wanted: bool) -> None:
+    _print_and_exit("VERSION", wanted)
+
+
+@app.callback()
+def _root(
+    name: Annotated[bool, typer.Option("--name", callback=_show_name, is_eager=True, help="Print the tool's name and exit.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def verify(
+    files: Annotated[list[str], typer.Argument(metavar="MODEL PROPERTY", help="ONNX and VNN-LIB file (.gz allowed); with --network only PROPERTY.")],
+    network: Annotated[list[str] | None, typer.Option(metavar="NAME=MODEL", help="The network, the VNN-LIB standard's way.")] = None,
+    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds for everything.")] = 300.0,
+    memory: Annotated[float | None, typer.Option(metavar="GB", help="Limit on resident memory.")] = None,
+    nodes: Annotated[int | None, typer.Option(metavar="N", help="Limit on sub-problems; makes a run repeatable.")] = None,
+    results_file: Annotated[str | None, typer.Option(metavar="F", help="Write the verdict and the witness as VNN-COMP wants them.")] = None,
+    json: Annotated[str | None, typer.Option(metavar="F", help="Write everything about the run as JSON.")] = None,
+    no_attack: Annotated[bool, typer.Option("--no-attack", help="No concrete execution may end the run.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of everything random.")] = 0,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where bounds are computed.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads [default: all cores].")] = None,
+    trust: Annotated[str, typer.Option(metavar="LIST", help="Engines whose unsat needs no certificate: engine,milp,smt.")] = "",
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show progress.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show only warnings.")] = False,
+) -> None:
+    """Decide whether MODEL satisfies PROPERTY.
+
+    Line 1 of standard output is sat (violated; the witness follows), unsat (holds), unknown or timed-out.
+    Exit code: 0 unsat, 10 sat, 20 unknown, 30 timed out, 2 usage, 3 unusable input, 4 internal error.
+    """
+    from verifier.options import OptionError, Options, available_threads
+    from verifier.watchdog import Failure, supervise
+
+    name, model, prop = _paths(files, network or [])
+    try:
+        options = Options(
+            model_path=model, property_path=prop, network=name, timeout=timeout, memory=memory, nodes=nodes, results_file=results_file, json=json,
+            no_attack=no_attack, seed=seed, device=device, threads=available_threads() if threads is None else threads,
+            trust=tuple(filter(None, trust.split(","))), verbosity=int(verbose) - int(quiet),
+        )
+    except OptionError as error:
+        _fail(EXIT_USAGE, str(error))
+    ending = supervise(options, lambda text: print(text, file=sys.stderr, flush=True))
+    if isinstance(ending, Failure):
+        _fail(ending.exit_code, ending.text)
+    from soundproof.summary import summary
+
+    sys.stdout.write(ending.to_stdout())
+    sys.stdout.flush()
+    for line in summary(ending, options.verbosity):
+        print(line, file=sys.stderr)
+    raise SystemExit(ending.exit_code)
+
+
+def _paths(files: list[str], networks: list[str]) -> tuple[str, str, str]:
+    """(network name, model, property) from either form of the command."""
+    if not networks and len(files) == 2:
+        return "", files[0], files[1]
+    if len(networks) == 1 and len(files) == 1:
+        name, sign, model = networks[0].partition("=")
+        if name and sign and model:
+            return name, model, files[0]
+        _fail(EXIT_USAGE, f"--network {networks[0]}: expected NAME=MODEL")
+    if len(networks) > 1:
+        _fail(EXIT_USAGE, "--network: this version verifies one network at a time")
+    _fail(EXIT_USAGE, f"expected MODEL PROPERTY, or PROPERTY --network NAME=MODEL, but got {len(files)} files and {len(networks)} networks")
+
+
+@app.command()
+def inspect(model: Annotated[str, typer.Argument(help="ONNX file (.gz allowed).")]) -> None:
+    """Show the network as Soundproof understands it: inputs, outputs, and one line per node of the core graph."""
+    from graph.errors import ModelError
+    from graph.load import load
+    from soundproof.describe import describe
+
+    try:
+        loaded = load(model)
+    except ModelError as error:
+        _fail(EXIT_INPUT, str(error))
+    for line in describe(loaded):
+        print(line)
+
+
+@app.command()
+def supports(
+    onnx_operators: Annotated[bool, typer.Option("--onnx-operators", help="ONNX operators with a lowering.")] = False,
+    onnx_element_types: Annotated[bool, typer.Option("--onnx-element-types", help="Element types of networks.")] = False,
+    onnx_opset_versions: Annotated[bool, typer.Option("--onnx-opset-versions", help="Oldest and newest opset.")] = False,
+    vnnlib_versions: Annotated[bool, typer.Option("--vnnlib-versions", help="Versions of VNN-LIB.")] = False,
+    hidden_node_theories: Annotated[bool, typer.Option("--hidden-node-theories", help="NH: no hidden nodes in properties.")] = False,
+    multiple_input_output_theories: Annotated[bool, typer.Option("--multiple-input-output-theories", help="SIO: one input, one output.")] = False,
+    multiple_network_theories: Annotated[bool, typer.Option("--multiple-network-theories", help="SNET: one network.")] = False,
+    multiple_node_comparison_theories: Annotated[bool, typer.Option("--multiple-node-comparison-theories", help="MNC: atoms over several.")] = False,
+    arithmetic_complexity_theories: Annotated[bool, typer.Option("--arithmetic-complexity-theories", help="LIN: linear atoms.")] = False,
+    optimised_disjunctive_reasoning: Annotated[bool, typer.Option("--optimised-disjunctive-reasoning", help="Whether `or` is handled as one.")] = False,
+    serialise_assignments: Annotated[bool, typer.Option("--serialise-assignments", help="Whether witnesses can be written as tensors.")] = False,
+) -> None:
+    """Say what is supported, one value a line (the VNN-LIB standard's capabilities)."""
+    from soundproof.capabilities import capability
+
+    asked = [name for name, wanted in locals().items() if wanted is True]
+    if len(asked) != 1:
+        _fail(EXIT_USAGE, "supports: name exactly one capability, for example --onnx-operators")
+    for value in capability(asked[0]):
+        print(value)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def bench(context: typer.Context) -> None:
+    """Run a folder of VNN-COMP instances and score it; `soundproof bench --help` shows its options."""
+    from benchmarks.vnncomp import main as run_batch
+
+    raise SystemExit(run_batch(context.args))

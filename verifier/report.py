@@ -1,0 +1,102 @@
+"""From the engine's outcome to the result that is printed and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.load import Model, TensorInfo
+from specs.canonical import Property, Variable
+from verifier.options import Options
+from verifier.result import (
+    Assignment,
+    Assurance,
+    Cases,
+    Counterexample,
+    FileIdentity,
+    InvalidResult,
+    Outcome,
+    Result,
+    Verdict,
+    Witness,
+    finite_or_none,
+)
+from verifier.statement import statement
+
+Array = NDArray[Any]
+ASSURANCE: dict[Verdict, Assurance] = {"sat": "replayed", "unsat": "unchecked", "unknown": "none", "timed-out": "none"}
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """The two files of a run, read: paths, contents, and the SHA-256 of the decompressed property."""
+
+    model_path: str
+    network: str | None
+    model: Model
+    property_path: str
+    property: Property
+    property_sha256: str
+
+    def cases(self) -> Cases:
+        """The counts before anything is decided: vacuous cases are closed."""
+        count, vacuous = len(self.property.cases), self.property.vacuous
+        return Cases(total=count + vacuous, closed=vacuous, vacuous=vacuous, open=count)
+
+    def identities(self) -> tuple[FileIdentity, FileIdentity]:
+        """The model's and the property's entries in the result."""
+        model = FileIdentity(self.model_path, self.model.sha256, self.network)
+        return model, FileIdentity(self.property_path, self.property_sha256, self.property.version)
+
+    def facts(self) -> dict[str, Any]:
+        """What the watchdog needs to know in order to answer alone, as keys of the JSON."""
+        model, prop = self.identities()
+        return {"models": [asdict(model)], "property": asdict(prop), "cases": asdict(self.cases())}
+
+
+def build_result(outcome: Outcome, loaded: Loaded, options: Options, load_seconds: float, peak: int | None) -> Result:
+    """The result of a run. `unsat` is `unchecked`: no certificate is written yet."""
+    model, prop = loaded.identities()
+    verdict: Verdict = "timed-out" if outcome.reason is not None and outcome.reason.code == "time" else outcome.verdict
+    assurance = ASSURANCE[verdict]
+    return Result(
+        models=(model,),
+        property_file=prop,
+        verdict=verdict,
+        assurance=assurance,
+        statement=statement(verdict, assurance, loaded.model_path, loaded.property_path, outcome.cases, outcome.reason),
+        reason=outcome.reason,
+        bound=finite_or_none(outcome.bound),
+        gap=finite_or_none(outcome.gap),
+        cases=outcome.cases,
+        nodes=outcome.nodes,
+        leaves=outcome.leaves,
+        closed_volume=finite_or_none(outcome.closed_volume),
+        witness=Counterexample() if outcome.witness is None else _counterexample(outcome.witness, loaded),
+        seconds={"load": load_seconds, **outcome.seconds},
+        peak_memory_bytes=peak,
+        seed=options.seed,
+        threads=options.threads,
+        device=options.device,
+        portfolio=outcome.portfolio,
+    )
+
+
+def _counterexample(witness: Witness, loaded: Loaded) -> Counterexample:
+    inputs = _assignments(witness.inputs, loaded.property.inputs, loaded.model.inputs)
+    outputs = _assignments(witness.outputs, loaded.property.outputs, loaded.model.outputs)
+    return Counterexample(inputs, outputs, witness.inside_exact_box, witness.float32_only)
+
+
+def _assignments(values: Array, variables: Sequence[Variable], tensors: Sequence[TensorInfo]) -> tuple[Assignment, ...]:
+    """Cut the concatenated `values` into the property's variables; these take the shapes of the network's tensors where they match."""
+    if values.size != sum(v.size for v in variables) or not np.isfinite(values).all():
+        raise InvalidResult(f"a witness of {values.size} values, or with NaN or Inf, for the variables {[v.name for v in variables]}")
+    shapes = [t.shape for t in tensors] if [t.size for t in tensors] == [v.size for v in variables] else [v.shape for v in variables]
+    ends = np.cumsum([v.size for v in variables])[:-1]
+    parts = np.split(np.asarray(values, dtype=np.float32).astype(np.float64), ends)
+    return tuple(Assignment(v.name, tuple(shape), tuple(part.tolist())) for v, shape, part in zip(variables, shapes, parts, strict=True))

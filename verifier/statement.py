@@ -1,0 +1,28 @@
+"""The sentence that was proven or refuted, for people."""
+
+from __future__ import annotations
+
+import os
+
+from verifier.result import Assurance, Cases, Reason, Verdict
+
+HOW_SURE: dict[Assurance, str] = {
+    "certified": "the independent checker accepted the certificate",
+    "unchecked": "unchecked: no certificate was verified",
+    "replayed": "replayed with onnxruntime on the original file",
+    "none": "",
+}
+
+
+def statement(verdict: Verdict, assurance: Assurance, model: str, prop: str, cases: Cases, reason: Reason | None) -> str:
+    """One sentence about network file `model` and property file `prop` (paths; their base names are shown)."""
+    network, text = os.path.basename(model), os.path.basename(prop)
+    if verdict == "sat":
+        return f"{network} violates {text}: the witness is an input in the region whose outputs are unsafe ({HOW_SURE[assurance]})."
+    if verdict == "unsat" and cases.total == cases.vacuous:
+        return f"Nothing was proven about {network}: every one of the {cases.vacuous} cases of {text} has an empty input box."
+    if verdict == "unsat":
+        how = HOW_SURE[assurance]
+        return f"{network} satisfies {text}: no input in the region of any of its {cases.total} cases is unsafe, over the reals ({how})."
+    why = reason.text if reason is not None else "no reason is known"
+    return f"It is open whether {network} satisfies {text}: {why}."

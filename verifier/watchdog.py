@@ -1,0 +1,245 @@
+"""The light parent process: starts the worker, listens to it, and answers in its place when it cannot (DESIGN 10, "Time").
+
+The worker does everything that is slow or may fail; it reports over its standard output, one JSON object a line:
+
+    {"facts": {...}}      keys of the result that are known by now (a timed-out result still carries them)
+    {"say": "text"}       a line for the user
+    {"result": {...}}     the answer; the run is over
+    {"error": "text", "kind": "ModelError"}     the input is unusable; the run is over
+
+This module imports only the standard library, so that the worker starts at once and a hung worker cannot delay the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from verifier.memory import memory_of
+from verifier.options import Options
+from verifier.result import FileIdentity, Result, write_atomically
+from verifier.statement import statement
+
+POLL_SECONDS = 0.1
+EXIT_INPUT, EXIT_INTERNAL = 3, 4
+_BOOT = "import sys; sys.path[:0] = [p for p in sys.argv[1:] if p not in sys.path]; from verifier.worker import main; sys.exit(main())"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended without a verdict: exit code 3 or 4, the class name of the error, and what to tell the user."""
+
+    exit_code: int
+    kind: str
+    text: str
+
+
+def worker_command() -> list[str]:
+    """The worker, found beside this file even where the package is not installed; -P keeps the current folder out of it."""
+    return [sys.executable, "-P", "-c", _BOOT, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+
+
+def supervise(options: Options, say: Say, command: Sequence[str] | None = None) -> Result | Failure:
+    """Run the worker to its end or to a limit; write the results file and the JSON file, whatever happens; return what to tell.
+
+    Called in the main thread, SIGINT and SIGTERM end the run as `unknown` (interrupted). `say` gets lines for the user.
+    """
+    with tempfile.NamedTemporaryFile(prefix="soundproof-worker-", suffix=".log", delete=False) as log:
+        worker = subprocess.Popen(
+            command or worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=_environment(options)
+        )
+    watch = _Watch(options, say, worker, log.name)
+    try:
+        with _signals() as received:
+            ending = watch.until_the_end(received)
+            _stop(worker)
+            _write_files(options, ending, say)
+    finally:
+        _stop(worker)
+        worker.wait()
+        for pipe in (worker.stdin, worker.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        if not watch.keep_log:
+            os.unlink(log.name)
+    return ending
+
+
+class _Watch:
+    """One worker being listened to. `draft` is the JSON of the result as far as it is known."""
+
+    def __init__(self, options: Options, say: Say, worker: subprocess.Popen[bytes], log: str) -> None:
+        self.options, self.say, self.worker, self.log = options, say, worker, log
+        self.draft = _first_draft(options)
+        self.keep_log = False
+        self._asked = False
+        self._peak = 0
+        self._unread = bytearray()
+
+    def until_the_end(self, received: list[int]) -> Result | Failure:
+        """Listen until there is an answer, a signal arrives, the worker dies or a limit is reached."""
+        self._send_request()
+        while True:
+            ending = self._hear(self._seconds_to_wait())
+            if ending is None and received:
+                ending = self._unknown("interrupted", f"interrupted by {signal.Signals(received[0]).name}")
+            if ending is None:
+                ending = self._over_a_limit()
+            if ending is not None:
+                return ending
+
+    def _send_request(self) -> None:
+        if self.worker.stdin is None:
+            raise OSError("the worker has no standard input")
+        with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed when its output ends
+            self.worker.stdin.write(json.dumps(self.options.to_request()).encode() + b"\n")
+            self.worker.stdin.flush()  # left open: its end tells the worker that this process is gone
+
+    def _seconds_to_wait(self) -> float:
+        return min(POLL_SECONDS, max(0.0, self.options.limit - time.monotonic()))
+
+    def _hear(self, seconds: float) -> Result | Failure | None:
+        """Wait for output and handle the complete lines."""
+        if self.worker.stdout is None:
+            raise OSError("the worker has no standard output")
+        descriptor = self.worker.stdout.fileno()
+        if not select.select([descriptor], [], [], seconds)[0]:
+            return None
+        data = os.read(descriptor, 1 << 20)
+        if not data:
+            return self._died()
+        self._unread += data
+        *lines, rest = self._unread.split(b"\n")
+        self._unread = rest
+        for line in lines:
+            ending = self._handle(json.loads(line))
+            if ending is not None:
+                return ending
+        return None
+
+    def _handle(self, message: dict[str, Any]) -> Result | Failure | None:
+        match message:
+            case {"facts": dict(facts)}:
+                self.draft.update(facts)
+            case {"say": str(text)}:
+                self.say(text)
+            case {"result": dict(plain)}:
+                return self._timed(Result.from_dict(plain))
+            case {"error": str(text), "kind": str(kind)}:
+                return Failure(EXIT_INPUT, kind, text)
+            case _:
+                raise ValueError(f"the worker sent a message of an unknown kind: {list(message)}")
+        return None
+
+    def _over_a_limit(self) -> Result | None:
+        now = time.monotonic()
+        if now >= self.options.limit:
+            return self._unknown("time", f"the limit of {self.options.timeout:g} s was reached")
+        if not self._asked and now >= (self.options.deadline + self.options.limit) / 2:
+            self._asked = True
+            self.worker.terminate()
+        memory = memory_of(self.worker.pid)
+        if memory is not None:
+            self._peak = max(self._peak, memory.peak)
+            if self.options.memory is not None and memory.resident > self.options.memory * 1e9:
+                return self._unknown("memory", f"the memory limit of {self.options.memory:g} GB was reached")
+        return None
+
+    def _died(self) -> Result | Failure:
+        """The worker closed its output without an answer."""
+        if self._asked:
+            return self._unknown("time", f"the limit of {self.options.timeout:g} s was reached")
+        code = self.worker.wait()
+        self.keep_log = True
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            last = ([line.strip() for line in file if line.strip()] or ["(it left no message)"])[-1]
+        hint = " The system may have run out of memory; try --memory." if code == -signal.SIGKILL else ""
+        text = f"internal error: the worker ended without an answer ({how}): {last}{hint}\nIts log is kept at {self.log}; please report it."
+        return Failure(EXIT_INTERNAL, "InternalError", text)
+
+    def _unknown(self, code: str, text: str) -> Result:
+        """The answer in the worker's place, with what it had found so far."""
+        draft = Result.from_dict({**self.draft, "reason": {"code": code, "text": text}, "verdict": "timed-out" if code == "time" else "unknown"})
+        sentence = statement(draft.verdict, draft.assurance, self.options.model_path, self.options.property_path, draft.cases, draft.reason)
+        return self._timed(replace(draft, statement=sentence))
+
+    def _timed(self, result: Result) -> Result:
+        seconds = {**result.seconds, "total": time.monotonic() - self.options.started}
+        peak = max(result.peak_memory_bytes or 0, self._peak) or None
+        return replace(result, seconds=seconds, peak_memory_bytes=peak)
+
+
+def _first_draft(options: Options) -> dict[str, Any]:
+    """The JSON of a result about which nothing is known yet."""
+    return Result(
+        models=(FileIdentity(options.model_path, name=options.network or None),),
+        property_file=FileIdentity(options.property_path),
+        verdict="unknown",
+        assurance="none",
+        statement="",
+        seed=options.seed,
+        threads=options.threads,
+        device=options.device,
+    ).to_dict()
+
+
+def _environment(options: Options) -> dict[str, str]:
+    """Threads are set before numpy and torch start their pools; hashing is fixed so that runs are alike."""
+    pools = {f"{pool}_NUM_THREADS": str(options.threads) for pool in ("OMP", "MKL", "OPENBLAS")}
+    return {**os.environ, **pools, "PYTHONHASHSEED": "0"}
+
+
+def _stop(worker: subprocess.Popen[bytes]) -> None:
+    """Kill the worker and every process it started (it leads a session of its own)."""
+    if worker.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+
+
+def _write_files(options: Options, ending: Result | Failure, say: Say) -> None:
+    """Write what was asked for. A file that cannot be written is said, and does not cost the answer."""
+    answered = isinstance(ending, Result)
+    texts = (
+        (options.results_file, ending.to_competition() if isinstance(ending, Result) else "error\n"),
+        (options.json, ending.to_json() if isinstance(ending, Result) else None),
+    )
+    for path, text in texts:
+        if path is None:
+            continue
+        try:
+            if text is not None:
+                write_atomically(path, text)
+            elif os.path.exists(path):
+                os.unlink(path)  # an old answer must not pass for one to this question
+        except OSError as error:
+            say(f"could not write {path}: {error.strerror or error}{' (the answer is on standard output)' if answered else ''}")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them. Only the main thread may; elsewhere nothing is collected."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    previous = {number: signal.signal(number, lambda caught, _: received.append(caught)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,150 @@
+"""The worker process: reads the files, checks that they fit and mean what onnxruntime thinks, runs the engine, reports.
+
+Started by the watchdog; speaks its protocol (see `verifier.watchdog`) on the original standard output.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gzip
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+from graph import load as graph_load
+from graph.errors import ModelError
+from graph.load import Model
+from specs import vnnlib
+from specs.canonical import Property
+from specs.errors import PropertyError
+from verifier import engine
+from verifier.events import Event, Phase, Progress
+from verifier.fit import check_fit, compare_with_runtime
+from verifier.memory import own_peak
+from verifier.options import Options
+from verifier.report import Loaded, build_result
+from verifier.result import Cases, finite_or_none
+
+PROGRESS_SECONDS = 0.2
+SAY_SECONDS = 5.0
+BOOKED_ON = {"probe": "attack", "attack": "attack", "interval": "bound", "bound": "bound", "search": "search"}
+
+
+def main() -> int:
+    """Serve one request and exit 0; whatever is not about the user's files is a crash, and its traceback goes to the log."""
+    channel = Channel()
+    faulthandler.enable()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    options = Options.from_request(json.loads(sys.stdin.readline()))
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    try:
+        channel.send({"result": decide(options, channel)})
+    except (ModelError, PropertyError) as error:
+        channel.send({"error": str(error), "kind": type(error).__name__})
+    return 0
+
+
+class Channel:
+    """The way to the watchdog: the original standard output. From now on prints, of ours or of libraries, go to the log."""
+
+    def __init__(self) -> None:
+        self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one message."""
+        self._file.write(json.dumps(message, allow_nan=False) + "\n")
+        self._file.flush()
+
+
+def _leave_with_parent() -> None:
+    """End when the watchdog has ended, however it ended: then this process' standard input is closed."""
+    sys.stdin.read()
+    os._exit(0)
+
+
+def decide(options: Options, channel: Channel) -> dict[str, Any]:
+    """The JSON of the result. Raises ModelError or PropertyError for unusable input."""
+    began = time.monotonic()
+    loaded = _load(options, channel)
+    seconds = {"load": time.monotonic() - began}
+    channel.send({"facts": {**loaded.facts(), "seconds": seconds}})
+    outcome = engine.run(loaded.model, loaded.property, options, Reporter(options, channel, loaded.cases(), seconds))
+    for text in outcome.notes if options.verbosity >= 0 else ():
+        channel.send({"say": text})
+    return build_result(outcome, loaded, options, seconds["load"], own_peak()).to_dict()
+
+
+def _load(options: Options, channel: Channel) -> Loaded:
+    model = graph_load.load(options.model_path)
+    prop = vnnlib.read(options.property_path)
+    check_fit(model, prop)
+    loaded = Loaded(options.model_path, options.network or None, model, options.property_path, prop, _sha256(options.property_path))
+    if options.verbosity >= 0:
+        for text in _notes(model, prop):
+            channel.send({"say": text})
+    compare_with_runtime(model, prop, options.seed)
+    return loaded
+
+
+def _notes(model: Model, prop: Property) -> list[str]:
+    return [*model.notes, *prop.notes]
+
+
+def _sha256(path: str) -> str:
+    """SHA-256 of the file at `path`, decompressed if it is gzipped (as `vnnlib.read` decides it)."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rb") if zipped else open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Reporter:
+    """Observes the engine: keeps the watchdog's draft of the result current, and shows progress with -v."""
+
+    def __init__(self, options: Options, channel: Channel, cases: Cases, seconds: dict[str, float]) -> None:
+        self._verbose = options.verbosity > 0
+        self._channel = channel
+        self._cases = cases
+        self._seconds = seconds
+        self._sent = self._said = self._phase_began = time.monotonic()
+        self._phase: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take note of one event."""
+        match event:
+            case Phase():
+                self._begin(event)
+            case Progress():
+                self._progress(event)
+
+    def _begin(self, phase: Phase) -> None:
+        now = time.monotonic()
+        if self._phase is not None:
+            self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._phase_began
+        self._phase, self._phase_began = BOOKED_ON.get(phase.name, "search"), now
+        self._channel.send({"facts": {"seconds": self._seconds}})
+        if self._verbose:
+            self._channel.send({"say": f"{phase.name}: {phase.detail}" if phase.detail else phase.name})
+
+    def _progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._sent < PROGRESS_SECONDS:
+            return
+        self._sent = now
+        bound, volume = finite_or_none(progress.bound), finite_or_none(progress.closed_volume)
+        cases = replace(self._cases, open=progress.cases_open, closed=self._cases.total - progress.cases_open)
+        self._channel.send({"facts": {"nodes": progress.nodes, "bound": bound, "closed_volume": volume, "cases": asdict(cases)}})
+        if self._verbose and now - self._said >= SAY_SECONDS:
+            self._said = now
+            told = "none yet" if bound is None else f"{bound:.6g}"
+            self._channel.send({"say": f"{progress.nodes} nodes, {progress.open_nodes} open, {progress.cases_open} cases open, bound {told}"})
