@@ -46,8 +46,8 @@ class Atom:
         return self.bound / self.terms[0][2]
 
     def holds(self, x: Sequence[Fraction], y: Sequence[Fraction], exact_box: bool) -> bool:
-        """Exact, without tolerance. A bound on one input is rounded to the nearest float32, unless `exact_box`."""
-        if self.bounds_one_input and not exact_box:
+        """Exact, without tolerance. A bound on one input is rounded to the nearest float32, unless it is strict, or `exact_box`."""
+        if self.bounds_one_input and self.relation != "<" and not exact_box:
             _, index, coefficient = self.terms[0]
             sign = 1 if coefficient > 0 else -1
             left, right = sign * x[index], sign * Fraction(float(nearest_float32(self.limit())))
