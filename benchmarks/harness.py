@@ -111,7 +111,7 @@ def run_instance(instance: Instance, settings: Settings, out: Path, processes: P
     result, error = _result(code, stdout, results)
     record: Record = {"category": instance.category, "network": instance.network, "property": instance.property_path, "label": instance.label,
                       "limit": limit, "exit_code": code, "result": result, "run_seconds": round(seconds, 3),
-                      "error": error and f"{error}: {_last_line(log)}", **_details(details)}
+                      "error": error and f"{error}: {_last_lines(log)}", **_details(details)}
     if result == "sat":
         record["replay"] = _judge([sys.executable, "-m", "benchmarks.replay"], model, prop, results, processes)
         if settings.judge is not None:
@@ -163,7 +163,7 @@ def _judge(judge: list[str], model: Path, prop: Path, results: Path, processes: 
     """{"violated": bool, "text": first line}: a witness counts as replayed only with exit code 0."""
     out = results.with_suffix(".judge")
     code, _ = processes.run([*judge, str(model), str(prop), str(results)], JUDGE_LIMIT, out, out.with_suffix(".judge-log"))
-    text = _first_line(out) or _last_line(out.with_suffix(".judge-log"))
+    text = _first_line(out) or _last_lines(out.with_suffix(".judge-log"))
     for file in (out, out.with_suffix(".judge-log")):
         file.unlink()
     return {"violated": code == 0, "text": text}
@@ -191,7 +191,7 @@ def _first_word(path: Path) -> str:
     return (_first_line(path).split() or [""])[0]
 
 
-def _last_line(path: Path) -> str:
-    """The last line of a log that says something, at most 300 characters."""
+def _last_lines(path: Path) -> str:
+    """The last three lines of a log that say something, at most 400 characters."""
     lines = path.read_bytes()[-20000:].decode("utf-8", "replace").split("\n")
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing on stderr")
+    return " | ".join([line.strip() for line in lines if line.strip()][-3:])[-400:] or "nothing on stderr"
