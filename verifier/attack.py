@@ -1,0 +1,247 @@
+"""Projected-gradient search for a violation, batched over cases and starting points. Whatever it finds is only a
+candidate: `Replayer` decides. Nothing here can affect the soundness of a proof.
+
+For a fixed seed the sequence of points depends on counts only (rounds, starts, steps); the clock may only cut it short.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bounds.torch_graph import TorchGraph
+from verifier.problem import Problem
+from verifier.replay import Replayer, Witness
+
+Array = NDArray[Any]
+
+MEMORY_BYTES = 256 << 20  # what the activations of one batch may take, gradients included
+MAX_ROWS = 1024
+CANDIDATES = 3  # points handed to the runtime per step in which new violations appear
+NEAR = 1e-6  # relative margin up to which a point that almost violates is tried in the runtime as well
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one round may take: `starts` points in total (at least one per case of the round), `steps` gradient steps from each,
+    and `seconds` as a cap."""
+
+    starts: int = 256
+    steps: int = 40
+    seconds: float = float("inf")
+
+    def escalated(self, level: int) -> Budget:
+        """The budget of the level-th round: twice the starts each time, and more steps."""
+        return Budget(self.starts << min(level, 6), self.steps + 20 * min(level, 8), self.seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows of one descent: case [B], start, range [B, n_in] of each."""
+
+    cases: Array
+    start: Tensor
+    lower: Tensor
+    upper: Tensor
+    step_width: Tensor  # half the width of the box that steps are measured in
+
+
+class Attacker:
+    """Looks for violations in rounds of growing effort.
+
+    `best_margin` [N] is, per case, the smallest violation margin max over atoms of (functional - bound) that a float32
+    execution reached so far (+inf: none yet; non-finite executions do not count).
+    """
+
+    def __init__(self, problem: Problem, torch_graph: TorchGraph, replayer: Replayer, seed: int = 0, budget: Budget | None = None) -> None:
+        self.problem = problem
+        self.best_margin: Array = np.full(len(problem.case_box), np.inf)
+        self.rounds = 0
+        self._graph = torch_graph
+        self._replayer = replayer
+        self._budget = Budget() if budget is None else budget
+        self._random = torch.Generator(device="cpu").manual_seed(seed)
+        self._lower = torch.from_numpy(problem.witness_lower)
+        self._upper = torch.from_numpy(problem.witness_upper)
+        per_row = 8 * sum(node.size for _, node in problem.graph)
+        self._rows = max(1, min(MAX_ROWS, MEMORY_BYTES // max(per_row, 1)))
+
+    def round(self, seconds: float, cases: Array | None = None) -> Witness | None:
+        """One round over `cases` (indices; all by default), smallest margin first; None when nothing was confirmed."""
+        deadline = time.monotonic() + seconds
+        budget = self._budget.escalated(self.rounds)
+        chosen = np.arange(len(self.best_margin)) if cases is None else np.asarray(cases, dtype=np.int64)
+        chosen = chosen[np.argsort(self.best_margin[chosen], kind="stable")]
+        for batch in self._batches(chosen, budget, first=self.rounds == 0):
+            witness = self._descend(batch, budget.steps, deadline)
+            if witness is not None or time.monotonic() >= deadline:
+                return witness
+        self.rounds += 1
+        return None
+
+    def leaf_attack(self, lower: Array, upper: Array, cases: Array, seconds: float, steps: int = 20) -> Witness | None:
+        """A short descent from the centre of each sub-box [B, n_in] against its case [B].
+
+        Steps are measured in the sub-box, but the point may leave it: every point of the case's box is a witness.
+        """
+        deadline = time.monotonic() + seconds
+        for at in range(0, len(cases), self._rows):
+            part = slice(at, at + self._rows)
+            box = self.problem.case_box[cases[part]]
+            centre = torch.from_numpy(0.5 * (lower[part] + upper[part])).float()
+            width = torch.from_numpy(0.5 * (upper[part] - lower[part])).float()
+            batch = Batch(cases[part], centre, self._lower[box], self._upper[box], width)
+            witness = self._descend(batch, steps, deadline)
+            if witness is not None or time.monotonic() >= deadline:
+                return witness
+        return None
+
+    def _batches(self, cases: Array, budget: Budget, first: bool) -> Iterator[Batch]:
+        """Chunks of (case, start) pairs. A first round gives every case its centre; later rounds concentrate on the smallest margins."""
+        if cases.size == 0:
+            return
+        focus = cases if first else cases[: max(1, budget.starts // 4)]
+        each = max(1, budget.starts // len(focus))
+        pairs = np.repeat(focus, each)
+        centred = np.tile(np.arange(each) == 0, len(focus)) & first
+        for at in range(0, len(pairs), self._rows):
+            part = slice(at, at + self._rows)
+            yield self._starts(pairs[part], torch.from_numpy(centred[part]))
+
+    def _starts(self, cases: Array, centred: Tensor) -> Batch:
+        """Centres, uniform points and random corners; half of the others moved towards diverse outputs."""
+        box = self.problem.case_box[cases]
+        lower, upper = self._lower[box], self._upper[box]
+        half = 0.5 * upper - 0.5 * lower
+        place = torch.rand(lower.shape, generator=self._random)
+        corner = (torch.rand((len(cases), 1), generator=self._random) < 0.25) & ~centred[:, None]
+        place = torch.where(corner, place.round(), place)
+        place = torch.where(centred[:, None], torch.full_like(place, 0.5), place)
+        start = (lower + 2.0 * half * place).clamp(lower, upper)
+        diverse = (torch.rand((len(cases), 1), generator=self._random) < 0.4) & ~centred[:, None]
+        batch = Batch(cases, start, lower, upper, half)
+        return Batch(cases, torch.where(diverse, self._diversified(batch), start), lower, upper, half)
+
+    def _diversified(self, batch: Batch, steps: int = 3) -> Tensor:
+        """Starts moved along a random direction of the outputs (output-diversified initialisation, Tashiro et al. 2020)."""
+        x = batch.start
+        n_out = self.problem.functionals.n_out
+        direction = 2.0 * torch.rand((len(batch.cases), n_out), generator=self._random) - 1.0
+        for _ in range(steps):
+            x = x.detach().requires_grad_(True)
+            gradient = _gradient((direction.to(self._graph.device) * self._outputs(x)).sum(), x)
+            x = (x.detach() + batch.step_width * gradient.sign()).clamp(batch.lower, batch.upper)
+        return x
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        return self._graph.outputs(x.to(self._graph.device, self._graph.dtype))
+
+    def _descend(self, batch: Batch, steps: int, deadline: float) -> Witness | None:
+        """Descend from every start; hand new violations to the runtime as they appear, and near misses at the end."""
+        margins = Margins(self.problem, batch.cases, self._graph.device)
+        adam = torch.rand((len(batch.cases), 1), generator=self._random) < 0.5
+        hinge = torch.rand(len(batch.cases), generator=self._random) < 0.5
+        first = torch.zeros_like(batch.start)
+        second = torch.zeros_like(batch.start)
+        x = batch.start.clamp(batch.lower, batch.upper)
+        best, best_x = torch.full((len(batch.cases),), torch.inf, dtype=torch.float64), x
+        for step in range(steps + 1):
+            x = x.detach().requires_grad_(True)
+            atoms = margins.atoms(x, self._outputs(x))
+            margin = margins.of_cases(atoms).cpu()
+            improved = margin < best
+            best, best_x = torch.where(improved, margin, best), torch.where(improved[:, None], x.detach(), best_x)
+            witness = self._replay(best, best_x, improved & margins.violates(margin))
+            if witness is not None or step == steps or time.monotonic() >= deadline:
+                break
+            gradient = _gradient(margins.loss(atoms, hinge), x) * batch.step_width
+            first = 0.8 * first + 0.2 * gradient
+            second = 0.9 * second + 0.1 * gradient.square()
+            smooth = (first / (1 - 0.8 ** (step + 1))) / ((second / (1 - 0.9 ** (step + 1))).sqrt() + 1e-30)
+            move = torch.where(adam, smooth.clamp(-2, 2), gradient.sign()) * batch.step_width
+            x = (x.detach() - _step_size(step, steps) * move).clamp(batch.lower, batch.upper)
+        self._record(batch.cases, best)
+        return witness if witness is not None else self._replay(best, best_x, margins.nearly(best))
+
+    def _replay(self, margin: Tensor, points: Tensor, chosen: Tensor) -> Witness | None:
+        """Judge the few best of the chosen points."""
+        rows = torch.nonzero(chosen).flatten()
+        if not rows.numel():
+            return None
+        rows = rows[torch.argsort(margin[rows], stable=True)[:CANDIDATES]]
+        return self._replayer.judge(points[rows].numpy())
+
+    def _record(self, cases: Array, margin: Tensor) -> None:
+        np.minimum.at(self.best_margin, cases, margin.numpy())
+
+
+class Margins:
+    """Violation margins of one batch of cases [B]: atom by atom, and their maximum per case."""
+
+    def __init__(self, problem: Problem, cases: Array, device: torch.device) -> None:
+        rows = problem.case_rows[cases]
+        used, place = np.unique(np.maximum(rows, 0), return_inverse=True)
+        outputs, inputs = problem.functionals.dense(used) if rows.size else (np.zeros((0, 0)), np.zeros((0, 0)))
+        self._padding = torch.from_numpy(rows < 0).to(device)
+        self._place = torch.from_numpy(place.reshape(rows.shape)).to(device)
+        self._bounds = torch.from_numpy(np.where(rows < 0, 0.0, problem.case_bounds[cases])).to(device)
+        self._strict = torch.from_numpy((problem.case_strict[cases] & (rows >= 0)).any(axis=1))
+        self._outputs = torch.from_numpy(outputs).to(device)
+        self._inputs = torch.from_numpy(inputs).to(device) if inputs.any() else None
+
+    def atoms(self, x: Tensor, y: Tensor) -> Tensor:
+        """functional - bound per atom [B, A], float64; -inf where there is no atom, +inf where the execution is not finite."""
+        if not self._place.numel():
+            return torch.full(self._place.shape, -torch.inf, dtype=torch.float64, device=y.device)
+        y = y.double()
+        values = y @ self._outputs.T
+        if self._inputs is not None:
+            values = values + x.to(y.device).double() @ self._inputs.T
+        margin = values.gather(1, self._place) - self._bounds
+        finite = y.isfinite().all(dim=1, keepdim=True) & margin.isfinite()
+        return margin.masked_fill(~finite, torch.inf).masked_fill(self._padding, -torch.inf)
+
+    def of_cases(self, atoms: Tensor) -> Tensor:
+        """The largest atom margin per case [B]: at most 0 where the case holds; -inf for a case without atoms."""
+        if not atoms.shape[1]:
+            return torch.full((len(atoms),), -torch.inf, dtype=torch.float64)
+        return atoms.detach().amax(dim=1)
+
+    def violates(self, margin: Tensor) -> Tensor:
+        """Whether a margin is small enough for its case to hold: <= 0, or < 0 where an atom is strict."""
+        return torch.where(self._strict, margin < 0, margin <= 0)
+
+    def nearly(self, margin: Tensor) -> Tensor:
+        """Whether rounding could make the difference, so that the runtime should be asked."""
+        scale = 1.0 + self._bounds.abs().amax(dim=1).cpu() if self._bounds.shape[1] else torch.ones(len(margin))
+        return margin <= NEAR * scale
+
+    def loss(self, atoms: Tensor, hinge: Tensor) -> Tensor:
+        """What descends: the worst atom, or (rows of `hinge`) the sum of all atoms that do not hold yet."""
+        usable = torch.where(atoms.isfinite(), atoms, torch.zeros_like(atoms))
+        if not atoms.shape[1]:
+            return usable.sum()
+        worst = usable.masked_fill(self._padding, -torch.inf).amax(dim=1)
+        broken = usable.clamp(min=0).sum(dim=1)
+        worst = torch.where(worst.isfinite(), worst, torch.zeros_like(worst))
+        return torch.where(hinge.to(atoms.device) & (broken > 0), broken, worst).sum()
+
+
+def _step_size(step: int, steps: int) -> float:
+    """From the whole half-width of the box to a hundredth of it, geometrically."""
+    return float(0.01 ** (step / max(steps - 1, 1)))
+
+
+def _gradient(loss: Tensor, x: Tensor) -> Tensor:
+    """d loss / d x with NaNs and infinities taken as zero: such a coordinate stays where it is. Zero where `loss` does not read `x`."""
+    if not loss.requires_grad:
+        return torch.zeros_like(x)
+    (gradient,) = torch.autograd.grad(loss, x, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else torch.where(gradient.isfinite(), gradient, torch.zeros_like(gradient))
