@@ -64,7 +64,8 @@ def _power(exponent: float | None) -> TorchFunction:
         raise NotImplementedError("a power without its exponent")
 
     def tangent_point(slope: Tensor, near: Tensor) -> Tensor:
-        return (slope / exponent).abs() ** (1 / (exponent - 1)) * near.sign()
+        side = slope / exponent if exponent % 2 == 0 else near  # the derivative of an even power tells left from right
+        return (slope / exponent).abs() ** (1 / (exponent - 1)) * side.sign()
 
     return TorchFunction(lambda x: x**exponent, lambda x: exponent * x ** (exponent - 1), tangent_point)
 

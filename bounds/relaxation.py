@@ -466,7 +466,8 @@ def max_planes(lower: Tensor, upper: Tensor) -> MaxPlanes:
     zero = torch.zeros_like(shares)
     middle = torch.where(real, (low + high) / 2, 0.0)
     shared, constant = max_offset_upper(shares, lower, upper), max_offset_upper(zero, lower, upper)
-    use = ((shares * middle).sum(-1) + shared < constant).unsqueeze(-1)
+    slack = 0.01 * (constant - best.squeeze(-1))  # a tie goes to the plane that follows its inputs
+    use = ((shares * middle).sum(-1) + shared <= constant + slack).unsqueeze(-1)
     return MaxPlanes(first, torch.where(use, shares, zero), torch.where(use.squeeze(-1), shared, constant))
 
 

@@ -41,7 +41,8 @@ class Context:
         given = self._weights.get(id(array))
         if given is not None:
             return given.to(dtype=self.dtype, device=self.device)
-        return torch.from_numpy(np.ascontiguousarray(array)).to(dtype=self.dtype, device=self.device)
+        own = np.ascontiguousarray(array)
+        return torch.from_numpy(own if own.flags.writeable else own.copy()).to(dtype=self.dtype, device=self.device)
 
 
 class TorchMap:

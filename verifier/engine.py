@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,18 @@ from verifier.budget import Budget
 from verifier.events import Observer, Phase, ignore
 from verifier.options import Options
 from verifier.presolve import closed_by_intervals
-from verifier.probe import probe
+from verifier.probe import Probe
 from verifier.problem import Problem, compile_problem
 from verifier.replay import Replayer
 from verifier.replay import Witness as Replayed
 from verifier.result import Cases, Outcome, Reason, Witness
 
+if TYPE_CHECKING:
+    from verifier.search import Found
+
 Array = NDArray[Any]
+
+PROBE_SECONDS = 2.0
 
 
 class _Clock:
@@ -48,38 +53,57 @@ def run(model: Model, prop: Property, options: Options, observer: Observer = ign
     budget = Budget(options.deadline, options.nodes)
     cases = np.arange(len(problem.case_box))
     if len(cases) == 0:
-        return _outcome(prop, clock, cases, notes=("every case is vacuous: nothing was proven about the network",))
+        return _decided(problem, clock, cases, notes=("every case is vacuous: nothing was proven about the network",))
     replayer = None if options.no_attack else Replayer(model, prop)
     if replayer is not None:
         observer(Phase("probe", "centre, corners and random points"))
-        witness = probe(problem, replayer, options.seed)
+        witness = Probe(problem, replayer, options.seed).run(min(PROBE_SECONDS, max(budget.seconds_left(), 0.0)))
         clock.charge("attack")
         if witness is not None:
-            return _outcome(prop, clock, cases, witness=witness, portfolio=("a probe hit",))
+            return _decided(problem, clock, cases, witness, ("a probe hit",))
     observer(Phase("interval"))
     cases = cases[~closed_by_intervals(problem, cases)]
     clock.charge("bound")
     if len(cases) == 0:
-        return _outcome(prop, clock, cases, portfolio=("interval bounds sufficed",), total=len(problem.case_box))
+        return _decided(problem, clock, cases, portfolio=("interval bounds sufficed",))
     heavy = importlib.import_module("verifier.complete")  # torch, only now
-    result: Outcome = heavy.run(problem, cases, replayer, options, budget, observer, clock)
-    return result
+    found, least = heavy.decide(problem, cases, replayer, options, budget, observer, clock)
+    return _after_search(problem, found, least, budget, clock)
 
 
-def _outcome(
-    prop: Property,
-    clock: _Clock,
-    open_cases: Array,
-    *,
-    witness: Replayed | None = None,
-    portfolio: tuple[str, ...] = (),
-    notes: tuple[str, ...] = (),
-    total: int = 0,
+def _decided(
+    problem: Problem, clock: _Clock, open_cases: Array, witness: Replayed | None = None, portfolio: tuple[str, ...] = (), notes: tuple[str, ...] = ()
 ) -> Outcome:
-    count = Cases(total=total + prop.vacuous, closed=total - len(open_cases) + prop.vacuous, vacuous=prop.vacuous, open=len(open_cases))
-    if witness is None:
-        return Outcome("unsat", cases=count, closed_volume=1.0, seconds=clock.seconds, portfolio=portfolio, notes=notes)
-    return Outcome("sat", cases=count, witness=told(witness), seconds=clock.seconds, portfolio=portfolio, notes=notes)
+    """`sat` with a witness, else `unsat` without open cases."""
+    told_witness = None if witness is None else told(witness)
+    return Outcome(
+        "unsat" if witness is None else "sat", cases=_count(problem, open_cases), witness=told_witness,
+        closed_volume=1.0 if witness is None else None, seconds=clock.seconds, portfolio=portfolio, notes=notes,
+    )
+
+
+def _count(problem: Problem, open_cases: Array) -> Cases:
+    total, vacuous = len(problem.case_box), problem.property.vacuous
+    return Cases(total=total + vacuous, closed=total - len(open_cases) + vacuous, vacuous=vacuous, open=len(open_cases))
+
+
+def _after_search(problem: Problem, found: Found, least: float | None, budget: Budget, clock: _Clock) -> Outcome:
+    facts: dict[str, Any] = {
+        "cases": _count(problem, found.open_cases), "nodes": found.nodes, "leaves": found.leaves,
+        "closed_volume": min(1.0, found.closed_volume / len(problem.case_box)), "seconds": clock.seconds, "portfolio": tuple(found.portfolio),
+    }
+    if found.witness is not None:
+        return Outcome("sat", witness=told(found.witness), **facts)
+    if len(found.open_cases) == 0:
+        return Outcome("unsat", **facts)
+    gap = None if least is None or found.bound is None else least - found.bound
+    left = f"{len(found.open_cases)} of {len(problem.case_box)} cases are open"
+    if budget.stopped == "nodes":
+        return Outcome("unknown", Reason("nodes", f"the limit of {budget.nodes} nodes was reached; {left}"), bound=found.bound, gap=gap, **facts)
+    if budget.stopped == "time":
+        return Outcome("timed-out", Reason("time", f"the time limit was reached; {left}"), bound=found.bound, gap=gap, **facts)
+    text = f"what is open cannot be split further in double precision; {left}"
+    return Outcome("unknown", Reason("numerical", text), bound=found.bound, gap=gap, **facts)
 
 
 def told(witness: Replayed) -> Witness:
@@ -87,5 +111,3 @@ def told(witness: Replayed) -> Witness:
     outputs = witness.outputs.astype(np.float32)
     return Witness(witness.inputs, outputs, witness.inside_exact_box, witness.float32_only)
 
-
-__all__ = ["Problem", "Reason", "run", "told"]

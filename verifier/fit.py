@@ -48,4 +48,4 @@ def box_points(boxes: list[Box], seed: int) -> Array:
     corners = draw.random((RANDOM_CORNERS, lower.size)) < 0.5
     inside = lower + (upper - lower) * fractions
     points = np.concatenate([(lower / 2 + upper / 2)[None], lower[None], upper[None], np.where(corners, lower, upper), inside])
-    return np.clip(points, lower, upper).astype(np.float32)
+    return np.asarray(np.clip(points, lower, upper), dtype=np.float32)

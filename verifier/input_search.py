@@ -55,6 +55,11 @@ class InputSearch:
         parts = [*self.stuck, *self.stack.all()]
         return Boxes.concatenate(parts) if parts else None
 
+    def hardest(self, count: int) -> Boxes:
+        """The `count` open boxes of smallest margin. Something is open."""
+        everything = Boxes.concatenate([*self.stuck, *self.stack.all()])
+        return everything.select(torch.argsort(everything.margin, stable=True)[:count])
+
     def open_volume(self) -> float:
         """Volume still open, in boxes of depth 0 times slots."""
         return self.stack.volume() + sum(b.volume() for b in self.stuck)

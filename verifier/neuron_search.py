@@ -112,6 +112,15 @@ class NeuronSearch:
         """Volume still open, in whole cases."""
         return self.stack.volume() + sum(d.volume() for d in self.stuck)
 
+    def hardest(self, count: int) -> Boxes:
+        """The boxes of the `count` hardest open sub-problems. Something is open."""
+        parts = [*self.stuck, *self.stack.all()]
+        margin, depth = torch.cat([p.margin for p in parts]), torch.cat([p.depth for p in parts])
+        order = torch.argsort(margin, stable=True)[:count]
+        group = torch.cat([p.group for p in parts])[order]
+        slots = torch.ones(len(order), 1, dtype=torch.bool)
+        return Boxes(self.lower[group], self.upper[group], group, slots, margin[order], depth[order])
+
     def open_groups(self) -> Tensor:
         """Groups (cases) with something open."""
         parts = [d.group for d in (*self.stuck, *self.stack.all())]

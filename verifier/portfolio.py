@@ -24,6 +24,9 @@ class Constants:
     root_steps: int = 40  # gradient steps at the root
     node_steps: int = 12  # and at a node
     rate: float = 0.15
+    attack_seconds: float = 4.0  # one round of the attack at most, and at most this share of the time limit
+    attack_share: float = 0.08
+    hardest_boxes: int = 32  # sub-boxes attacked between instalments
     refine_rows: int = 600  # hidden neurons up to which a node re-bounds its hidden layers
 
 

@@ -27,6 +27,7 @@ from verifier.problem import Problem
 from verifier.replay import Witness
 
 Array = NDArray[Any]
+Interlude = Callable[[Budget, Groups, Boxes], Witness | None]  # between instalments: attack the hardest open boxes
 Accept = Callable[[Array], Witness | None]  # float32 points [P, n_in], inside the witness set -> a replayed witness
 
 
@@ -93,7 +94,7 @@ class Search:
 
     # ---------------------------------------------------------------- branch and bound
 
-    def branch(self, cases: Array) -> Found:
+    def branch(self, cases: Array, interlude: Interlude | None = None) -> Found:
         """Branch and bound on these cases until they are refuted, a witness is found, or the budget is spent."""
         groups = group_cases(self.problem, cases)
         bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
@@ -102,9 +103,9 @@ class Search:
         self.found.portfolio.append(plan.reason)
         self.observer(Phase("search", plan.reason))
         if plan.kind == "inputs":
-            self._branch_inputs(bounder, groups, plan)
+            self._branch_inputs(bounder, groups, plan, interlude)
         else:
-            self._branch_neurons(cases, plan)
+            self._branch_neurons(cases, plan, interlude)
         return self.found
 
     def _relaxed(self, bounder: Bounder, groups: Groups) -> int:
@@ -112,17 +113,13 @@ class Search:
         state = bounder.linear.propagate(self.lower[groups.box[:1]], self.upper[groups.box[:1]], refine=False)
         return sum(self.net.graph.nodes[i].size for i in relaxed_nodes(bounder.linear, state))
 
-    def _branch_inputs(self, bounder: Bounder, groups: Groups, plan: Plan) -> None:
+    def _branch_inputs(self, bounder: Bounder, groups: Groups, plan: Plan, interlude: Interlude | None) -> None:
         root = self._root(groups)
         ways = [branch_input.longest(), branch_input.weighted(self.net.graph, bounder), branch_input.smart(bounder)]
         racers = [InputSearch(bounder, root, way, plan.batch, self._probe(groups)) for way in ways]
         search = race(racers, self.budget, CONSTANTS.race_nodes)
         self.found.portfolio.append(f"halve the input that scores best by '{search.branching.name}' (least open volume after {CONSTANTS.race_nodes} boxes)")
-        done = 0
-        while not search.finished and not self.budget.exhausted():
-            search.run(self.budget, plan.batch * 8)
-            done += 1
-            self._progress(search.tally.nodes, len(search.stack), search.lowest_margin(), search.tally.closed_volume)
+        self._instalments(search, groups, plan, interlude)
         self.found.nodes += sum(s.tally.nodes for s in racers)
         self.found.leaves += search.tally.leaves
         self.found.closed_volume += search.tally.closed_volume
@@ -135,7 +132,7 @@ class Search:
             slots.index_put_((rest.group,), rest.is_open, accumulate=True)
             self._remember(groups.case[slots.numpy()], search.lowest_margin())
 
-    def _branch_neurons(self, cases: Array, plan: Plan) -> None:
+    def _branch_neurons(self, cases: Array, plan: Plan, interlude: Interlude | None) -> None:
         groups = _one_case_each(self.problem, cases)
         bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
         effort = Effort(plan.batch, CONSTANTS.node_steps, CONSTANTS.rate, plan.refine)
@@ -147,9 +144,7 @@ class Search:
             for part in members.split(max(1, plan.batch)):
                 if not self.budget.exhausted() and search.witness is None:
                     search.start(part, _expand(state, len(part)), CONSTANTS.root_steps)
-        while not search.finished and not self.budget.exhausted():
-            search.run(self.budget, plan.batch * 4)
-            self._progress(search.tally.nodes, len(search.stack), search.lowest_margin(), search.tally.closed_volume)
+        self._instalments(search, groups, plan, interlude)
         self.found.nodes += search.tally.nodes
         self.found.leaves += search.tally.leaves
         self.found.closed_volume += search.tally.closed_volume
@@ -157,6 +152,14 @@ class Search:
         if search.witness is None:
             open_groups = search.open_groups().numpy()
             self._remember(groups.case[open_groups, 0], search.lowest_margin() if len(open_groups) else None)
+
+    def _instalments(self, search: InputSearch | NeuronSearch, groups: Groups, plan: Plan, interlude: Interlude | None) -> None:
+        """Run the search to its end or the budget's, with progress and an attack between instalments."""
+        while not search.finished and not self.budget.exhausted():
+            search.run(self.budget, plan.batch * 8)
+            self._progress(search.tally.nodes, len(search.stack), search.lowest_margin(), search.tally.closed_volume)
+            if interlude is not None and not search.finished and not self.budget.exhausted():
+                search.witness = interlude(self.budget, groups, search.hardest(CONSTANTS.hardest_boxes))
 
     # ---------------------------------------------------------------- concrete executions
 

@@ -1,0 +1,96 @@
+"""The heavy half of the engine: attack, one bounding pass, complete search. Importing this imports torch."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bounds.torch_graph import TorchGraph
+from verifier.attack import Attacker
+from verifier.budget import Budget
+from verifier.domains import Boxes
+from verifier.events import Observer, Phase
+from verifier.groups import Groups
+from verifier.options import Options
+from verifier.portfolio import CONSTANTS
+from verifier.problem import Problem
+from verifier.replay import Replayer, Witness
+from verifier.search import Found, Search
+
+Array = NDArray[Any]
+
+
+class Clock(Protocol):
+    """Books the time since the last call on a phase."""
+
+    def charge(self, phase: str) -> None: ...
+
+
+def decide(
+    problem: Problem, cases: Array, replayer: Replayer | None, options: Options, budget: Budget, observer: Observer, clock: Clock
+) -> tuple[Found, float | None]:
+    """Decide the open `cases`. Returns what was found, and the smallest violation margin that a concrete run reached."""
+    torch.set_num_threads(options.threads)
+    torch.set_grad_enabled(False)
+    net = TorchGraph(problem.graph, torch.float32, _device(options.device))
+    falsifier = None if replayer is None else _Falsifier(Attacker(problem, net, replayer, options.seed), options.timeout)
+    search = Search(problem, net, budget, observer, None if replayer is None else replayer.judge)
+    found = search.found
+    if falsifier is not None:
+        observer(Phase("attack"))
+        found.witness = falsifier.round(budget, cases)
+        clock.charge("attack")
+    if found.witness is None:
+        cases = search.bound_once(cases)
+        clock.charge("bound")
+    if found.witness is None and len(cases) and falsifier is not None:
+        found.witness = falsifier.round(budget, cases)
+        clock.charge("attack")
+    if found.witness is None and len(cases) and not budget.exhausted():
+        search.branch(cases, None if falsifier is None else falsifier.interlude)
+        clock.charge("search")
+    return found, None if falsifier is None else falsifier.least_margin()
+
+
+class _Falsifier:
+    """The attack, in rounds between instalments of the search.
+
+    A round follows instalments 1, 2, 4, 8 ... of the search: counted, not timed, so that a run is reproducible. Seconds
+    only cap a round.
+    """
+
+    def __init__(self, attacker: Attacker, timeout: float) -> None:
+        self._attacker = attacker
+        self._seconds = min(CONSTANTS.attack_seconds, CONSTANTS.attack_share * timeout)
+        self._instalments = 0
+
+    def round(self, budget: Budget, cases: Array) -> Witness | None:
+        """One round over `cases`, the hardest first."""
+        with torch.enable_grad():
+            return self._attacker.round(min(self._seconds, max(budget.seconds_left(), 0.0)), cases)
+
+    def interlude(self, budget: Budget, groups: Groups, hardest: Boxes) -> Witness | None:
+        """Called after every instalment with the hardest open sub-boxes: attack them, and their cases as a whole."""
+        self._instalments += 1
+        if self._instalments & (self._instalments - 1):
+            return None
+        slot = hardest.is_open.to(torch.int8).argmax(-1)
+        cases = groups.case[hardest.group.numpy(), slot.numpy()]
+        seconds = min(self._seconds, max(budget.seconds_left(), 0.0))
+        with torch.enable_grad():
+            hit = self._attacker.leaf_attack(hardest.lower.double().numpy(), hardest.upper.double().numpy(), cases, seconds)
+        return hit if hit is not None else self.round(budget, np.unique(cases))
+
+    def least_margin(self) -> float | None:
+        """The smallest violation margin reached so far."""
+        least = float(self._attacker.best_margin.min(initial=np.inf))
+        return least if np.isfinite(least) else None
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
