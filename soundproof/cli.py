@@ -155,7 +155,7 @@ def supports(
     multiple_network_theories: Annotated[bool, typer.Option("--multiple-network-theories", help="SNET: one network.")] = False,
     multiple_node_comparison_theories: Annotated[bool, typer.Option("--multiple-node-comparison-theories", help="MNC: atoms over several.")] = False,
     arithmetic_complexity_theories: Annotated[bool, typer.Option("--arithmetic-complexity-theories", help="LIN: linear atoms.")] = False,
-    optimised_disjunctive_reasoning: Annotated[bool, typer.Option("--optimised-disjunctive-reasoning", help="Whether `or` is handled as one.")] = False,
+    optimised_disjunctive_reasoning: Annotated[bool, typer.Option("--optimised-disjunctive-reasoning", help="Whether `or` is optimised.")] = False,
     serialise_assignments: Annotated[bool, typer.Option("--serialise-assignments", help="Whether witnesses can be written as tensors.")] = False,
 ) -> None:
     """Say what is supported, one value a line (the VNN-LIB standard's capabilities)."""

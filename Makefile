@@ -1,0 +1,47 @@
+# Every target sets up what it needs in .venv, on a machine that has Python >= 3.11, a C compiler and pip.
+#   make TORCH_INDEX=https://download.pytorch.org/whl/cpu demo     takes torch from another package index
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.soundproof-stamp
+DEV_TABLE := benchmarks/results/dev.csv
+
+.PHONY: demo test check test-all bench bench-dev dist clean
+
+demo: $(STAMP)
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+check: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -q tests/architecture
+
+test-all: check $(STAMP)
+	$(BIN)/python -m pytest -q
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.vnncomp --timeout 60 --out results.csv
+
+bench-dev: $(STAMP)
+	$(BIN)/python -m benchmarks.vnncomp --timeout 60 --out $(DEV_TABLE)
+
+dist: $(STAMP)
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+clean:
+	rm -rf build dist *.egg-info
+
+# Installs once, and again when a requirement changes. A torch that is already in the environment is kept, whatever its build.
+# (A build such as 2.13.0+cpu of TORCH_INDEX ranks above the plain 2.13.0 of the usual index.)
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "soundproof needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $(STAMP)
