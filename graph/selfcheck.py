@@ -101,7 +101,7 @@ def compare(model: Model, points: Sequence[Point]) -> Agreement:
     if not points:
         raise MalformedGraph("compare needs at least one point")
     inputs = _stack(model, points)
-    watched = tuple(name for name, i in model.lowered.names.items() if not isinstance(model.lowered.nodes[i], Input))
+    watched = tuple(name for name in model.lowered.names if name not in model.lowered.input_names)
     tensors = _run_watched(model, inputs, watched)
     operators = _tally(_check_operators(model, inputs, tensors))
     lowered = running_errors(model.lowered, inputs)
@@ -129,6 +129,8 @@ def _stack(model: Model, points: Sequence[Point]) -> list[Array]:
 
 def _run_watched(model: Model, inputs: Sequence[Array], watched: tuple[str, ...]) -> dict[str, Array]:
     """The value [points, size] of every watched tensor of the file in onnxruntime, without optimisations."""
+    if not watched:
+        return {}
     proto = onnx.ModelProto.FromString(model.onnx_bytes)
     present = {info.name for info in proto.graph.output}
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in watched if name not in present)
@@ -143,17 +145,21 @@ def _run_watched(model: Model, inputs: Sequence[Array], watched: tuple[str, ...]
 def _check_operators(model: Model, inputs: Sequence[Array], tensors: Mapping[str, Array]) -> list[_Difference]:
     """Each operator of the file from onnxruntime's own operands."""
     graph = model.lowered
-    names = {i: name for name, i in graph.names.items()}
+    names: dict[int, list[str]] = {}
+    for name in tensors:
+        names.setdefault(graph.names[name], []).append(name)
     differences: list[_Difference] = []
 
     def follow(i: int, state: _Running) -> _Running:
-        name = names.get(i)
-        if name is None or name not in tensors:
-            return state
-        if tensors[name].shape != state.value.shape:
-            raise ModelMismatch(f"tensor {name!r}: {state.value.shape[1]} elements in the core graph, {tensors[name].shape[1]} in onnxruntime")
-        differences.append(_difference(f"tensor {name!r} ({', '.join(graph.nodes[i].origin.operators)})", state.value, tensors[name], state.error))
-        return _Running(tensors[name], np.zeros_like(state.error), np.abs(tensors[name]), 0)
+        followed = state
+        for name in names.get(i, []):  # several names: one tensor in several shapes
+            theirs = tensors[name]
+            if theirs.shape != state.value.shape:
+                raise ModelMismatch(f"tensor {name!r}: {state.value.shape[1]} elements in the core graph, {theirs.shape[1]} in onnxruntime")
+            where = f"tensor {name!r} ({', '.join(graph.nodes[i].origin.operators)})"
+            differences.append(_difference(where, state.value, theirs, state.error))
+            followed = _Running(theirs, np.zeros_like(state.error), np.abs(theirs), 0)
+        return followed
 
     running_errors(graph, inputs, follow=follow)
     return differences

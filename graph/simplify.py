@@ -43,15 +43,19 @@ def drop_dead(graph: Graph) -> Graph:
 def skip_identities(graph: Graph) -> Graph:
     """Consumers of a node that only reshapes read its input instead (a matrix product needs the shape, and keeps it)."""
     place: dict[int, int] = {}
-    keep = set(graph.shifts)
-    for _, node in graph:
-        if isinstance(node, Bilinear) and node.kind == "matmul":
-            keep.update(j for j in node.inputs if graph.nodes[j].shape != graph.nodes[graph.nodes[j].inputs[0]].shape if graph.nodes[j].inputs)
+    shaped = {j for node in graph.nodes if isinstance(node, Bilinear) and node.kind == "matmul" for j in node.inputs}
     for i, node in graph:
-        identity = isinstance(node, Affine) and len(node.maps) == 1 and isinstance(node.maps[0], Reshape) and node.bias is None
-        place[i] = place[node.inputs[0]] if identity and i not in keep else i
+        place[i] = i
+        if isinstance(node, Affine) and i not in graph.shifts and _is_identity(node):
+            source = node.inputs[0]
+            if i not in shaped or node.shape == graph.nodes[source].shape:
+                place[i] = place[source]
     nodes = [replace(node, inputs=tuple(place[j] for j in node.inputs)) for node in graph.nodes]
     return _renumbered(graph, nodes, place)
+
+
+def _is_identity(node: Affine) -> bool:
+    return len(node.maps) == 1 and isinstance(node.maps[0], Reshape) and (node.bias is None or not node.bias.any())
 
 
 def fuse_affine(graph: Graph) -> Graph:
@@ -89,8 +93,7 @@ def _fused(node: Affine, nodes: Sequence[Node], uses: Sequence[int], shifts: set
     origin = Origin(tuple(operators), node.origin.element_type)
     if not terms:
         return Constant(node.shape, (), origin, bias)
-    has_bias = node.bias is not None or bool(bias.any())
-    return Affine(node.shape, tuple(j for _, j in terms), origin, tuple(m for m, _ in terms), bias if has_bias else None)
+    return Affine(node.shape, tuple(j for _, j in terms), origin, tuple(m for m, _ in terms), bias if bias.any() else None)
 
 
 def _absorbed(m: LinearMap, producer: Node, *, single: bool) -> Terms | None:

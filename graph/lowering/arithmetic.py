@@ -179,5 +179,5 @@ def lower_where(op: Operator) -> Value:
         if isinstance(branch, Known):
             bias = np.where(chosen, float64(branch.value), bias)
         else:
-            terms.append((op.builder.gather_map(branch, np.where(chosen, indices(branch.shape), -1).reshape(shape)), branch))
+            terms.append((op.builder.gather_map(branch, np.where(chosen, np.broadcast_to(indices(branch.shape), shape), -1)), branch))
     return op.builder.affine(terms, bias if bias.any() else None, shape)

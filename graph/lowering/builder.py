@@ -75,6 +75,13 @@ class Builder:
         """One map without a bias."""
         return self.affine([(linear_map, x)], None, linear_map.out_shape)
 
+    def convert(self, x: Tensor, element_type: str) -> Tensor:
+        """`x` in another float type. Over the reals nothing changes, but the node's type says where a runtime rounds."""
+        if x.element_type == element_type:
+            return x
+        identity = Affine(x.shape, (x.node,), self.origin, (Reshape(x.shape, x.shape),), np.zeros(x.size))
+        return self._emit(identity, element_type)
+
     def elementwise(self, function: Function, x: Tensor) -> Tensor:
         return self._emit(Elementwise(x.shape, (x.node,), self.origin, function), x.element_type)
 

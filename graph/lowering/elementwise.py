@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from graph.functions import build
-from graph.lowering.builder import Tensor, Value
+from graph.lowering.builder import Value
 from graph.lowering.operator import Operator
 
 
@@ -47,4 +47,4 @@ def lower_cast(op: Operator) -> Value:
     x = op.variable(0)
     if target not in types:
         raise op.refuse(f"casting a tensor that depends on the input to ONNX type {target} is not supported (only float32 and float64 are)")
-    return Tensor(x.node, x.shape, types[target])
+    return op.builder.convert(x, types[target])

@@ -1,0 +1,273 @@
+"""Every supported operator, in the forms of several opsets, against onnxruntime within its own rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from graph_models import floats, model, node
+
+from graph.core import Affine, Bilinear, Elementwise, Max
+from graph.errors import UnsupportedOperator
+from graph.load import load
+from graph.lowering import LOWERINGS
+from graph.selfcheck import compare
+
+Weights = dict[str, Any]
+BIG = np.iinfo(np.int64).max
+
+
+def ints(*values: int) -> Any:
+    return np.array(values, dtype=np.int64)
+
+
+# (operator, opset, inputs' shapes, weights, attributes); inputs are called a, b, ..., in the order of `order` if given
+CASES: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any]]] = [
+    ("Abs", 13, {"x": (2, 3)}, {}, {}),
+    ("Add", 7, {"x": (1, 3)}, {"w": floats(3)}, {}),
+    ("Add", 13, {"x": (2, 3), "z": (1, 3)}, {}, {}),
+    ("AveragePool", 7, {"x": (1, 2, 5, 6)}, {}, {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}),
+    ("AveragePool", 11, {"x": (1, 2, 5, 6)}, {}, {"kernel_shape": [3, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
+    ("AveragePool", 19, {"x": (1, 1, 6, 6)}, {}, {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    (
+        "BatchNormalization",
+        9,
+        {"x": (2, 3, 4)},
+        {"s": floats(3), "b": floats(3, seed=1), "m": floats(3, seed=2), "v": floats(3, low=0.1)},
+        {"epsilon": 0.01},
+    ),
+    ("BatchNormalization", 15, {"x": (1, 3)}, {"s": floats(3), "b": floats(3, seed=1), "m": floats(3, seed=2), "v": floats(3, low=0.1)}, {}),
+    ("Cast", 13, {"x": (2, 2)}, {}, {"to": 1}),
+    ("Clip", 7, {"x": (4,)}, {}, {"min": -0.5, "max": 0.25}),
+    ("Clip", 7, {"x": (4,)}, {}, {"min": 0.0}),
+    ("Clip", 13, {"x": (4,)}, {"l": np.float32(-1), "h": np.float32(1)}, {}),
+    ("Concat", 7, {"x": (1, 2, 3), "z": (1, 2, 2)}, {}, {"axis": 2}),
+    ("Concat", 13, {"x": (1, 2, 3)}, {"w": floats(1, 4, 3)}, {"axis": -2}),
+    ("Conv", 7, {"x": (1, 2, 5, 6)}, {"w": floats(4, 2, 3, 2), "b": floats(4)}, {"strides": [2, 1], "pads": [1, 0, 2, 1]}),
+    ("Conv", 11, {"x": (2, 4, 7)}, {"w": floats(6, 2, 3)}, {"group": 2, "dilations": [2], "kernel_shape": [3]}),
+    ("Conv", 11, {"x": (1, 2, 3, 4, 3)}, {"w": floats(3, 2, 2, 2, 2)}, {}),
+    ("Conv", 11, {"x": (1, 2, 5, 5)}, {"w": floats(3, 2, 2, 2)}, {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    ("Conv", 11, {"x": (1, 2, 5, 5)}, {"w": floats(3, 2, 2, 2)}, {"auto_pad": "SAME_LOWER"}),
+    ("Conv", 11, {"x": (1, 2, 5, 5)}, {"w": floats(3, 2, 2, 2)}, {"auto_pad": "VALID"}),
+    ("ConvTranspose", 7, {"x": (1, 4, 3, 3)}, {"w": floats(4, 2, 3, 3), "b": floats(2)}, {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    ("ConvTranspose", 11, {"x": (1, 4, 3, 2)}, {"w": floats(4, 1, 3, 2)}, {"group": 2, "strides": [2, 3], "output_padding": [1, 2]}),
+    ("ConvTranspose", 11, {"x": (2, 2, 5)}, {"w": floats(2, 3, 3)}, {"dilations": [2], "pads": [1, 0]}),
+    ("Cos", 7, {"x": (5,)}, {}, {}),
+    ("DepthToSpace", 13, {"x": (1, 8, 2, 3)}, {}, {"blocksize": 2, "mode": "CRD"}),
+    ("Div", 7, {"x": (2, 3)}, {"w": floats(3, low=0.5)}, {}),
+    ("Dropout", 7, {"x": (2, 3)}, {}, {"ratio": 0.3}),
+    ("Dropout", 13, {"x": (2, 3)}, {"r": np.float32(0.3)}, {}),
+    ("Erf", 13, {"x": (7,)}, {}, {}),
+    ("Exp", 13, {"x": (7,)}, {}, {}),
+    ("Expand", 8, {"x": (3, 1)}, {"s": ints(2, 1, 4)}, {}),
+    ("Flatten", 9, {"x": (2, 3, 4)}, {}, {"axis": 2}),
+    ("Flatten", 11, {"x": (2, 3, 4)}, {}, {"axis": -2}),
+    ("Flatten", 11, {"x": (2, 3)}, {}, {"axis": 0}),
+    ("Gather", 11, {"x": (2, 5)}, {"i": ints(0, -1, 3, 3)}, {"axis": 1}),
+    ("Gather", 13, {"x": (2, 5)}, {"i": np.int64(1)}, {"axis": 0}),
+    ("Gemm", 7, {"x": (2, 3)}, {"w": floats(3, 4), "b": floats(4)}, {}),
+    ("Gemm", 11, {"x": (3, 2)}, {"w": floats(4, 3), "b": floats(1, 4)}, {"transA": 1, "transB": 1, "alpha": 0.3, "beta": -1.7}),
+    ("Gemm", 13, {"x": (2, 3), "z": (3, 4)}, {}, {}),
+    ("GlobalAveragePool", 7, {"x": (1, 3, 4, 5)}, {}, {}),
+    ("GlobalMaxPool", 7, {"x": (1, 3, 4, 5)}, {}, {}),
+    ("Identity", 13, {"x": (3,)}, {}, {}),
+    ("LeakyRelu", 7, {"x": (2, 3)}, {}, {"alpha": 0.2}),
+    ("LeakyRelu", 16, {"x": (2, 3)}, {}, {"alpha": -1.5}),
+    ("MatMul", 9, {"x": (2, 3)}, {"w": floats(3, 4)}, {}),
+    ("MatMul", 9, {"x": (1, 2, 5, 3)}, {"w": floats(3, 4)}, {}),
+    ("MatMul", 9, {"x": (3,)}, {"w": floats(3, 4)}, {}),
+    ("MatMul", 9, {"x": (2, 3)}, {"w": floats(3)}, {}),
+    ("MatMul", 13, {"x": (2, 4, 3)}, {"w": floats(2, 3, 5)}, {}),
+    ("MatMul", 13, {"x": (4, 3)}, {"w": floats(2, 3, 5)}, {}),
+    ("MatMul", 13, {"x": (2, 3, 4), "z": (1, 4, 2)}, {}, {}),
+    ("Max", 8, {"x": (2, 3), "z": (3,)}, {}, {}),
+    ("Max", 13, {"x": (2, 3)}, {"w": floats(2, 1)}, {}),
+    ("Max", 13, {"x": (2, 3)}, {"w": np.float32(0)}, {}),
+    ("MaxPool", 8, {"x": (1, 2, 5, 5)}, {}, {"kernel_shape": [2, 3], "pads": [1, 1, 0, 1], "strides": [1, 2]}),
+    ("MaxPool", 12, {"x": (1, 2, 6, 6)}, {}, {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    ("MaxPool", 12, {"x": (1, 1, 9)}, {}, {"kernel_shape": [3], "dilations": [2]}),
+    ("Mean", 13, {"x": (2, 3), "z": (2, 3)}, {}, {}),
+    ("Min", 8, {"x": (2, 3), "z": (2, 1)}, {}, {}),
+    ("Min", 13, {"x": (2, 3)}, {"w": np.float32(0.5)}, {}),
+    ("Mul", 7, {"x": (2, 3)}, {"w": floats(2, 1)}, {}),
+    ("Mul", 13, {"x": (2, 3), "z": (3,)}, {}, {}),
+    ("Neg", 7, {"x": (2,)}, {}, {}),
+    ("Pad", 10, {"x": (2, 3)}, {}, {"pads": [1, 0, 0, 2], "value": 0.5}),
+    ("Pad", 13, {"x": (1, 4)}, {"p": ints(0, 1, 0, -2)}, {}),
+    ("Pad", 13, {"x": (2, 4)}, {"p": ints(0, 2, 0, 1)}, {"mode": "reflect"}),
+    ("Pad", 13, {"x": (2, 4)}, {"p": ints(1, 2, 0, 1)}, {"mode": "edge"}),
+    ("Pow", 7, {"x": (2, 3)}, {"e": np.float32(2)}, {}),
+    ("Pow", 13, {"x": (2, 3)}, {"e": np.float32(3)}, {}),
+    ("ReduceMax", 13, {"x": (2, 3, 4)}, {}, {"axes": [1]}),
+    ("ReduceMin", 13, {"x": (2, 3, 4)}, {}, {"axes": [0, 2], "keepdims": 0}),
+    ("ReduceMax", 18, {"x": (2, 3, 4)}, {"a": ints(-1)}, {}),
+    ("ReduceMean", 11, {"x": (2, 3, 4)}, {}, {"axes": [-1, 0]}),
+    ("ReduceMean", 18, {"x": (2, 3, 4)}, {"a": ints(1)}, {"keepdims": 0}),
+    ("ReduceSum", 11, {"x": (2, 3, 4)}, {}, {"axes": [1], "keepdims": 0}),
+    ("ReduceSum", 13, {"x": (2, 3, 4)}, {"a": ints(1, 2)}, {}),
+    ("ReduceSum", 13, {"x": (2, 3)}, {}, {}),
+    ("Relu", 7, {"x": (2, 3)}, {}, {}),
+    ("Reshape", 7, {"x": (2, 3, 4)}, {"s": ints(0, -1)}, {}),
+    ("Resize", 10, {"x": (1, 1, 3, 4)}, {"s": np.array([1, 1, 2, 1.5], np.float32)}, {"mode": "nearest"}),
+    ("Resize", 13, {"x": (1, 1, 3, 4)}, {"r": floats(0), "s": np.array([1, 1, 2, 2], np.float32)}, {"mode": "nearest"}),
+    ("Shape", 13, {"x": (2, 3)}, {}, {}),
+    ("Sigmoid", 13, {"x": (9,)}, {}, {}),
+    ("Sin", 7, {"x": (9,)}, {}, {}),
+    ("Size", 13, {"x": (2, 3)}, {}, {}),
+    ("Slice", 9, {"x": (4, 5)}, {}, {"starts": [1, -3], "ends": [3, BIG], "axes": [0, 1]}),
+    ("Slice", 10, {"x": (4, 5)}, {"s": ints(3), "e": ints(-BIG), "a": ints(1), "t": ints(-2)}, {}),
+    ("Slice", 13, {"x": (4, 5)}, {"s": ints(1, 0), "e": ints(4, 5)}, {}),
+    ("Softmax", 11, {"x": (2, 3, 4)}, {}, {"axis": 1}),
+    ("Softmax", 9, {"x": (2, 3, 4)}, {}, {}),
+    ("Softmax", 13, {"x": (2, 3, 4)}, {}, {"axis": 1}),
+    ("Softmax", 13, {"x": (2, 3)}, {}, {}),
+    ("Softplus", 7, {"x": (9,)}, {}, {}),
+    ("SpaceToDepth", 13, {"x": (1, 2, 4, 6)}, {}, {"blocksize": 2}),
+    ("Squeeze", 11, {"x": (1, 3, 1)}, {}, {"axes": [0]}),
+    ("Squeeze", 13, {"x": (1, 3, 1)}, {"a": ints(-1)}, {}),
+    ("Sub", 7, {"x": (2, 3), "z": (1, 3)}, {}, {}),
+    ("Sum", 8, {"x": (2, 3), "z": (3,)}, {"w": floats(2, 1)}, {}),
+    ("Tanh", 7, {"x": (9,)}, {}, {}),
+    ("Tile", 13, {"x": (2, 3)}, {"r": ints(2, 1)}, {}),
+    ("Transpose", 7, {"x": (2, 3, 4)}, {}, {"perm": [2, 0, 1]}),
+    ("Transpose", 13, {"x": (2, 3)}, {}, {}),
+    ("Unsqueeze", 11, {"x": (3,)}, {}, {"axes": [0, 2]}),
+    ("Unsqueeze", 13, {"x": (3,)}, {"a": ints(-1)}, {}),
+    ("Upsample", 9, {"x": (1, 2, 3, 2)}, {"s": np.array([1, 1, 2, 3], np.float32)}, {"mode": "nearest"}),
+    ("Upsample", 7, {"x": (1, 2, 3, 2)}, {}, {"mode": "nearest", "scales": [1.0, 1.0, 2.0, 3.0]}),
+]
+POSITIVE = [  # operators whose domain is x > 0
+    ("Div", 13, {"x": (2, 3), "z": (2, 1)}, {}, {}),
+    ("Div", 13, {"z": (2, 3)}, {"w": floats(3)}, {}),
+    ("Log", 13, {"x": (9,)}, {}, {}),
+    ("Pow", 13, {"x": (5,)}, {"e": np.float32(0.5)}, {}),
+    ("Pow", 13, {"x": (5,)}, {"e": np.float32(-1)}, {}),
+    ("Pow", 13, {"x": (5,)}, {"e": np.float32(-2)}, {}),
+    ("Pow", 13, {"x": (5,)}, {"e": np.float32(1.5)}, {}),
+    ("Reciprocal", 13, {"x": (9,)}, {}, {}),
+    ("Sqrt", 13, {"x": (9,)}, {}, {}),
+]
+
+
+def name_of(case: Any) -> str:
+    return f"{case[0]}-{case[1]}-{'-'.join(map(str, case[4])) or 'plain'}"
+
+
+def run(case: Any, low: float, high: float) -> None:
+    kind, opset, inputs, weights, attributes = case
+    operands = [*inputs, *weights]
+    if kind == "Div" and "w" in weights and "z" in inputs:
+        operands = ["w", "z"]  # a constant divided by a variable
+    step = node(kind, operands, ["raw"], **attributes)
+    integer = kind in ("Shape", "Size")
+    tail = [node("Cast", ["raw"], ["f"], to=1), node("Add", ["f", "x"], ["y"])] if integer else [node("Identity", ["raw"], ["y"])]
+    if integer:
+        weights = {}
+        inputs = {"x": (2,)} if kind == "Shape" else inputs
+        step = node(kind, ["x"], ["raw"], **attributes)
+    if kind == "Shape":
+        tail = [node("Cast", ["raw"], ["f"], to=1), node("Add", ["f", "x"], ["y"])]
+    loaded = load(model([step, *tail], inputs, weights=weights, opset=opset))
+    points = [{n: floats(*s, seed=k + i, low=low, high=high) for i, (n, s) in enumerate(inputs.items())} for k in range(3)]
+    found = compare(loaded, points)
+    assert found.compared > 0 and found.skipped == 0
+
+
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_operator_agrees_with_onnxruntime(case: Any) -> None:
+    run(case, -2.0, 2.0)
+
+
+@pytest.mark.parametrize("case", POSITIVE, ids=name_of)
+def test_operator_on_positive_numbers_agrees_with_onnxruntime(case: Any) -> None:
+    run(case, 0.25, 3.0)
+
+
+def test_every_registered_operator_has_a_case() -> None:
+    tested = {case[0] for case in [*CASES, *POSITIVE]} | {"Split", "Where"}  # those two have tests of their own below
+    assert {name for _, name in LOWERINGS} == tested
+
+
+@pytest.mark.parametrize(
+    ("opset", "weights", "attributes"),
+    [
+        (11, {}, {"split": [1, 2, 3], "axis": 1}),
+        (13, {"s": ints(1, 2, 3)}, {"axis": -1}),
+        (11, {}, {"axis": 1}),
+        (18, {}, {"axis": 1, "num_outputs": 3}),
+    ],
+)
+def test_split(opset: int, weights: Weights, attributes: dict[str, Any]) -> None:
+    nodes = [node("Split", ["x", *weights], ["p", "q", "r"], **attributes), node("Concat", ["r", "p"], ["y"], axis=1)]
+    compare(load(model(nodes, {"x": (2, 6)}, ["y", "q"], weights, opset)), [[floats(2, 6)]])
+
+
+def test_where_with_a_constant_condition() -> None:
+    weights = {"c": np.array([[True, False, True]]), "w": floats(2, 3)}
+    nodes = [node("Where", ["c", "x", "w"], ["h"]), node("Where", ["c", "h", "z"], ["y"])]
+    compare(load(model(nodes, {"x": (2, 3), "z": (1, 3)}, weights=weights)), [[floats(2, 3), floats(1, 3, seed=1)]])
+
+
+def test_shape_arithmetic_and_float_constants_fold_away() -> None:
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "zero"], ["n"], axis=0),
+        node("Unsqueeze", ["n", "zero1"], ["n1"]),
+        node("Concat", ["n1", "rest"], ["target"], axis=0),
+        node("Reshape", ["x", "target"], ["flat"]),
+        node("ConstantOfShape", ["two"], ["ones"], value=__import__("onnx").helper.make_tensor("v", 7, [1], [1])),
+        node("Mul", ["ones", "minus"], ["neg"]),
+        node("Equal", ["rest2", "neg"], ["same"]),
+        node("Where", ["same", "ones", "rest2"], ["expanded"]),
+        node("Expand", ["w", "expanded"], ["big"]),
+        node("Exp", ["big"], ["e"]),
+        node("Add", ["flat", "e"], ["y"]),
+    ]
+    weights = {"zero": np.int64(0), "zero1": ints(0), "rest": ints(-1), "two": ints(2), "minus": np.int64(-1), "rest2": ints(1, -1), "w": floats(12)}
+    loaded = load(model(nodes, {"x": ("batch", 3, 4)}, weights=weights))
+    assert [type(n).__name__ for n in loaded.graph.nodes] == ["Input", "Affine"]
+    assert "batch" in loaded.notes[0] and loaded.inputs[0].shape == (1, 3, 4)
+    compare(loaded, [[floats(1, 3, 4)]])
+
+
+def test_square_is_one_univariate_node() -> None:
+    graph = load(model([node("Mul", ["x", "x"])], {"x": (3,)})).graph
+    assert isinstance(graph.nodes[1], Elementwise) and graph.nodes[1].function.name == "pow" and len(graph.nodes) == 2
+
+
+def test_core_node_types() -> None:
+    kinds = {"Add": Affine, "Mul": Bilinear, "MatMul": Bilinear, "Max": Max}
+    for kind, expected in kinds.items():
+        assert isinstance(load(model([node(kind, ["x", "z"])], {"x": (2, 2), "z": (2, 2)})).graph.nodes[-1], expected)
+
+
+def test_float64_model() -> None:
+    weights = {"w": np.random.default_rng(0).normal(size=(3, 4))}
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Sigmoid", ["h"], ["s"]), node("Add", ["s", "s"])]
+    loaded = load(model(nodes, {"x": (1, 3)}, weights=weights, element_type=11))
+    assert loaded.inputs[0].element_type == "float64"
+    compare(loaded, [[np.random.default_rng(1).normal(size=(1, 3))]])
+
+
+REFUSED: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any], str]] = [
+    ("Resize", 13, {"x": (1, 1, 2, 2)}, {"r": floats(0), "s": np.array([1, 1, 2, 2], np.float32)}, {"mode": "linear"}, "linear"),
+    ("ConvTranspose", 11, {"x": (1, 1, 3)}, {"w": floats(1, 1, 2)}, {"output_shape": [5]}, "output_shape"),
+    ("Pow", 13, {"x": (2,)}, {"e": floats(2)}, {}, "exponent"),
+    ("Pow", 13, {"x": (2,), "z": (2,)}, {}, {}, "depends on"),
+    ("Gather", 13, {"x": (2, 3)}, {"i": ints(0)}, {"nonsense": 1}, "nonsense"),
+    ("Cast", 13, {"x": (2,)}, {}, {"to": 7}, "casting"),
+    ("BatchNormalization", 15, {"x": (1, 2)}, dict.fromkeys("sbmv", floats(2, low=0.1)), {"training_mode": 1}, "training"),
+    ("Conv", 11, {"x": (1, 1, 3), "z": (1, 1, 2)}, {}, {}, "depends on"),
+    ("Equal", 13, {"x": (2,), "z": (2,)}, {}, {}, "depends on"),
+    ("Upsample", 10, {"x": (1, 1, 2, 2)}, {"s": np.array([1, 1, 2, 2], np.float32)}, {"mode": "nearest"}, "deprecated"),
+    ("Det", 13, {"x": (2, 2)}, {}, {}, "Supported are"),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda c: f"{c[0]}-{c[5]}")
+def test_unsupported_forms_are_refused_by_name(case: Any) -> None:
+    kind, opset, inputs, weights, attributes, words = case
+    with pytest.raises(UnsupportedOperator) as error:
+        load(model([node(kind, [*inputs, *weights], **attributes)], inputs, weights=weights, opset=opset))
+    assert words in str(error.value) and f"the_{kind}" in str(error.value) and str(opset) in str(error.value)
