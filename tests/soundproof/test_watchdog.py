@@ -1,0 +1,174 @@
+"""The watchdog answers in time and truthfully, whatever the worker does. The workers here are small scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from verifier.options import Options
+from verifier.result import FileIdentity, Result
+from verifier.watchdog import Failure, supervise
+
+PREAMBLE = "import json, os, signal, sys, time\nrequest = json.loads(sys.stdin.readline())\ndef send(m): print(json.dumps(m), flush=True)\n"
+FACTS = "send({'facts': {'bound': -0.25, 'nodes': 17, 'cases': {'total': 4, 'closed': 3, 'vacuous': 0, 'open': 1}}})\n"
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options("m.onnx", "p.vnnlib", timeout=20, results_file=str(tmp_path / "r"), json=str(tmp_path / "j"), threads=1)
+
+
+def limited(options: Options, **changes: object) -> Options:
+    return Options(**{**options.to_request(), "started": time.monotonic(), **changes})  # type: ignore[arg-type]
+
+
+def watch(options: Options, script: str, said: list[str] | None = None) -> Result | Failure:
+    return supervise(options, (said if said is not None else []).append, [sys.executable, "-c", PREAMBLE + script])
+
+
+def finished(verdict: str) -> dict[str, object]:
+    found = Result((FileIdentity("m.onnx"),), FileIdentity("p.vnnlib"), verdict, "unchecked", "Proven.")  # type: ignore[arg-type]
+    return found.to_dict()
+
+
+def written(options: Options) -> tuple[str, dict[str, object]]:
+    return Path(options.results_file or "").read_text(), json.loads(Path(options.json or "").read_text())
+
+
+def test_an_answer_is_written_and_returned(options: Options) -> None:
+    said: list[str] = []
+    ending = watch(options, f"send({{'say': 'hello'}})\nsend({{'result': {finished('unsat')!r}}})\n", said)
+    assert isinstance(ending, Result) and ending.verdict == "unsat" and ending.exit_code == 0 and said == ["hello"]
+    text, plain = written(options)
+    assert text == "unsat\n" and plain["verdict"] == "unsat" and plain["seconds"]["total"] > 0  # type: ignore[index]
+
+
+def test_the_worker_gets_the_request(options: Options) -> None:
+    said: list[str] = []
+    watch(options, "send({'say': json.dumps(request)})\nsend({'say': os.environ['OMP_NUM_THREADS']})\nsend({'error': 'e', 'kind': 'ModelError'})\n", said)
+    assert Options.from_request(json.loads(said[0])) == options and said[1] == "1"
+
+
+def test_a_hanging_worker_is_timed_out_with_what_it_knew(options: Options) -> None:
+    short = limited(options, timeout=1.0)
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + FACTS + "while True: time.sleep(60)\n"
+    ending = watch(short, deaf)
+    late = time.monotonic() - short.limit
+    assert isinstance(ending, Result) and ending.verdict == "timed-out" and ending.reason is not None and ending.reason.code == "time"
+    assert 0 <= late < 2
+    assert ending.bound == -0.25 and ending.nodes == 17 and ending.cases.open == 1 and ending.exit_code == 30
+    text, plain = written(short)
+    assert text == "timeout\n" and plain["bound"] == -0.25
+
+
+def test_a_worker_that_obeys_is_timed_out_too(options: Options) -> None:
+    ending = watch(limited(options, timeout=1.0), FACTS + "time.sleep(60)\n")
+    assert isinstance(ending, Result) and ending.verdict == "timed-out" and ending.nodes == 17
+
+
+def test_an_answer_just_before_the_limit_is_kept(options: Options) -> None:
+    script = f"signal.signal(signal.SIGTERM, lambda *_: send({{'result': {finished('unsat')!r}}}))\nwhile True: time.sleep(0.01)\n"
+    ending = watch(limited(options, timeout=2.0), script)
+    assert isinstance(ending, Result) and ending.verdict == "unsat"
+
+
+@pytest.mark.parametrize(("script", "how"), [("raise RuntimeError('boom')", "exit code 1"), ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV")])
+def test_a_crash_is_an_internal_error_with_a_log(options: Options, script: str, how: str) -> None:
+    Path(options.json or "").write_text("an answer to an older question")
+    ending = watch(options, script + "\n")
+    assert isinstance(ending, Failure) and ending.exit_code == 4 and how in ending.text
+    log = Path(ending.text.split("kept at ")[1].split(";")[0])
+    assert log.exists() and ("boom" not in script or "RuntimeError: boom" in log.read_text())
+    log.unlink()
+    assert Path(options.results_file or "").read_text() == "error\n" and not Path(options.json or "").exists()
+
+
+def test_silence_is_not_an_answer(options: Options) -> None:
+    ending = watch(options, "sys.exit(0)\n")
+    assert isinstance(ending, Failure) and ending.exit_code == 4
+    Path(ending.text.split("kept at ")[1].split(";")[0]).unlink()
+
+
+def test_unusable_input_is_told_as_it_is(options: Options) -> None:
+    ending = watch(options, "send({'error': 'm.onnx: broken', 'kind': 'ModelError'})\n")
+    assert ending == Failure(3, "ModelError", "m.onnx: broken")
+    assert Path(options.results_file or "").read_text() == "error\n"
+
+
+def test_a_memory_hog_is_stopped(options: Options) -> None:
+    hog = FACTS + "data = []\nwhile True:\n    data.append(bytearray(b'x') * (10 << 20)); time.sleep(0.01)\n"
+    ending = watch(limited(options, memory=0.1), hog)
+    assert isinstance(ending, Result) and ending.verdict == "unknown" and ending.reason is not None and ending.reason.code == "memory"
+    assert (ending.peak_memory_bytes or 0) > 0.1e9 and ending.nodes == 17
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_as_unknown(options: Options, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
+    timer.start()
+    ending = watch(options, FACTS + "time.sleep(60)\n")
+    timer.join()
+    assert isinstance(ending, Result) and ending.verdict == "unknown" and ending.reason is not None and ending.reason.code == "interrupted"
+    assert ending.exit_code == 20 and ending.nodes == 17 and signal.getsignal(number) == before
+    assert written(options)[0] == "unknown\n"
+
+
+def test_grandchildren_do_not_survive(options: Options, tmp_path: Path) -> None:
+    script = f"""
+import subprocess
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+open({str(tmp_path / "pid")!r}, 'w').write(str(child.pid))
+send({{'result': {finished('unsat')!r}}})
+time.sleep(60)
+"""
+    watch(options, script)
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(50):
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
+        if not state or state.startswith("Z"):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {pid} is still running")
+
+
+def test_a_full_disk_does_not_cost_the_answer(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("verifier.watchdog.write_atomically", no_space)
+    said: list[str] = []
+    ending = watch(options, f"send({{'result': {finished('unsat')!r}}})\n", said)
+    assert isinstance(ending, Result) and any("No space left" in line for line in said)
+
+
+def test_the_worker_leaves_when_the_watchdog_is_killed(tmp_path: Path) -> None:
+    """SIGKILL cannot be caught: the real worker notices that its standard input has ended."""
+    code = (
+        "import os, subprocess, sys, time; from verifier.watchdog import worker_command\n"
+        "w = subprocess.Popen(worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)\n"
+        "print(w.pid, flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    if parent.stdout is None:
+        pytest.fail("no pipe")
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker outlived its watchdog")
