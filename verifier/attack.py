@@ -7,7 +7,7 @@ For a fixed seed the sequence of points depends on counts only (rounds, starts, 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds.torch_graph import TorchGraph
+from graph.core import Affine
 from verifier.problem import Problem
 from verifier.replay import Replayer, Witness
 
@@ -25,21 +26,29 @@ Array = NDArray[Any]
 MEMORY_BYTES = 256 << 20  # what the activations of one batch may take, gradients included
 MAX_ROWS = 1024
 CANDIDATES = 3  # points handed to the runtime per step in which new violations appear
+FIRST_WORK = 4_000_000_000  # multiplications the first round may take, estimated from the graph
+ELEMENT_WORK = 32  # what storing and reading one activation costs, in multiplications
 NEAR = 1e-6  # relative margin up to which a point that almost violates is tried in the runtime as well
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one round may take: `starts` points in total (at least one per case of the round), `steps` gradient steps from each,
-    and `seconds` as a cap."""
+    """What one round may take: about `starts` points in all, and `steps` gradient steps from each."""
 
-    starts: int = 256
+    starts: int
     steps: int = 40
-    seconds: float = float("inf")
+
+    @classmethod
+    def first(cls, problem: Problem) -> Budget:
+        """A first round of about a second on one core, whatever the size of the network."""
+        nodes = [node for _, node in problem.graph]
+        products = sum(m.out_size * m.fan_in() for node in nodes if isinstance(node, Affine) for m in node.maps)
+        work = products + ELEMENT_WORK * sum(node.size for node in nodes)
+        return cls(int(min(max(FIRST_WORK // (work * cls.steps), 8), 256)))
 
     def escalated(self, level: int) -> Budget:
         """The budget of the level-th round: twice the starts each time, and more steps."""
-        return Budget(self.starts << min(level, 6), self.steps + 20 * min(level, 8), self.seconds)
+        return Budget(self.starts << min(level, 8), self.steps + 20 * min(level, 8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +75,7 @@ class Attacker:
         self.rounds = 0
         self._graph = torch_graph
         self._replayer = replayer
-        self._budget = Budget() if budget is None else budget
+        self._budget = Budget.first(problem) if budget is None else budget
         self._random = torch.Generator(device="cpu").manual_seed(seed)
         self._lower = torch.from_numpy(problem.witness_lower)
         self._upper = torch.from_numpy(problem.witness_upper)
@@ -74,17 +83,24 @@ class Attacker:
         self._rows = max(1, min(MAX_ROWS, MEMORY_BYTES // max(per_row, 1)))
 
     def round(self, seconds: float, cases: Array | None = None) -> Witness | None:
-        """One round over `cases` (indices; all by default), smallest margin first; None when nothing was confirmed."""
+        """One round over `cases` (indices; all by default), the smallest margins first; None when nothing was confirmed.
+
+        The first round looks at the centre of every case, so that there are margins to go by.
+        """
         deadline = time.monotonic() + seconds
         budget = self._budget.escalated(self.rounds)
         chosen = np.arange(len(self.best_margin)) if cases is None else np.asarray(cases, dtype=np.int64)
-        chosen = chosen[np.argsort(self.best_margin[chosen], kind="stable")]
-        for batch in self._batches(chosen, budget, first=self.rounds == 0):
-            witness = self._descend(batch, budget.steps, deadline)
-            if witness is not None or time.monotonic() >= deadline:
+        if self.rounds == 0:
+            witness = self._descend_all(self._batches(chosen, centred=np.ones(len(chosen), dtype=bool)), 0, deadline)
+            if witness is not None:
                 return witness
-        self.rounds += 1
-        return None
+        focus = chosen[np.argsort(self.best_margin[chosen], kind="stable")][: max(1, budget.starts // 2)]
+        each = -(-budget.starts // max(len(focus), 1))
+        centred = np.tile(np.arange(each) == 0, len(focus)) & (self.rounds == 0)
+        witness = self._descend_all(self._batches(np.repeat(focus, each), centred), budget.steps, deadline)
+        if witness is None and time.monotonic() < deadline:
+            self.rounds += 1
+        return witness
 
     def leaf_attack(self, lower: Array, upper: Array, cases: Array, seconds: float, steps: int = 20) -> Witness | None:
         """A short descent from the centre of each sub-box [B, n_in] against its case [B].
@@ -92,28 +108,25 @@ class Attacker:
         Steps are measured in the sub-box, but the point may leave it: every point of the case's box is a witness.
         """
         deadline = time.monotonic() + seconds
-        for at in range(0, len(cases), self._rows):
-            part = slice(at, at + self._rows)
-            box = self.problem.case_box[cases[part]]
-            centre = torch.from_numpy(0.5 * (lower[part] + upper[part])).float()
-            width = torch.from_numpy(0.5 * (upper[part] - lower[part])).float()
-            batch = Batch(cases[part], centre, self._lower[box], self._upper[box], width)
+        centre = torch.from_numpy(0.5 * (lower + upper)).float()
+        width = torch.from_numpy(0.5 * (upper - lower)).float()
+        box = self.problem.case_box[cases]
+        parts = [slice(at, at + self._rows) for at in range(0, len(cases), self._rows)]
+        batches = (Batch(cases[p], centre[p], self._lower[box[p]], self._upper[box[p]], width[p]) for p in parts)
+        return self._descend_all(batches, steps, deadline)
+
+    def _descend_all(self, batches: Iterable[Batch], steps: int, deadline: float) -> Witness | None:
+        for batch in batches:
             witness = self._descend(batch, steps, deadline)
             if witness is not None or time.monotonic() >= deadline:
                 return witness
         return None
 
-    def _batches(self, cases: Array, budget: Budget, first: bool) -> Iterator[Batch]:
-        """Chunks of (case, start) pairs. A first round gives every case its centre; later rounds concentrate on the smallest margins."""
-        if cases.size == 0:
-            return
-        focus = cases if first else cases[: max(1, budget.starts // 4)]
-        each = max(1, budget.starts // len(focus))
-        pairs = np.repeat(focus, each)
-        centred = np.tile(np.arange(each) == 0, len(focus)) & first
-        for at in range(0, len(pairs), self._rows):
+    def _batches(self, cases: Array, centred: Array) -> Iterator[Batch]:
+        """One start for every entry of `cases`, in chunks that fit into memory; the box's centre where `centred`."""
+        for at in range(0, len(cases), self._rows):
             part = slice(at, at + self._rows)
-            yield self._starts(pairs[part], torch.from_numpy(centred[part]))
+            yield self._starts(cases[part], torch.from_numpy(centred[part]))
 
     def _starts(self, cases: Array, centred: Tensor) -> Batch:
         """Centres, uniform points and random corners; half of the others moved towards diverse outputs."""
