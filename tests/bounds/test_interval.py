@@ -40,8 +40,8 @@ def random_graph(seed: int) -> Graph:
         Constant((6,), (), FROM, rng.normal(size=6)),
         Affine((6,), (0, 1), FROM, (dense(4, 6), dense(2, 6)), rng.normal(size=6).astype(np.float32)),
         Elementwise((6,), (3,), FROM, build(str(names[0]))),
-        Bilinear((6,), (4, 2), FROM, "mul"),
-        Affine((6,), (4, 5), FROM, (Scale((6,), (6,), rng.normal(size=6)), Gather((6,), (6,), rng.integers(-1, 6, 6)))),
+        Bilinear((6,), (4, 3), FROM, "mul"),
+        Affine((6,), (2, 5), FROM, (Scale((6,), (6,), rng.normal(size=6)), Gather((6,), (6,), rng.integers(-1, 6, 6)))),
         Elementwise((6,), (6,), FROM, build(str(names[1]))),
         Affine((2, 3), (7,), FROM, (Gather((6,), (2, 3), rng.permutation(6)),)),
         Affine((3, 2), (5,), FROM, (Gather((6,), (3, 2), rng.permutation(6)),)),
@@ -89,14 +89,15 @@ def test_exact_runs_are_inside_with_no_tolerance(seed: int, scale: float) -> Non
         Affine((2,), (2,), FROM, (Dense((5,), (2,), second),)),
     )
     lower = rng.normal(size=(1, 4)) * scale
-    upper = lower + rng.choice([0.0, 1e-16, 1.0], (1, 4)) * scale
-    low, high = propagate(graph, lower, upper)[3]
+    upper = lower + rng.choice([0.0, 1e-16, 1.0], (1, 4)) * scale * rng.integers(0, 2)
+    states = propagate(graph, lower, upper)
     for corner in range(16):
         x = [Fraction(float((lower, upper)[(corner >> i) & 1][0, i])) for i in range(4)]
-        hidden = [max(dot(row, x) + Fraction(float(b)), Fraction(0)) for row, b in zip(first, bias, strict=True)]
-        for j, row in enumerate(second):
-            y = dot(row, hidden)
-            assert Fraction(float(low[0, j])) <= y <= Fraction(float(high[0, j]))
+        before = [dot(row, x) + Fraction(float(b)) for row, b in zip(first, bias, strict=True)]
+        after = [max(h, Fraction(0)) for h in before]
+        for values, (low, high) in zip([x, before, after, [dot(row, after) for row in second]], states, strict=True):
+            for value, below, above in zip(values, low[0].tolist(), high[0].tolist(), strict=True):
+                assert Fraction(below) <= value <= Fraction(above)
 
 
 @settings(max_examples=80, deadline=None)

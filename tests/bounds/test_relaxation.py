@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bounds import relaxation
 from bounds.accuracy import accuracy
-from bounds.functions import torch_function
+from bounds.functions import TorchFunction, torch_function
 from bounds.interval import elementwise
 from graph.functions import FUNCTIONS, build
 from graph.functions.facts import Function, Pieces, Smooth
@@ -105,6 +105,19 @@ def test_planes_never_cut_the_graph(function: Function, dtype: torch.dtype) -> N
     bottom, top = relaxation.interval(function, low, high)
     flat = relaxation.Planes(torch.zeros_like(low), bottom, torch.zeros_like(low), top)
     assert check_planes(function, low, high, flat, rng) >= 0.9 * 2 * low.numel()
+
+
+@pytest.mark.parametrize("function", [f for f in REGISTERED if isinstance(f, Smooth)], ids=label)
+@pytest.mark.parametrize("guess", [0.1, 1.0, -3.0, math.nan], ids=str)
+def test_a_bad_tangent_point_never_makes_a_plane_unsound(function: Smooth, guess: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = torch_function(function)
+    lie = TorchFunction(honest.value, honest.derivative, lambda slope, near: torch.full_like(near, guess))
+    monkeypatch.setattr(relaxation, "torch_function", lambda _: lie)
+    low, high = boxes(function, torch.float64, seed=6, n=20)
+    rng = np.random.default_rng(7)
+    middle = honest.derivative(low + (high - low) * torch.from_numpy(rng.random(20)))
+    check_planes(function, low, high, relaxation.relax(function, low, high, middle, middle), rng)
+    assert check_planes(function, low, high, relaxation.relax(function, low, high), rng) >= 36
 
 
 @pytest.mark.parametrize("function", REGISTERED + STEPS, ids=label)
