@@ -22,7 +22,7 @@ def statement(verdict: Verdict, assurance: Assurance, model: str, prop: str, cas
     if verdict == "unsat" and cases.total == cases.vacuous:
         return f"Nothing was proven about {network}: every one of the {cases.vacuous} cases of {text} has an empty input box."
     if verdict == "unsat":
-        how = HOW_SURE[assurance]
-        return f"{network} satisfies {text}: no input in the region of any of its {cases.total} cases is unsafe, over the reals ({how})."
+        count = "its only case" if cases.total == 1 else f"any of its {cases.total} cases"
+        return f"{network} satisfies {text}: no input is unsafe in {count}, over the reals ({HOW_SURE[assurance]})."
     why = reason.text if reason is not None else "no reason is known"
     return f"It is open whether {network} satisfies {text}: {why}."
