@@ -21,7 +21,7 @@ from verifier.replay import Replayer, Witness
 Array = NDArray[Any]
 
 WORK = 2_000_000_000  # multiplications one probe may take, estimated from the graph
-MOST_RUNS = 4_000
+MOST_RUNS = 8_000
 BATCH = 64
 ALL_CORNERS = 6  # varying inputs up to which every corner is tried
 RANDOM_CORNERS = 8
