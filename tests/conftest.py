@@ -1,4 +1,4 @@
-"""What every room's tests share: the folder of real VNN-COMP instances."""
+"""What every room's tests share: the folder of real VNN-COMP instances, and a count of the tests that read it."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ def vnncomp_dir() -> Path:
     if os.environ.get("SOUNDPROOF_REQUIRE_DATA") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests read real instances: a run without them proves less."""
+    outcomes = {
+        outcome: sum("vnncomp" in report.keywords for report in terminalreporter.stats.get(outcome, []) if report.when == "call" or outcome == "skipped")
+        for outcome in ("passed", "failed", "skipped")
+    }
+    ran = outcomes["passed"] + outcomes["failed"]
+    terminalreporter.write_line(f"{ran} tests read the VNN-COMP data ({outcomes['skipped']} such tests were skipped)")

@@ -1,0 +1,64 @@
+"""Nothing is forgotten: every file that states facts or lowers operators is reached from its registry, under one name."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from graph.errors import MalformedGraph
+from graph.functions import FUNCTIONS
+from graph.functions import register as register_functions
+from graph.lowering import CONSTANT_ONLY, LOWERINGS
+from graph.lowering import register as register_lowerings
+from tests.architecture.source import ROOT
+
+NOT_FUNCTIONS = {"__init__", "facts"}
+
+
+def imported(init: Path) -> set[str]:
+    """Modules of the package that its __init__ imports from."""
+    package = ".".join(init.parent.relative_to(ROOT).parts)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(init.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == package:
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package + "."):
+            found.add((node.module or "").removeprefix(package + "."))
+    return found
+
+
+def test_every_function_file_is_registered() -> None:
+    init = ROOT / "graph/functions/__init__.py"
+    files = {path.stem for path in init.parent.glob("*.py")} - NOT_FUNCTIONS
+    assert files <= imported(init), f"not imported in {init}: {files - imported(init)}"
+    homes = {builder.__module__.rpartition(".")[2] for builder in FUNCTIONS.values()}
+    assert files == homes, f"in graph/functions but in no line of FUNCTIONS: {files - homes}"
+
+
+def test_every_lowering_is_registered() -> None:
+    """A public function lower_* in graph/lowering is in LOWERINGS."""
+    registered = {getattr(lowering, "__name__", "") for lowering in LOWERINGS.values()}
+    for path in sorted((ROOT / "graph/lowering").glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        written = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("lower_")}
+        assert written <= registered, f"{path.relative_to(ROOT)}: in no line of LOWERINGS: {written - registered}"
+
+
+def test_duplicates_raise() -> None:
+    with pytest.raises(MalformedGraph, match="twice"):
+        register_functions(*[next(iter(FUNCTIONS.items()))] * 2)
+    name, lowering = next((name, lowering) for (_, name), lowering in LOWERINGS.items())
+    with pytest.raises(MalformedGraph, match="twice"):
+        register_lowerings((name, lowering), (name, lowering))
+
+
+def test_the_operators_of_the_competition_files_are_supported() -> None:
+    """The list of the spine: every operator that occurs in the VNN-COMP instances."""
+    needed = (
+        "Add BatchNormalization Concat Constant ConstantOfShape Conv ConvTranspose Cos Div Dropout Equal Expand Flatten Gather Gemm LeakyRelu "
+        "MatMul Mul Neg Pow ReduceMean ReduceSum Relu Reshape Shape Sigmoid Sin Slice Softmax Split Sub Transpose Unsqueeze Upsample Where"
+    ).split()
+    missing = set(needed) - {operator for _, operator in LOWERINGS} - CONSTANT_ONLY
+    assert not missing

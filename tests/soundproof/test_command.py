@@ -1,0 +1,165 @@
+"""`soundproof` from outside: forms of the command, exit codes, purity of standard output, files, capabilities."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+import soundproof
+from soundproof.cli import app
+from soundproof.origin import ROOMS
+from soundproof.summary import UNCHECKED
+from tests.soundproof.networks import property_file, relu_network
+from verifier.options import OptionError, Options
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "soundproof", *map(str, arguments)],
+        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120,
+    )
+
+
+def in_process(*arguments: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, list(arguments))
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_sat_is_printed_written_and_true(tmp_path: Path) -> None:
+    model, prop = relu_network(tmp_path / "m"), property_file(tmp_path / "p", "(assert (>= Y_0 0.75))")
+    done = command("verify", model, prop, "--results-file", tmp_path / "r", "--json", tmp_path / "j", "--timeout", "60")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 10 and lines[0] == "sat" and lines[1] == "X float32 [1,2]" and lines[4] == "Y float32 [1,2]" and len(lines) == 7
+    x = np.array(lines[2:4], dtype=np.float32)
+    run = onnxruntime.InferenceSession(model).run(None, {"x": x.reshape(1, 2)})[0]
+    assert run[0, 0] >= 0.75 and np.abs(x).max() <= 1
+    pairs = re.findall(r"\(([XY]_\d) ([^\s()]+)\)", (tmp_path / "r").read_text())
+    assert [float(v) for k, v in pairs if k[0] == "X"] == x.astype(float).tolist()
+    plain = json.loads((tmp_path / "j").read_text())
+    assert plain["verdict"] == "sat" and plain["assurance"] == "replayed" and plain["witness"]["inside_exact_box"] is True
+
+
+def test_unsat_says_last_that_it_is_unchecked(tmp_path: Path) -> None:
+    model, prop = relu_network(tmp_path / "m"), property_file(tmp_path / "p", "(assert (>= Y_0 1.25))")
+    done = command("verify", prop, "--network", f"f={model}", "--json", tmp_path / "j")
+    assert done.returncode == 0 and done.stdout == "unsat\n"
+    assert done.stderr.splitlines()[-1] == UNCHECKED == "unsat is UNCHECKED: no certificate was verified"
+    plain = json.loads((tmp_path / "j").read_text())
+    assert plain["assurance"] == "unchecked" and plain["models"][0]["name"] == "f"
+
+
+def test_no_nodes_no_attack_no_answer(tmp_path: Path) -> None:
+    prop = EXAMPLES / "never_more.vnnlib"
+    done = command("verify", EXAMPLES / "brake.onnx", prop, "--nodes", "1", "--no-attack", "--results-file", tmp_path / "r", "--json", tmp_path / "j")
+    assert done.returncode == 20 and done.stdout == "unknown\n" and (tmp_path / "r").read_text() == "unknown\n"
+    plain = json.loads((tmp_path / "j").read_text())
+    assert plain["reason"]["code"] == "nodes" and plain["cases"]["open"] == 1
+
+
+def test_all_vacuous_says_that_nothing_was_proven(tmp_path: Path) -> None:
+    done = command("verify", relu_network(tmp_path / "m"), property_file(tmp_path / "p", upper="-2.0"))
+    assert "Nothing was proven" in done.stderr and "1 of 1 cases are vacuous" in done.stderr and done.stderr.splitlines()[-1] == UNCHECKED
+
+
+def test_the_example_needs_search() -> None:
+    """One property holds after one pass, one is violated, one is left open by the pass and decided by search."""
+    left_open = soundproof.verify(EXAMPLES / "brake.onnx", EXAMPLES / "never_more.vnnlib", timeout=60, nodes=1)
+    decided = soundproof.verify(EXAMPLES / "brake.onnx", EXAMPLES / "never_more.vnnlib", timeout=60)
+    assert left_open.verdict == "unknown" and left_open.bound is not None and left_open.bound <= 0
+    assert decided.verdict == "unsat" and decided.nodes > 1
+
+
+def test_the_examples_can_be_made_again(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(EXAMPLES / "make_models.py"), str(tmp_path)], check=True, timeout=60)
+    for path in EXAMPLES.glob("*.vnnlib"):
+        assert (tmp_path / path.name).read_text() == path.read_text()
+    points = np.random.default_rng(1).random((50, 1, 2)).astype(np.float32)
+    ours, made = (onnxruntime.InferenceSession(folder / "brake.onnx") for folder in (EXAMPLES, tmp_path))
+    for x in points:  # other processors sum in other orders, and training amplifies that: the same function, not the same bits
+        assert abs(ours.run(None, {"situation": x})[0] - made.run(None, {"situation": x})[0]).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [], ["frobnicate"], ["verify"], ["verify", "one"], ["verify", "a", "b", "c"], ["verify", "p", "--network", "m"], ["verify", "a", "b", "--frob"],
+        ["verify", "p", "--network", "f=m", "--network", "g=n"], ["verify", "a", "b", "--timeout", "0"], ["verify", "a", "b", "--timeout", "nan"],
+        ["verify", "a", "b", "--memory", "-1"], ["verify", "a", "b", "--nodes", "-1"], ["verify", "a", "b", "--threads", "0"],
+        ["verify", "a", "b", "--device", "tpu"], ["verify", "a", "b", "--trust", "me"], ["verify", "a", "b", "--seed", "-1"],
+        ["verify", "a", "b", "--results-file", "/no/such/folder/r"], ["supports"], ["supports", "--onnx-operators", "--vnnlib-versions"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_2_with_nothing_on_stdout(arguments: list[str]) -> None:
+    code, out, err = in_process(*arguments)
+    assert code == 2 and "Traceback" not in err
+    assert out == "" or not arguments  # without any argument the help is shown
+
+
+def test_name_version_help() -> None:
+    assert in_process("--name")[:2] == (0, "soundproof\n")
+    assert in_process("--version")[:2] == (0, soundproof.__version__ + "\n")
+    code, out, _ = in_process("--help")
+    assert code == 0 and all(name in out for name in ("verify", "inspect", "supports", "bench"))
+
+
+def test_supports_every_capability() -> None:
+    offered = [p.opts[0] for p in get_command(app).commands["supports"].params if p.opts[0] != "--help"]  # type: ignore[attr-defined]
+    values = {flag: in_process("supports", flag) for flag in offered}
+    assert all(code == 0 and out.strip() for code, out, _ in values.values())
+    assert {"Gemm", "Relu", "Conv", "Softmax"} <= set(values["--onnx-operators"][1].split())
+    assert values["--onnx-element-types"][1].split() == ["float32", "float64"] and values["--vnnlib-versions"][1].split() == ["1.0"]
+
+
+def test_inspect_shows_nodes_and_refuses_bad_files(tmp_path: Path) -> None:
+    code, out, _ = in_process("inspect", relu_network(tmp_path / "m"))
+    assert code == 0 and "Affine Dense" in out and "Elementwise relu" in out and "Gemm 'fc'" in out
+    (tmp_path / "bad").write_text("no")
+    code, out, err = in_process("inspect", str(tmp_path / "bad"))
+    assert code == 3 and out == "" and "ONNX" in err
+
+
+def test_bench_passes_its_options_on() -> None:
+    done = command("bench", "--help")
+    assert done.returncode == 0 and "--per-category" in done.stdout
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_foreign_package_is_named(room: str, tmp_path: Path) -> None:
+    (tmp_path / room).mkdir()
+    (tmp_path / room / "__init__.py").write_text("")
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; sys.argv = ['soundproof', '--version']\nimport soundproof.cli"
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0 and str(tmp_path / room) in done.stderr and room in done.stderr
+
+
+def test_python_raises_what_the_command_says(tmp_path: Path) -> None:
+    model, prop = relu_network(tmp_path / "m"), property_file(tmp_path / "p", inputs=3)
+    with pytest.raises(soundproof.PropertyError, match="3 input"):
+        soundproof.verify(model, prop)
+    with pytest.raises(soundproof.ModelError, match="nowhere"):
+        soundproof.verify(tmp_path / "nowhere", prop)
+    with pytest.raises(OptionError):
+        soundproof.verify(model, prop, timeout=-1)
+    assert all(getattr(soundproof, name) is not None for name in soundproof.__all__)
+    with pytest.raises(AttributeError):
+        _ = soundproof.frobnicate
+
+
+def test_the_deadline_leaves_time_to_answer() -> None:
+    for timeout in (0.1, 5.0, 300.0):
+        options = Options("m", "p", timeout=timeout)
+        assert options.started < options.deadline < options.limit
