@@ -111,7 +111,7 @@ class Bounder:
         rows = self.needed_rows(group, is_open)
         functional, constant = self.functional(group, rows)
         low = self.linear.lower_bound(state, functional, constant, planes=planes, betas=betas, record=record)
-        margin = torch.nan_to_num(low.value, nan=-torch.inf)
+        margin = torch.where(low.value.isfinite(), low.value, -torch.inf)  # an overflow proves nothing
         closed = self.closes(margin, group, rows)
         if state.crossed is not None:
             closed = closed | state.crossed.unsqueeze(-1)

@@ -202,7 +202,7 @@ def concrete_margins(bounder: Bounder, points: Tensor, group: Tensor, is_open: T
     for i, d in functional.items():
         total = total + (d * values[i].unsqueeze(1)).sum(-1)
     member = bounder.member if bounder.member.shape[0] == 1 else bounder.member[group]
-    total = torch.nan_to_num(total, nan=torch.inf)
+    total = torch.where(total.isfinite(), total, torch.inf)
     infinity = torch.full((), torch.inf, dtype=total.dtype)
     per_slot = torch.where(member, total.unsqueeze(1), -infinity).amax(-1)
     return torch.where(is_open, per_slot, infinity).amin(-1)
