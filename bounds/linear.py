@@ -229,7 +229,7 @@ class LinearBounds:
             lows.append(value[:, : part.numel()])
             highs.append(-value[:, part.numel():])
         low, high = torch.cat(lows, -1), torch.cat(highs, -1)
-        low, high = torch.nan_to_num(low, nan=-torch.inf), torch.nan_to_num(high, nan=torch.inf)
+        low, high = torch.where(low.isfinite(), low, -torch.inf), torch.where(high.isfinite(), high, torch.inf)
         old_low, old_high = state.lower[i].index_select(-1, rows), state.upper[i].index_select(-1, rows)
         new_low, new_high = torch.maximum(old_low, low), torch.minimum(old_high, high)
         bad = new_low > new_high
@@ -372,7 +372,7 @@ class _Backward:
 
     def _elementwise(self, i: int, node: Elementwise, d: Tensor) -> None:
         if self.record:
-            self.at[i] = d
+            self.at[i] = d.expand(self.state.lower[i].shape[0], -1, -1)
         j = node.inputs[0]
         planes = self._planes(i, node, j)
         negative = d.clamp(max=0)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bounds import relaxation
+from bounds.functions import torch_function
 from bounds.linear import Functional, LinearBounds, State
 from bounds.relaxation import Planes
 from graph.core import Elementwise
@@ -21,10 +22,12 @@ from graph.functions.facts import Function, Pieces
 
 @dataclass(frozen=True)
 class Multipliers:
-    """What a leaf of a certificate stores, for B boxes and R rows.
+    """What is optimised, for B boxes and R rows.
 
-    `slopes[i]`: (lower, upper) slopes of elementwise node i [B, R, size] (None: the default), used where the node is not
-    linear on its interval. `betas[j]` >= 0 [B, R, size]: multipliers of the splits of node j.
+    `slopes[i]`, used where elementwise node i is not linear on its interval, each [B, R, size]: of a piecewise-linear
+    function the lower slope and None (the upper one is the default); of a smooth function the positions of both slopes,
+    0 for the default and +-1 for a whole spread of the derivative above or below it, so that they suit any interval.
+    `betas[j]` >= 0 [B, R, size]: multipliers of the splits of node j.
     """
 
     slopes: dict[int, tuple[Tensor, Tensor | None]]
@@ -54,10 +57,11 @@ def initial(bounds: LinearBounds, state: State, rows: int) -> Multipliers:
         node = bounds.graph.nodes[i]
         if isinstance(node, Elementwise):
             low, high = state.lower[node.inputs[0]], state.upper[node.inputs[0]]
-            lower, upper = relaxation.default_slopes(node.function, low, high)
             shape = (low.shape[0], rows, low.shape[1])
-            keep_upper = not isinstance(node.function, Pieces)
-            slopes[i] = (lower.unsqueeze(1).expand(shape), upper.unsqueeze(1).expand(shape) if keep_upper else None)
+            if isinstance(node.function, Pieces):
+                slopes[i] = (relaxation.default_slopes(node.function, low, high)[0].unsqueeze(1).expand(shape), None)
+            else:
+                slopes[i] = (low.new_zeros(shape), low.new_zeros(shape))
     return Multipliers(slopes, {})
 
 
@@ -72,12 +76,18 @@ def planes_of(bounds: LinearBounds, state: State, slopes: dict[int, tuple[Tensor
     return result
 
 
-def _planes(function: Function, low: Tensor, high: Tensor, slope_lower: Tensor, slope_upper: Tensor | None) -> Planes:
+def _planes(function: Function, low: Tensor, high: Tensor, chosen: Tensor, chosen_upper: Tensor | None) -> Planes:
     default_lower, default_upper = relaxation.default_slopes(function, low, high)
     linear = relaxation.is_linear(function, low, high)
-    lower = torch.where(linear, default_lower, slope_lower)
-    upper = default_upper if slope_upper is None else torch.where(linear, default_upper, slope_upper)
-    return relaxation.relax(function, low, high, lower, upper)
+    if isinstance(function, Pieces):
+        return relaxation.relax(function, low, high, torch.where(linear, default_lower, chosen), default_upper)
+    if chosen_upper is None:
+        raise ValueError("a smooth function needs both positions")
+    derivative = torch_function(function).derivative
+    steepness = torch.stack([derivative(x) for x in (low, (low + high) / 2, high)]).detach()
+    spread = steepness.amax(0) - steepness.amin(0)
+    spread = torch.where(linear | ~spread.isfinite(), torch.zeros_like(spread), spread)
+    return relaxation.relax(function, low, high, default_lower + chosen * spread, default_upper + chosen_upper * spread)
 
 
 def signed(betas: dict[int, Tensor], signs: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -120,23 +130,27 @@ def optimise(
         finished = None if done is None else done(best.value)
         if step == steps or (finished is not None and bool(finished.all())):
             break
-        useful = low.value if finished is None else low.value[~finished]
         optimiser.zero_grad(set_to_none=True)
-        (-useful.sum()).backward()  # type: ignore[no-untyped-call]
+        with torch.enable_grad():
+            useful = low.value if finished is None else low.value[~finished]
+            (-useful.sum()).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         decay.step()
         with torch.no_grad():
-            for i, (lower, _) in slopes.items():
-                _project(bounds.graph.nodes[i], lower)
+            for i, (lower, upper) in slopes.items():
+                _project(bounds.graph.nodes[i], lower, upper)
             for beta in betas.values():
                 beta.clamp_(min=0)
     return best.multipliers()
 
 
-def _project(node: object, slope: Tensor) -> None:
-    """Keep the lower slope of a piecewise-linear function among the slopes of its pieces."""
+def _project(node: object, lower: Tensor, upper: Tensor | None) -> None:
+    """Keep a slope among those of the pieces, and a position within one spread of the default."""
     if isinstance(node, Elementwise) and isinstance(node.function, Pieces):
-        slope.clamp_(min=min(node.function.slopes), max=max(node.function.slopes))
+        lower.clamp_(min=min(node.function.slopes), max=max(node.function.slopes))
+    elif upper is not None:
+        lower.clamp_(-1, 1)
+        upper.clamp_(-1, 1)
 
 
 class _Best:
