@@ -15,6 +15,8 @@ from graph.linear_map import Composition, Conv, Dense, Gather, LinearMap, Reshap
 
 Array = NDArray[Any]
 
+SMALL_MATRIX = 1 << 14  # weights that a sum of maps may be multiplied out to: evaluating it costs nothing, and bounds get tighter
+
 
 def cost(m: LinearMap) -> int:
     """How many numbers one `apply` multiplies, adds or moves; a reshape is free."""
@@ -45,11 +47,38 @@ def chain(maps: Iterable[LinearMap]) -> LinearMap:
     return make(parts[0].in_shape, parts[-1].out_shape, *((tuple(reduced),) if reduced else ()))
 
 
+def add(first: LinearMap, second: LinearMap) -> LinearMap | None:
+    """The sum of two maps between the same spaces as one map, where that is no more than a scaling or a small matrix."""
+    factors = [_diagonal(m) for m in (first, second)]
+    if factors[0] is not None and factors[1] is not None:
+        return chain([Scale(first.in_shape, second.out_shape, factors[0] + factors[1])])
+    small = first.in_size * first.out_size <= SMALL_MATRIX
+    dense = isinstance(first, Dense) and isinstance(second, Dense) and first.outer == 1
+    if not small and not dense:
+        return None
+    weight = sum(_double(m.weight) if isinstance(m, Dense) and m.outer == 1 else m.rows(np.arange(m.out_size)) for m in (first, second))
+    return Dense((first.in_size,), (first.out_size,), np.asarray(weight))
+
+
+def _diagonal(m: LinearMap) -> Array | None:
+    match m:
+        case Reshape():
+            return np.ones(1)
+        case Scale(factor=factor):
+            return _double(factor)
+    return None
+
+
 def is_zero(m: LinearMap) -> bool:
-    """Whether the map is 0 because a re-indexing in it reads nothing."""
-    if isinstance(m, Composition):
-        return any(is_zero(part) for part in m.maps)
-    return isinstance(m, Gather) and not (m.index >= 0).any()
+    """Whether the map is visibly 0: a re-indexing in it reads nothing, or a factor vanishes."""
+    match m:
+        case Composition(maps=maps):
+            return any(is_zero(part) for part in maps)
+        case Gather(index=index):
+            return not (index >= 0).any()
+        case Scale(factor=array) | Dense(weight=array):
+            return not array.any()
+    return False
 
 
 def _push(reduced: list[LinearMap], m: LinearMap) -> None:

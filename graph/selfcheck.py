@@ -80,15 +80,30 @@ def session(model: Model, *, optimised: bool = True, content: bytes | None = Non
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(model.path.parent.resolve()))
     try:
         return onnxruntime.InferenceSession(model.onnx_bytes if content is None else content, options, providers=["CPUExecutionProvider"])
-    except (RuntimeError, ValueError) as error:  # onnxruntime's exceptions derive from these
+    except _onnxruntime_errors() as error:
         raise ModelError(f"{model.path or 'the model'}: onnxruntime cannot load it: {error}") from error
+
+
+def _onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for a model it does not like; it has no common base class."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile", "NotImplemented", "RuntimeException")
+    return RuntimeError, ValueError, *(getattr(state, name) for name in names)
 
 
 def execute(running: InferenceSession, model: Model, point: Point) -> list[Array]:
     """The outputs of one run at `point` (each flat or shaped, one batch element), in the order of `model.outputs`, shaped."""
     arrays = [point[info.name] for info in model.inputs] if isinstance(point, Mapping) else list(point)
     feed = {info.name: np.asarray(x, dtype=info.element_type).reshape(info.shape) for info, x in zip(model.inputs, arrays, strict=True)}
-    return [np.asarray(y) for y in running.run([info.name for info in model.outputs], feed)]
+    return _run(running, [info.name for info in model.outputs], feed)
+
+
+def _run(running: InferenceSession, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
+    try:
+        return [np.asarray(y) for y in running.run(list(names), dict(feed))]
+    except _onnxruntime_errors() as error:
+        raise ModelError(f"onnxruntime cannot run the model: {error}") from error
 
 
 def compare(model: Model, points: Sequence[Point]) -> Agreement:
@@ -138,7 +153,7 @@ def _run_watched(model: Model, inputs: Sequence[Array], watched: tuple[str, ...]
     runs = []
     for k in range(len(inputs[0])):
         feed = {info.name: x[k].reshape(info.shape) for info, x in zip(model.inputs, inputs, strict=True)}
-        runs.append([np.asarray(y, dtype=np.float64).reshape(-1) for y in running.run(list(watched), feed)])
+        runs.append([np.asarray(y, dtype=np.float64).reshape(-1) for y in _run(running, watched, feed)])
     return {name: np.stack(column) for name, column in zip(watched, zip(*runs, strict=True), strict=True)}
 
 

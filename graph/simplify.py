@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from graph.core import Affine, Bilinear, Constant, Graph, Node, Origin, check
 from graph.evaluate import input_values, node_value
 from graph.linear_map import LinearMap, Reshape
-from graph.map_algebra import chain, cost, is_zero
+from graph.map_algebra import add, chain, cost, is_zero
 
 Array = NDArray[Any]
 Terms = list[tuple[LinearMap, int]]
 
 
 def simplify(graph: Graph) -> Graph:
-    """All passes, until the graph no longer gets smaller."""
+    """All passes, until no node reads from anywhere else than before (every change moves a read to an earlier node)."""
     graph = drop_dead(graph)
     while True:
-        smaller = drop_dead(skip_identities(fuse_affine(graph)))
-        if len(smaller.nodes) == len(graph.nodes):
-            return smaller
-        graph = smaller
+        simpler = drop_dead(skip_identities(fuse_affine(graph)))
+        if [node.inputs for node in simpler.nodes] == [node.inputs for node in graph.nodes]:
+            return simpler
+        graph = simpler
 
 
 def drop_dead(graph: Graph) -> Graph:
@@ -77,11 +77,9 @@ def _fused(node: Affine, nodes: Sequence[Node], uses: Sequence[int], shifts: set
     terms: Terms = []
     bias = np.zeros(node.size) if node.bias is None else node.bias
     operators: dict[str, None] = {}
-    for m, j in zip(node.maps, node.inputs, strict=True):
-        m, producer = chain([m]), nodes[j]
-        if is_zero(m):
-            continue
-        absorbed = _absorbed(m, producer, single=uses[j] == 1 and node.inputs.count(j) == 1) if j not in shifts else None
+    for m, j in _merged([(chain([m]), j) for m, j in zip(node.maps, node.inputs, strict=True)]):
+        producer = nodes[j]
+        absorbed = _absorbed(m, producer, single=uses[j] == 1) if j not in shifts else None
         if absorbed is None:
             terms.append((m, j))
             continue
@@ -91,9 +89,24 @@ def _fused(node: Affine, nodes: Sequence[Node], uses: Sequence[int], shifts: set
         operators.update(dict.fromkeys(producer.origin.operators))
     operators.update(dict.fromkeys(node.origin.operators))
     origin = Origin(tuple(operators), node.origin.element_type)
+    terms = _merged(terms)
     if not terms:
         return Constant(node.shape, (), origin, bias)
     return Affine(node.shape, tuple(j for _, j in terms), origin, tuple(m for m, _ in terms), bias if bias.any() else None)
+
+
+def _merged(terms: Terms) -> Terms:
+    """The same sum with at most one term per input where that is cheap (x - x / 2 has tighter bounds as x / 2), zeros left out."""
+    kept: Terms = []
+    for m, j in terms:
+        for k, (other, i) in enumerate(kept):
+            total = add(other, m) if i == j else None
+            if total is not None:
+                kept[k] = (total, j)
+                break
+        else:
+            kept.append((m, j))
+    return [(m, j) for m, j in kept if not is_zero(m)]
 
 
 def _absorbed(m: LinearMap, producer: Node, *, single: bool) -> Terms | None:
@@ -104,7 +117,7 @@ def _absorbed(m: LinearMap, producer: Node, *, single: bool) -> Terms | None:
         case Affine(maps=maps, inputs=inputs):
             terms = [(chain([before, m]), j) for before, j in zip(maps, inputs, strict=True)]
             allowed = cost(m) + (sum(cost(before) for before in maps) if single else 0)
-            return [t for t in terms if not is_zero(t[0])] if sum(cost(t) for t, _ in terms) <= allowed else None
+            return terms if sum(cost(t) for t, _ in terms) <= allowed else None
         case _:
             return None
 

@@ -28,7 +28,7 @@ def broadcast(builder: Builder, x: Tensor, shape: Shape) -> Tensor:
 
 def add(builder: Builder, x: Value, y: Value, sign: float = 1.0) -> Value:
     """x + sign y."""
-    shape = np.broadcast_shapes(x.shape, y.shape)
+    shape = builder.broadcast_shape(x.shape, y.shape)
     if isinstance(x, Known) and isinstance(y, Known):
         return Known(float64(x.value) + sign * float64(y.value))
     terms: list[tuple[LinearMap, Tensor]] = []
@@ -46,7 +46,7 @@ def scale(builder: Builder, x: Value, factor: Array) -> Value:
     """x times a constant, broadcast to the common shape."""
     if isinstance(x, Known):
         return Known(float64(x.value) * float64(factor))
-    shape = np.broadcast_shapes(x.shape, factor.shape)
+    shape = builder.broadcast_shape(x.shape, factor.shape)
     spread = builder.gather_map(x, np.broadcast_to(indices(x.shape), shape))
     flat = float64(factor).reshape(1) if factor.size == 1 else np.broadcast_to(float64(factor), shape).reshape(-1)
     return builder.linear(compose(spread, Scale(shape, shape, flat)), x)
@@ -60,13 +60,13 @@ def multiply(builder: Builder, x: Value, y: Value) -> Value:
         return scale(builder, y, x.value)
     if x == y:
         return builder.elementwise(build("pow", 2.0), x)
-    shape = np.broadcast_shapes(x.shape, y.shape)
+    shape = builder.broadcast_shape(x.shape, y.shape)
     return builder.multiply(broadcast(builder, x, shape), broadcast(builder, y, shape))
 
 
 def maximum(builder: Builder, values: list[Value], sign: float = 1.0) -> Value:
     """sign * max(sign * v for v in values): the maximum, or with sign -1 the minimum."""
-    shape = np.broadcast_shapes(*(v.shape for v in values))
+    shape = builder.broadcast_shape(*(v.shape for v in values))
     size = int(np.prod(shape, dtype=np.int64))
     stacked = concat(builder, [_spread(builder, v, shape, sign) for v in values])
     windows = np.arange(size)[:, None] + size * np.arange(len(values))[None, :]
@@ -138,7 +138,7 @@ def lower_pow(op: Operator) -> Value:
     if exponents.size != 1 or not np.isfinite(exponents).all():
         raise op.refuse("only one finite exponent for all elements is supported")
     exponent = float(exponents[0])
-    shape = np.broadcast_shapes(x.shape, op.value(1).shape)
+    shape = op.builder.broadcast_shape(x.shape, op.value(1).shape)
     if exponent == 0:
         return Known(np.ones(shape))
     named = {0.5: "sqrt", -1.0: "reciprocal"}.get(exponent)
@@ -165,14 +165,14 @@ def _extremum(op: Operator, sign: float) -> Value:
         # against one constant it is a univariate function, with tighter bounds than a Max node
         limit = float(y.value.reshape(()))
         function = build("relu") if (limit, sign) == (0, 1) else build("clip", limit, np.inf) if sign == 1 else build("clip", -np.inf, limit)
-        return broadcast(op.builder, op.builder.elementwise(function, x), np.broadcast_shapes(x.shape, y.shape))
+        return broadcast(op.builder, op.builder.elementwise(function, x), op.builder.broadcast_shape(x.shape, y.shape))
     return maximum(op.builder, values, sign)
 
 
 def lower_where(op: Operator) -> Value:
     """A constant condition selects elements; each branch may be constant or not."""
     condition = op.known(0).astype(bool)
-    shape = np.broadcast_shapes(*(op.value(i).shape for i in range(3)))
+    shape = op.builder.broadcast_shape(*(op.value(i).shape for i in range(3)))
     terms: list[tuple[LinearMap, Tensor]] = []
     bias = np.zeros(shape)
     for branch, chosen in ((op.value(1), condition), (op.value(2), ~condition)):

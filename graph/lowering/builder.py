@@ -59,6 +59,17 @@ class Builder:
     shifts: list[int] = field(default_factory=list)
     origin: Origin = field(default_factory=Origin)
 
+    def check_size(self, shape: Sequence[int]) -> Shape:
+        """`shape`, refused with ModelError before anything of that size is allocated if it is beyond the limit."""
+        if math.prod(shape) > self.element_limit:
+            place = ", ".join(self.origin.operators)
+            raise ModelError(f"{place} would make a tensor of shape {tuple(shape)}, beyond {self.element_limit} elements; raise the limit to load it")
+        return tuple(shape)
+
+    def broadcast_shape(self, *shapes: Shape) -> Shape:
+        """The shape that tensors of `shapes` broadcast to (numpy's rule, and ONNX's), within the limit."""
+        return self.check_size(np.broadcast_shapes(*shapes))
+
     def input(self, name: str, shape: Shape, element_type: str) -> Tensor:
         return self._emit(Input(shape, (), Origin(("input",), element_type), name), element_type)
 

@@ -22,8 +22,8 @@ def matmul(builder: Builder, x: Value, y: Value) -> Value:
     """The matrix product by the rules of numpy.matmul (and ONNX), at least one operand depending on the input."""
     left = (1, *x.shape) if len(x.shape) == 1 else x.shape
     right = (*y.shape, 1) if len(y.shape) == 1 else y.shape
-    outer = np.broadcast_shapes(left[:-2], right[:-2])
-    shape: Shape = (*outer, left[-2], right[-1])
+    outer = builder.broadcast_shape(left[:-2], right[:-2])
+    shape: Shape = builder.check_size((*outer, left[-2], right[-1]))
     product = _product(builder, reshape(x, left), reshape(y, right), outer)
     if len(x.shape) == 1:
         shape = (*shape[:-2], shape[-1])
@@ -102,7 +102,7 @@ def lower_gemm(op: Operator) -> Value:
     if c is None or op.real("beta") == 0:
         return product
     c = c if op.real("beta") == 1 else scale(op.builder, c, np.array(op.real("beta")))
-    if np.broadcast_shapes(c.shape, product.shape) != product.shape:
+    if op.builder.broadcast_shape(c.shape, product.shape) != product.shape:
         raise op.malformed(f"C of shape {c.shape} cannot be broadcast to {product.shape}")
     return add(op.builder, product, c)
 
@@ -115,7 +115,7 @@ def lower_conv(op: Operator) -> Value:
     if weight.shape[1] * groups != x.shape[1] or weight.shape[0] % groups:
         raise op.malformed(f"weight of shape {weight.shape} in {groups} groups does not fit an input of shape {x.shape}")
     w = convolution_windows(op, x.shape[2:], weight.shape[2:])
-    out = (x.shape[0], weight.shape[0], *w.positions)
+    out = op.builder.check_size((x.shape[0], weight.shape[0], *w.positions))
     return _with_bias(op, Conv(x.shape, out, weight, w.strides, w.pads_begin, w.pads_end, w.dilations, groups), x)
 
 
@@ -140,7 +140,7 @@ def lower_conv_transpose(op: Operator) -> Value:
     size = tuple(strides[i] * (x.shape[2 + i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 - pads[i] - pads[i + rank] for i in range(rank))
     if min(size) < 1:
         raise op.malformed(f"the output would have spatial shape {size}")
-    out = (x.shape[0], weight.shape[1] * groups, *size)
+    out = op.builder.check_size((x.shape[0], weight.shape[1] * groups, *size))
     inner = Conv(out, x.shape, weight, strides, pads[:rank], pads[rank:], dilations, groups)
     return _with_bias(op, Transposed(x.shape, out, inner), x)
 

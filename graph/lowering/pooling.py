@@ -16,6 +16,7 @@ def lower_max_pool(op: Operator) -> Value:
     if len([name for name in op.node.output if name]) > 1:
         raise op.refuse("the indices output is not supported")
     x, w = _windows(op)
+    op.builder.check_size((*x.shape[:2], *w.positions, *w.kernel))
     taps = window_taps(x.shape[2:], w.positions, w.kernel, w.strides, w.pads_begin, w.dilations)
     if not (taps >= 0).any(axis=1).all():
         raise op.malformed("a window lies entirely in the padding")
@@ -29,6 +30,7 @@ def lower_average_pool(op: Operator) -> Value:
     x, w = _windows(op)
     channels, taps = x.shape[1], math.prod(w.kernel)
     shape = (*x.shape[:2], *w.positions)
+    op.builder.check_size((*shape, *w.kernel))
     weight = np.ones((channels, 1, *w.kernel))
     total = Conv(x.shape, shape, weight, w.strides, w.pads_begin, w.pads_end, w.dilations, groups=channels)
     padded = tuple(n + b + e for n, b, e in zip(x.shape[2:], w.pads_begin, w.pads_end, strict=True))

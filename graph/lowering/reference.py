@@ -18,6 +18,9 @@ Array = NDArray[Any]
 # What numpy and onnx.reference raise when a node's inputs make no sense. They document no exception types of their own.
 COMPLAINTS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
+BROADCASTING = frozenset(("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min"))
+BROADCASTING |= {"Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where"}
+
 
 def run_reference(node: onnx.NodeProto, opset: int, inputs: Sequence[Array | None], element_limit: int) -> list[Array]:
     """The outputs of `node` for constant `inputs` (None where an optional input is absent), by onnx.reference.
@@ -25,8 +28,6 @@ def run_reference(node: onnx.NodeProto, opset: int, inputs: Sequence[Array | Non
     Raises ModelError where the reference implementation refuses the inputs.
     """
     where = f"node {node.name or ', '.join(node.output)!r}: operator {node.op_type}"
-    if (size := _result_size(node, inputs)) > element_limit:
-        raise ModelError(f"{where} would make a tensor of {size} elements; raise the limit to load it")
     names = [f"i{i}" if x is not None else "" for i, x in enumerate(inputs)]
     outputs = [f"o{i}" for i in range(len(node.output))]
     single = onnx.NodeProto()
@@ -38,6 +39,8 @@ def run_reference(node: onnx.NodeProto, opset: int, inputs: Sequence[Array | Non
     info = onnx.helper.make_empty_tensor_value_info
     graph = onnx.helper.make_graph([single], "constant", [info(n) for n in names if n], [info(n) for n in outputs])
     try:
+        if (size := _result_size(node, inputs)) > element_limit:
+            raise ModelError(f"{where} would make a tensor of {size} elements; raise the limit to load it")
         found = ReferenceEvaluator(graph, opsets={"": opset}).run(None, {n: x for n, x in zip(names, inputs, strict=True) if n})
     except COMPLAINTS as error:
         raise ModelError(f"{where} cannot be evaluated on its constant inputs: {error}") from error
@@ -57,5 +60,12 @@ def _result_size(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> int:
             return int(abs((limit - start) / delta)) if delta and math.isfinite((limit - start) / delta) else 0
         case "Gather" if len(given) == 2:
             return int(given[0].size) * int(given[1].size) if min(given[0].shape, default=1) <= 1 else 0
+        case "MatMul" if len(given) == 2 and all(x.ndim >= 2 for x in given):
+            outer = np.broadcast_shapes(given[0].shape[:-2], given[1].shape[:-2])
+            return math.prod((*outer, given[0].shape[-2], given[1].shape[-1]))
+        case "Gemm" if len(given) >= 2:
+            return int(given[0].size) * int(given[1].size) if min(*given[0].shape, *given[1].shape, 2) <= 1 else 0
+        case kind if kind in BROADCASTING:
+            return math.prod(np.broadcast_shapes(*(x.shape for x in given)))
         case _:
             return 0

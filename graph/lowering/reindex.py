@@ -80,6 +80,7 @@ def lower_pad(op: Operator) -> Value:
     widths = [(0, 0)] * rank
     for i, axis in enumerate(axes):
         widths[axis] = (pads[i], pads[i + len(axes)])
+    op.builder.check_size([max(n + b + e, 0) for (b, e), n in zip(widths, x.shape, strict=True)])
     crop = tuple(slice(max(-b, 0), n - max(-e, 0)) for (b, e), n in zip(widths, x.shape, strict=True))
     grow = [(max(b, 0), max(e, 0)) for b, e in widths]
     source = indices(x.shape)[crop]
@@ -92,7 +93,7 @@ def lower_upsample(op: Operator) -> Value:
     scales = op.known(1) if op.version >= 9 else np.asarray(op.attributes["scales"])
     if op.string("mode") != "nearest":
         raise op.refuse(f"mode {op.string('mode')!r} is not supported (nearest is)")
-    return _nearest(op, [np.floor(np.arange(int(np.floor(n * s))) / s) for n, s in zip(op.variable(0).shape, float64(scales), strict=True)])
+    return _nearest(op, _asymmetric(op, scales))
 
 
 def lower_resize(op: Operator) -> Value:
@@ -101,15 +102,23 @@ def lower_resize(op: Operator) -> Value:
     if op.string("mode") != "nearest":
         raise op.refuse(f"mode {op.string('mode')!r} is not supported (nearest is)")
     if op.version == 10:
-        return _nearest(op, [np.floor(np.arange(int(np.floor(n * s))) / s) for n, s in zip(x.shape, float64(op.known(1)), strict=True)])
+        return _nearest(op, _asymmetric(op, op.known(1)))
     if op.integers("axes") is not None or op.string("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise op.refuse("axes and keep_aspect_ratio_policy are not supported")
     scales = op.known(2) if op.optional(2) is not None and op.value(2).size else None
     sizes = op.known_integers(3) if scales is None else tuple(int(np.floor(n * s)) for n, s in zip(x.shape, float64(scales), strict=True))
     if sizes is None or len(sizes) != len(x.shape):
         raise op.malformed("neither scales nor sizes are given for every axis")
+    op.builder.check_size(sizes)
     ratios = [m / n for n, m in zip(x.shape, sizes, strict=True)] if scales is None else [float(s) for s in scales]
     return _nearest(op, [_source(op, n, m, r) for n, m, r in zip(x.shape, sizes, ratios, strict=True)])
+
+
+def _asymmetric(op: Operator, scales: Array) -> list[Array]:
+    """Output position i reads floor(i / scale)."""
+    sizes = [int(np.floor(n * s)) for n, s in zip(op.variable(0).shape, float64(scales), strict=True)]
+    op.builder.check_size(sizes)
+    return [np.floor(np.arange(size) / s) for size, s in zip(sizes, float64(scales), strict=True)]
 
 
 def _source(op: Operator, size: int, resized: int, ratio: float) -> Array:

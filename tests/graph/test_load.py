@@ -121,7 +121,7 @@ def test_bad_models_are_refused_with_a_reason(change: Any, words: str) -> None:
 
 
 def test_unsupported_operators_list_what_is_supported() -> None:
-    with pytest.raises(UnsupportedOperator, match="Supported are: .*BatchNormalization.*Softmax") as error:
+    with pytest.raises(UnsupportedOperator, match=r"Supported are: .*BatchNormalization.*Softmax") as error:
         load(edited(BAD["unknown operator"][0]))
     assert "the_Relu_y" in str(error.value) and "opset 13" in str(error.value)
 

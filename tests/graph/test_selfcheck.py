@@ -1,0 +1,117 @@
+"""The comparison with onnxruntime notices a network that was misread, and its error terms hold for onnxruntime's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from graph_models import floats, model, node
+
+from graph.core import Affine, Elementwise, Graph, Node
+from graph.errors import MalformedGraph, ModelError, ModelMismatch
+from graph.functions import FUNCTIONS, build
+from graph.load import Model, load
+from graph.selfcheck import ACTIVATION_ERROR, UNIT, compare, execute, session
+
+DEEP = model(
+    [
+        *(n for k in range(6) for n in (node("Gemm", [f"h{k}", f"w{k}", f"b{k}"], [f"a{k}"]), node("Relu", [f"a{k}"], [f"h{k + 1}"]))),
+        node("Softmax", ["h6"], ["y"], axis=1),
+    ],
+    {"h0": (1, 8)},
+    weights={f"w{k}": floats(8, 8, seed=k) / 4 for k in range(6)} | {f"b{k}": floats(8, seed=10 + k) for k in range(6)},
+)
+POINTS = [[floats(8, seed=k)] for k in range(3)]
+
+
+def changed(graph: Graph, i: int, change: Callable[[Any], Node]) -> Graph:
+    return replace(graph, nodes=tuple(change(n) if k == i else n for k, n in enumerate(graph.nodes)))
+
+
+def both(loaded: Model, kind: type, change: Callable[[Any], Node]) -> list[Model]:
+    """The model with its last node of `kind` changed: in both graphs, and in the simplified one alone."""
+    last = {
+        which: max(i for i, n in graph if isinstance(n, kind) and i not in graph.shifts)
+        for which, graph in (("g", loaded.graph), ("l", loaded.lowered))
+    }
+    simplified = changed(loaded.graph, last["g"], change)
+    return [replace(loaded, graph=simplified, lowered=changed(loaded.lowered, last["l"], change)), replace(loaded, graph=simplified)]
+
+
+def test_a_correct_network_passes_and_the_allowance_is_of_the_size_of_rounding() -> None:
+    found = compare(load(DEEP), POINTS)
+    assert found.skipped == 0 and found.compared > 100
+    assert 1e-3 < found.largest_operator_fraction <= 1  # the allowance of one operator is of the size of its rounding
+    assert found.largest_output_fraction <= 1
+
+
+def test_a_wrong_weight_a_wrong_bias_and_a_wrong_function_are_noticed() -> None:
+    loaded = load(model([node("Gemm", ["x", "w", "b"], ["h"]), node("Relu", ["h"])], {"x": (1, 8)}, weights={"w": floats(8, 8), "b": floats(8)}))
+
+    def weight(n: Affine) -> Affine:
+        dense = n.maps[0]
+        return replace(n, maps=(replace(dense, weight=dense.weight * np.float32(1 + 1e-4)), *n.maps[1:]))  # type: ignore[call-arg,attr-defined]
+
+    def bias(n: Affine) -> Affine:
+        return replace(n, bias=(0 if n.bias is None else n.bias) + np.eye(n.size)[0] * 1e-4)
+
+    for wrong in both(loaded, Affine, bias):
+        with pytest.raises(ModelMismatch, match=r"tensor|simplification"):
+            compare(wrong, POINTS)
+    gemm = next(i for i, n in loaded.lowered if isinstance(n, Affine))
+    simple = next(i for i, n in loaded.graph if isinstance(n, Affine))
+    with pytest.raises(ModelMismatch, match=r"tensor 'h'|Gemm"):
+        compare(replace(loaded, lowered=changed(loaded.lowered, gemm, weight), graph=changed(loaded.graph, simple, weight)), POINTS)
+    with pytest.raises(ModelMismatch, match="simplification"):
+        compare(replace(loaded, graph=changed(loaded.graph, simple, weight)), POINTS)
+    for wrong in both(loaded, Elementwise, lambda n: replace(n, function=build("leaky_relu", 1e-3))):
+        with pytest.raises(ModelMismatch):
+            compare(wrong, POINTS)
+
+
+def test_float32_overflow_is_skipped_not_a_mismatch() -> None:
+    nodes = [node("Mul", ["x", "s"], ["h"]), node("Mul", ["h", "h"], ["y"])]
+    found = compare(load(model(nodes, {"x": (1, 2)}, weights={"s": np.array([1.0, 1e30], np.float32)})), [[np.ones(2)]])
+    assert found.skipped >= 1 and found.compared >= 3
+
+
+def test_points_are_single_and_present() -> None:
+    loaded = load(DEEP)
+    for points in ([], [[floats(2, 8)]], [{"wrong": floats(8)}]):
+        with pytest.raises(MalformedGraph):
+            compare(loaded, points)  # type: ignore[arg-type]
+
+
+def test_session_runs_the_original_file() -> None:
+    loaded = load(DEEP)
+    outputs = execute(session(loaded), loaded, {"h0": floats(8)})
+    assert outputs[0].shape == (1, 8) and outputs[0].dtype == np.float32
+    with pytest.raises(ModelError, match="onnxruntime cannot load"):
+        session(loaded, content=b"nonsense")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_activation_errors_cover_onnxruntime(name: str) -> None:
+    """40,000 arguments of all magnitudes, in vector bodies and tails."""
+    parameters = {"leaky_relu": (0.3,), "clip": (-1.0, 2.0), "pow": (3.0,)}.get(name, ())
+    kind = {n: n.capitalize() for n in FUNCTIONS} | {"leaky_relu": "LeakyRelu"}
+    attributes = {"alpha": 0.3} if name == "leaky_relu" else {}
+    weights = {"clip": {"l": np.float32(-1), "h": np.float32(2)}, "pow": {"e": np.float32(3)}}.get(name, {})
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-20, 20, 30_000), rng.uniform(-100, 100, 5_000), 10.0 ** rng.uniform(-30, 2, 5_007)]).astype(np.float32)
+    if name in ("log", "sqrt"):
+        x = np.abs(x)
+    if name == "reciprocal":
+        x = x[np.abs(x) > 1e-30]
+    if name == "exp":
+        x = np.clip(x, -85, 85)
+    loaded = load(model([node(kind[name], ["x", *weights], **attributes)], {"x": (x.size,)}, weights=weights))
+    theirs = execute(session(loaded), loaded, [x])[0].astype(np.float64)
+    exact = build(name, *(float(np.float32(p)) for p in parameters)).value(x.astype(np.float64))
+    relative, absolute = ACTIVATION_ERROR[name]
+    allowed = UNIT["float32"] * (relative * np.abs(exact) + absolute) + 2.0**-126
+    worst = int(np.argmax(np.abs(theirs - exact) / allowed))
+    assert np.abs(theirs - exact)[worst] <= allowed[worst], (x[worst], theirs[worst], exact[worst])

@@ -1,0 +1,66 @@
+"""Every distinct model of the 17 VNN-COMP categories loads, keeps its shape and agrees with onnxruntime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graph.core import Affine, Elementwise, Input
+from graph.linear_map import Composition, Conv, Dense
+from graph.load import load
+from graph.selfcheck import compare
+
+pytestmark = pytest.mark.vnncomp
+
+
+def models(folder: Path, category: str) -> list[Path]:
+    return sorted((folder / category / "onnx").rglob("*.onnx.gz"))
+
+
+def categories(folder: Path) -> Iterator[str]:
+    return (path.name for path in sorted(folder.iterdir()) if (path / "onnx").is_dir())
+
+
+def test_all_models_load_and_agree_with_onnxruntime(vnncomp_dir: Path) -> None:
+    rng = np.random.default_rng(0)
+    count = 0
+    for category in categories(vnncomp_dir):
+        paths = models(vnncomp_dir, category)
+        small = [p for p in paths if p.stat().st_size < 2**20] or paths[:1]
+        for path in small:
+            loaded = load(path)
+            points = [[rng.uniform(0, 1, info.shape) for info in loaded.inputs] for _ in range(1)]
+            found = compare(loaded, points)
+            assert found.compared > 0 and found.largest_operator_fraction <= 1, path
+            assert len(loaded.graph.nodes) <= 100, path
+            count += 1
+    assert count >= 70
+    assert len(list(categories(vnncomp_dir))) == 17
+
+
+def test_large_sparse_weights_load_quickly(vnncomp_dir: Path) -> None:
+    path = max(models(vnncomp_dir, "tllverifybench"), key=lambda p: p.stat().st_size)
+    start = time.process_time()
+    loaded = load(path)
+    assert time.process_time() - start < 5
+    maps = [m for n in loaded.graph.nodes if isinstance(n, Affine) for m in n.maps]
+    parts = [part for m in maps for part in (m.maps if isinstance(m, Composition) else (m,))]
+    large = [part.weight for part in parts if isinstance(part, Dense) and part.weight.size > 10**6]
+    assert large and all(w.dtype == np.float32 for w in large)
+    compare(loaded, [[np.zeros(info.shape) for info in loaded.inputs]])
+
+
+def test_acasxu_is_six_layers(vnncomp_dir: Path) -> None:
+    graph = load(models(vnncomp_dir, "acasxu")[0]).graph
+    assert [type(n) for n in graph.nodes] == [Input, *[Affine, Elementwise] * 6, Affine]
+    assert all(isinstance(n.maps[0], Dense) and len(n.maps) == 1 for n in graph.nodes if isinstance(n, Affine))
+
+
+def test_convolutional_networks_have_plain_convolutions(vnncomp_dir: Path) -> None:
+    graph = load(models(vnncomp_dir, "oval21")[0]).graph
+    assert [type(n.maps[0]) for n in graph.nodes if isinstance(n, Affine)] == [Conv, Conv, Dense, Dense]
+    assert all(n.bias is not None for n in graph.nodes if isinstance(n, Affine))
