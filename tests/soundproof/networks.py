@@ -28,9 +28,9 @@ def relu_network(path: Path, weight: object = ((1.0, 0.0), (0.0, 1.0)), bias: ob
     return save(path, nodes, {"w": weight, "b": bias})
 
 
-def property_file(path: Path, unsafe: str = "(assert (>= Y_0 5.0))", *, inputs: int = 2, outputs: int = 2, upper: str = "1.0", lower: str = "-1.0") -> str:
+def property_file(path: Path, unsafe: str = "(assert (>= Y_0 5.0))", *, inputs: int = 2, outputs: int = 2, upper: str = "1.0") -> str:
     """A box for all inputs, and `unsafe`. Returns the path."""
     lines = [f"(declare-const X_{i} Real)" for i in range(inputs)] + [f"(declare-const Y_{i} Real)" for i in range(outputs)]
-    lines += [f"(assert (<= X_{i} {upper}))\n(assert (>= X_{i} {lower}))" for i in range(inputs)]
+    lines += [f"(assert (<= X_{i} {upper}))\n(assert (>= X_{i} -1.0))" for i in range(inputs)]
     path.write_text("\n".join([*lines, unsafe]) + "\n")
     return str(path)

@@ -95,7 +95,8 @@ def test_the_examples_can_be_made_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [], ["frobnicate"], ["verify"], ["verify", "one"], ["verify", "a", "b", "c"], ["verify", "p", "--network", "m"], ["verify", "a", "b", "--frob"],
+        [], ["frobnicate"], ["verify"], ["verify", "one"], ["verify", "a", "b", "c"], ["verify", "p", "--network", "m"],
+        ["verify", "a", "b", "--frob"],
         ["verify", "p", "--network", "f=m", "--network", "g=n"], ["verify", "a", "b", "--timeout", "0"], ["verify", "a", "b", "--timeout", "nan"],
         ["verify", "a", "b", "--memory", "-1"], ["verify", "a", "b", "--nodes", "-1"], ["verify", "a", "b", "--threads", "0"],
         ["verify", "a", "b", "--device", "tpu"], ["verify", "a", "b", "--trust", "me"], ["verify", "a", "b", "--seed", "-1"],

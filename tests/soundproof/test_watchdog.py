@@ -53,7 +53,8 @@ def test_an_answer_is_written_and_returned(options: Options) -> None:
 
 def test_the_worker_gets_the_request(options: Options) -> None:
     said: list[str] = []
-    watch(options, "send({'say': json.dumps(request)})\nsend({'say': os.environ['OMP_NUM_THREADS']})\nsend({'error': 'e', 'kind': 'ModelError'})\n", said)
+    tell = "send({'say': json.dumps(request)})\nsend({'say': os.environ['OMP_NUM_THREADS']})\n"
+    watch(options, tell + "send({'error': 'e', 'kind': 'ModelError'})\n", said)
     assert Options.from_request(json.loads(said[0])) == options and said[1] == "1"
 
 
