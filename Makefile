@@ -21,13 +21,17 @@ check: $(STAMP)
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q tests/architecture
 
+# Everything: also slow tests (the wheel in an empty environment), the attack-off gate, and an attack on every committed `unsat`.
 test-all: check $(STAMP)
 	$(BIN)/python -m pytest -q
+	$(BIN)/python -m benchmarks.vnncomp --only-expected sat --no-attack --timeout 20 --gate
+	$(BIN)/python -m benchmarks.vnncomp --out $(DEV_TABLE) --confront 5
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.vnncomp --timeout 60 --out results.csv
 
 bench-dev: $(STAMP)
+	mkdir -p $(dir $(DEV_TABLE))
 	$(BIN)/python -m benchmarks.vnncomp --timeout 60 --out $(DEV_TABLE)
 
 dist: $(STAMP)
