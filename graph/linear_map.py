@@ -122,11 +122,11 @@ class Dense(LinearMap):
         return self.in_size // int(self.weight.shape[1])
 
     def apply(self, x: Array) -> Array:
-        y = x.reshape(*x.shape[:-1], self.outer, self.weight.shape[1]) @ self.weight.T
+        y = x.reshape(-1, self.weight.shape[1]) @ self.weight.T
         return y.reshape(*x.shape[:-1], self.out_size)
 
     def adjoint(self, d: Array) -> Array:
-        y = d.reshape(*d.shape[:-1], self.outer, self.weight.shape[0]) @ self.weight
+        y = d.reshape(-1, self.weight.shape[0]) @ self.weight
         return y.reshape(*d.shape[:-1], self.in_size)
 
     def absolute(self) -> LinearMap:
@@ -191,15 +191,20 @@ class Conv(LinearMap):
         return y.reshape(*x.shape[:-1], self.out_size)
 
     def adjoint(self, d: Array) -> Array:
-        n, channels = self.in_shape[:2]
-        positions, taps = self.columns.shape
-        flat = d.reshape(-1, n, self.groups, self.kernel_matrix.shape[1], positions)
-        patches = (self.kernel_matrix.swapaxes(1, 2) @ flat).reshape(-1, n, channels, taps, positions)
-        out = np.zeros((*patches.shape[:3], math.prod(self.in_shape[2:])), dtype=patches.dtype)
-        for tap, places in enumerate(self.columns.T):  # the places that one tap reads are distinct
-            inside = places >= 0
-            out[..., places[inside]] += patches[..., tap, inside]
-        return out.reshape(*d.shape[:-1], self.in_size)
+        n, channels, *spatial = self.in_shape
+        positions = self.out_shape[2:]
+        flat = d.reshape(-1, n, self.groups, self.kernel_matrix.shape[1], math.prod(positions))
+        patches = (self.kernel_matrix.swapaxes(1, 2) @ flat).reshape(-1, n, channels, *self.kernel, *positions)
+        # every tap adds to a strided grid of the padded input
+        reach = [(p - 1) * s + (k - 1) * e + 1 for p, s, k, e in zip(positions, self.strides, self.kernel, self.dilations, strict=True)]
+        size = [max(r, b + length) for r, b, length in zip(reach, self.pads_begin, spatial, strict=True)]
+        padded = np.zeros((len(patches), n, channels, *size), dtype=patches.dtype)
+        for tap in np.ndindex(*self.kernel):
+            starts = [t * e for t, e in zip(tap, self.dilations, strict=True)]
+            grid = [slice(start, start + (p - 1) * s + 1, s) for start, p, s in zip(starts, positions, self.strides, strict=True)]
+            padded[:, :, :, *grid] += patches[:, :, :, *tap]
+        inner = [slice(b, b + length) for b, length in zip(self.pads_begin, spatial, strict=True)]
+        return padded[:, :, :, *inner].reshape(*d.shape[:-1], self.in_size)
 
     def absolute(self) -> LinearMap:
         return Conv(self.in_shape, self.out_shape, np.abs(self.weight), self.strides, self.pads_begin, self.pads_end, self.dilations, self.groups)
