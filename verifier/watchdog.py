@@ -57,25 +57,21 @@ def supervise(options: Options, say: Say, command: Sequence[str] | None = None) 
 
     Called in the main thread, SIGINT and SIGTERM end the run as `unknown` (interrupted). `say` gets lines for the user.
     """
-    with tempfile.NamedTemporaryFile(prefix="soundproof-worker-", suffix=".log", delete=False) as log:
-        worker = subprocess.Popen(
-            command or worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=_environment(options)
-        )
-    watch = _Watch(options, say, worker, log.name)
-    try:
-        with _signals() as received:
+    with _signals() as received:  # before the worker starts: an early Ctrl-C must not leave it behind
+        with tempfile.NamedTemporaryFile(prefix="soundproof-worker-", suffix=".log", delete=False) as log:
+            worker = subprocess.Popen(
+                command or worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                start_new_session=True, env=_environment(options),
+            )
+        watch = _Watch(options, say, worker, log.name)
+        try:
             ending = watch.until_the_end(received)
             _stop(worker)
             _write_files(options, ending, say)
-    finally:
-        _stop(worker)
-        worker.wait()
-        for pipe in (worker.stdin, worker.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-        if not watch.keep_log:
-            os.unlink(log.name)
+        finally:
+            _clean_up(worker)
+            if not watch.keep_log:
+                os.unlink(log.name)
     return ending
 
 
@@ -209,6 +205,16 @@ def _stop(worker: subprocess.Popen[bytes]) -> None:
     if worker.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
+
+
+def _clean_up(worker: subprocess.Popen[bytes]) -> None:
+    """Leave no process and no pipe behind."""
+    _stop(worker)
+    worker.wait()
+    for pipe in (worker.stdin, worker.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 def _write_files(options: Options, ending: Result | Failure, say: Say) -> None:
