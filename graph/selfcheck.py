@@ -236,9 +236,11 @@ class _Running:
     roundings: int
 
 
-def running_errors(graph: Graph, inputs: Sequence[Array], *, follow: Callable[[int, _Running], _Running] | None = None) -> list[_Running]:
+def running_errors(
+    graph: Graph, inputs: Sequence[Array], *, unit: float | None = None, follow: Callable[[int, _Running], _Running] | None = None
+) -> list[_Running]:
     """For every node its float64 value at each point and a bound of |execution - exact value| for executions in the file's
-    precision; inf where none can be given. `follow` may replace a state as it is computed.
+    precision (or with the given `unit` roundoff); inf where none can be given. `follow` may replace a state as it is computed.
     """
     arrays, batch = input_values(graph, inputs, np.float64)
     states: list[_Running] = []
@@ -249,7 +251,7 @@ def running_errors(graph: Graph, inputs: Sequence[Array], *, follow: Callable[[i
                 state = _Running(arrays[i], np.zeros_like(arrays[i]), np.abs(arrays[i]), 0)
             else:
                 value = node_value(graph, node, [x.value for x in operands], batch)
-                state = _step(graph, node, value, operands)
+                state = _step(graph, node, value, operands, UNIT[node.origin.element_type] if unit is None else unit)
                 state = _recentred(node, state) if i in graph.shifts else state
             limit = LARGEST[node.origin.element_type]
             sound = np.isfinite(state.value) & (np.abs(state.value) + state.error <= limit) & (state.magnitude <= limit)
@@ -265,8 +267,8 @@ def _recentred(node: Node, state: _Running) -> _Running:
     return replace(state, value=state.value - shift, magnitude=state.magnitude + np.abs(shift))
 
 
-def _step(graph: Graph, node: Node, value: Array, x: list[_Running]) -> _Running:
-    unit, tiny = UNIT[node.origin.element_type], SMALLEST[node.origin.element_type]
+def _step(graph: Graph, node: Node, value: Array, x: list[_Running], unit: float) -> _Running:
+    tiny = SMALLEST[node.origin.element_type]
     match node:
         case Constant():
             return _Running(value, unit * np.abs(value), np.abs(value), 1)
