@@ -32,6 +32,16 @@ def unit_error(m: int, dtype: torch.dtype) -> float:
     return (m + 6) * torch.finfo(dtype).eps
 
 
+def underflow(dtype: torch.dtype) -> float:
+    """T: more than the products that meet in one number (fewer than 2^24) lose together when they underflow, or are flushed to 0."""
+    return torch.finfo(dtype).tiny * 2.0**24
+
+
+def floor(dtype: torch.dtype) -> float:
+    """G F: what a weight in an error term lacks when its own products underflowed (ARITHMETIC 5)."""
+    return torch.finfo(dtype).tiny * 2.0**40
+
+
 @dataclass
 class State:
     """What is known of every node over a batch of boxes: lower <= h <= upper, [B, size] each.
@@ -45,10 +55,17 @@ class State:
     magnitude: dict[int, Tensor] = field(default_factory=dict)
     planes: dict[int, Planes] = field(default_factory=dict)
     crossed: Tensor | None = None
+    _sums: dict[int, Tensor] = field(default_factory=dict)
 
     def largest(self, i: int) -> Tensor:
         """H of node i: max(|lower|, |upper|) [B, size]."""
         return torch.maximum(self.lower[i].abs(), self.upper[i].abs())
+
+    def sum_of_largest(self, i: int) -> Tensor:
+        """1 + the sum of H over node i [B, 1]. Kept: bounds only get tighter."""
+        if i not in self._sums:
+            self._sums[i] = 1 + self.largest(i).sum(-1, keepdim=True)
+        return self._sums[i]
 
     def select(self, keep: Tensor) -> State:
         """The state of the boxes `keep` (indices or mask)."""
@@ -60,11 +77,14 @@ class State:
             None if self.crossed is None else self.crossed[keep],
         )
 
-
     def to(self, dtype: torch.dtype) -> State:
         """The same bounds in a wider dtype."""
         return State(
-            [x.to(dtype) for x in self.lower], [x.to(dtype) for x in self.upper], {i: m.to(dtype) for i, m in self.magnitude.items()}, {}, self.crossed
+            [x.to(dtype) for x in self.lower],
+            [x.to(dtype) for x in self.upper],
+            {i: m.to(dtype) for i, m in self.magnitude.items()},
+            {},
+            self.crossed,
         )
 
 
@@ -160,7 +180,8 @@ class LinearBounds:
             cy, ry = (low_y + high_y) / 2, (high_y - low_y) / 2
             centre = cx @ cy
             radius = cx.abs() @ ry + rx @ (cy.abs() + ry)
-            error = unit_error(low_x.shape[-1] + 4, self.net.dtype) * (torch.maximum(low_x.abs(), high_x.abs()) @ torch.maximum(low_y.abs(), high_y.abs()))
+            largest = torch.maximum(low_x.abs(), high_x.abs()) @ torch.maximum(low_y.abs(), high_y.abs())
+            error = unit_error(low_x.shape[-1] + 4, self.net.dtype) * largest
             low, high = centre - radius - error, centre + radius
         error = error + torch.finfo(self.net.dtype).tiny
         return (low - error).reshape(-1, node.size), (high + error).reshape(-1, node.size)
@@ -183,8 +204,9 @@ class LinearBounds:
         refine: bool = True,
         known: Mapping[int, tuple[Tensor, Tensor]] | None = None,
         constraints: Mapping[int, tuple[Tensor, Tensor]] | None = None,
+        last: int | None = None,
     ) -> State:
-        """Bounds of every node over the boxes [lower, upper] ([B, n_in], already outward in this dtype).
+        """Bounds of every node (up to node `last`) over the boxes [lower, upper] ([B, n_in], already outward in this dtype).
 
         With `refine`, nodes that feed a non-linear node get backward bounds where intervals leave them undecided.
         `known` holds bounds that are valid already (a parent's), `constraints` the splits of the sub-domain: the state
@@ -193,7 +215,7 @@ class LinearBounds:
         split = [x for x in zip(self.graph.inputs, lower.split(self.net.input_sizes, -1), upper.split(self.net.input_sizes, -1), strict=True)]
         given = {i: (low, high) for i, low, high in split}
         state = State(crossed=torch.zeros(lower.shape[0], dtype=torch.bool, device=lower.device))
-        for i, _ in self.graph:
+        for i in range(len(self.graph.nodes) if last is None else last + 1):
             low, high = self.interval_step(state, i, given)
             state.lower.append(low)
             state.upper.append(high)
@@ -214,9 +236,21 @@ class LinearBounds:
         state.upper[i] = high
 
     def _refine(self, state: State, i: int) -> None:
-        rows = self._undecided(state, i)
+        rows = self.undecided(state, i)
         if rows.numel() == 0:
             return
+        low, high = self.backward(state, i, rows)
+        old_low, old_high = state.lower[i].index_select(-1, rows), state.upper[i].index_select(-1, rows)
+        new_low, new_high = torch.maximum(old_low, low), torch.minimum(old_high, high)
+        bad = new_low > new_high
+        if state.crossed is not None:
+            state.crossed = state.crossed | bad.any(-1)
+        new_low = torch.where(bad, new_high, new_low)
+        state.lower[i] = state.lower[i].index_copy(-1, rows, new_low)
+        state.upper[i] = state.upper[i].index_copy(-1, rows, new_high)
+
+    def backward(self, state: State, i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Backward bounds [B, len(rows)] of the elements `rows` of node i; infinite where nothing is proven. Memory is bounded."""
         batch = state.lower[i].shape[0]
         block = max(1, self.memory // (2 * batch * self.widest * state.lower[i].element_size()))
         lows, highs = [], []
@@ -229,17 +263,9 @@ class LinearBounds:
             lows.append(value[:, : part.numel()])
             highs.append(-value[:, part.numel():])
         low, high = torch.cat(lows, -1), torch.cat(highs, -1)
-        low, high = torch.where(low.isfinite(), low, -torch.inf), torch.where(high.isfinite(), high, torch.inf)
-        old_low, old_high = state.lower[i].index_select(-1, rows), state.upper[i].index_select(-1, rows)
-        new_low, new_high = torch.maximum(old_low, low), torch.minimum(old_high, high)
-        bad = new_low > new_high
-        if state.crossed is not None:
-            state.crossed = state.crossed | bad.any(-1)
-        new_low = torch.where(bad, new_high, new_low)
-        state.lower[i] = state.lower[i].index_copy(-1, rows, new_low)
-        state.upper[i] = state.upper[i].index_copy(-1, rows, new_high)
+        return torch.where(low.isfinite(), low, -torch.inf), torch.where(high.isfinite(), high, torch.inf)
 
-    def _undecided(self, state: State, i: int) -> Tensor:
+    def undecided(self, state: State, i: int) -> Tensor:
         """Flat indices of the elements of node i whose bounds matter to a non-linear reader in some box."""
         low, high = state.lower[i], state.upper[i]
         matter = torch.zeros(low.shape[-1], dtype=torch.bool, device=low.device)
@@ -333,7 +359,9 @@ class _Backward:
                 raise NotImplementedError(f"no backward rule for node type {type(node).__name__}")
 
     def _pass_on(self, j: int, d: Tensor) -> None:
-        """Add coefficients `d` to node j; a sum of two contributions rounds."""
+        """Add coefficients `d`, which are products, to node j: they may have underflowed, and a sum of two contributions rounds."""
+        if self.rigorous:
+            self.error = self.error + underflow(self.net.dtype) * self.state.sum_of_largest(j)
         held = self.coefficients.get(j)
         if held is None:
             self.coefficients[j] = d
@@ -344,7 +372,7 @@ class _Backward:
     def _charge(self, weight: Tensor, d: Tensor) -> None:
         """error += |d| . weight"""
         if self.rigorous:
-            self.error = self.error + _dot(d.abs(), weight)
+            self.error = self.error + _dot(d.abs(), weight + floor(self.net.dtype))
 
     def _shift(self, d: Tensor, value: Tensor) -> None:
         """constant += d . value, and its rounding."""
@@ -393,7 +421,7 @@ class _Backward:
             if offset is not None:
                 # The floor keeps subnormal numbers, which are a hundred times slower, out of the products.
                 weight = weight + unit_error(size, self.net.dtype) * _rows(offset).abs().clamp(min=2.0**-80)
-        return weight
+        return weight + floor(self.net.dtype)
 
     def _planes(self, i: int, node: Elementwise, j: int) -> Planes:
         if i in self.planes:
@@ -461,7 +489,7 @@ class _Backward:
             low, high = self.state.lower[i], self.state.upper[i]
             middle, half = (low + high) / 2, (high - low) / 2
             value = value + _dot(d, middle) - _dot(d.abs(), half)
-            self._charge(unit_error(2 * size + 4, self.net.dtype) * self.state.largest(i), d)
+            self._charge(unit_error(2 * size + 2 * len(self.graph.inputs) + 4, self.net.dtype) * self.state.largest(i), d)
             parts.append(d.expand(batch, rows, size))
         tiny = torch.finfo(self.net.dtype).tiny * 2**20
         error = self.error + unit_error(len(self.graph.inputs) + 4, self.net.dtype) * (self.constant.abs() + value.abs()) + tiny

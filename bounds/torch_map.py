@@ -6,7 +6,9 @@ Flat batches throughout: the last axis has `in_size` or `out_size` entries, ever
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,10 @@ class Context:
         self.device = device
         self._weights = dict(weights or {})
 
+    def replaces(self, array: NDArray[Any]) -> bool:
+        """Whether a tensor is used in place of `array`."""
+        return id(array) in self._weights
+
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """`array` as a tensor of this context, or the tensor that replaces it."""
         given = self._weights.get(id(array))
@@ -46,7 +52,7 @@ class Context:
 
 
 class TorchMap:
-    """Base: `apply` is W x, `adjoint` is d W, `abs_apply` is |W| x."""
+    """Base: `apply` is W x, `adjoint` is d W, `abs_apply` is |W| x, `abs_adjoint` is d |W|."""
 
     def __init__(self, source: lm.LinearMap) -> None:
         self.source = source
@@ -60,19 +66,42 @@ class TorchMap:
     def abs_apply(self, x: Tensor) -> Tensor:
         raise NotImplementedError(type(self).__name__)
 
+    def abs_adjoint(self, d: Tensor) -> Tensor:
+        raise NotImplementedError(type(self).__name__)
+
+
+class _Positive:
+    """|weight|, kept unless the weight may change between calls."""
+
+    def __init__(self, weight: Tensor, changes: bool) -> None:
+        self._weight, self._changes = weight, changes
+        self._kept: Tensor | None = None
+
+    def __call__(self) -> Tensor:
+        if self._changes:
+            return self._weight.abs()
+        if self._kept is None:
+            self._kept = self._weight.abs()
+        return self._kept
+
 
 class _Reshape(TorchMap):
     def apply(self, x: Tensor) -> Tensor:
         return x
 
-    adjoint = abs_apply = apply
+    abs_apply = apply
+
+    def adjoint(self, d: Tensor) -> Tensor:
+        return d
+
+    abs_adjoint = adjoint
 
 
 class _Dense(TorchMap):
     def __init__(self, source: lm.Dense, context: Context) -> None:
         super().__init__(source)
         self._weight = context.tensor(source.weight)
-        self._absolute: Tensor | None = None
+        self._positive = _Positive(self._weight, context.replaces(source.weight))
         self._outer = source.outer
 
     def _rows(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -86,9 +115,10 @@ class _Dense(TorchMap):
         return self._rows(d, self._weight)
 
     def abs_apply(self, x: Tensor) -> Tensor:
-        if self._absolute is None or self._weight.requires_grad:
-            self._absolute = self._weight.abs()
-        return self._rows(x, self._absolute.T)
+        return self._rows(x, self._positive().T)
+
+    def abs_adjoint(self, d: Tensor) -> Tensor:
+        return self._rows(d, self._positive())
 
 
 class _Sparse(TorchMap):
@@ -100,9 +130,10 @@ class _Sparse(TorchMap):
         index = torch.from_numpy(np.stack([row, column])).to(context.device)
         value = context.tensor(source.weight[row, column])
         shape = (source.weight.shape[0], source.weight.shape[1])
-        self._weight = torch.sparse_coo_tensor(index, value, shape).to_sparse_csr()
-        self._transposed = torch.sparse_coo_tensor(index.flip(0), value, shape[::-1]).to_sparse_csr()
-        self._absolute = torch.sparse_coo_tensor(index, value.abs(), shape).to_sparse_csr()
+        self._weight = _compressed(index, value, shape)
+        self._transposed = _compressed(index.flip(0), value, shape[::-1])
+        self._absolute = _compressed(index, value.abs(), shape)
+        self._absolute_transposed = _compressed(index.flip(0), value.abs(), shape[::-1])
         self._outer = source.outer
 
     def _rows(self, x: Tensor, transposed_weight: Tensor) -> Tensor:
@@ -119,13 +150,22 @@ class _Sparse(TorchMap):
     def abs_apply(self, x: Tensor) -> Tensor:
         return self._rows(x, self._absolute)
 
+    def abs_adjoint(self, d: Tensor) -> Tensor:
+        return self._rows(d, self._absolute_transposed)
+
+
+def _compressed(index: Tensor, value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    with warnings.catch_warnings():  # torch announces once per process that compressed rows are in beta
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
+        return torch.sparse_coo_tensor(index, value, shape).to_sparse_csr()
+
 
 class _Conv(TorchMap):
     def __init__(self, source: lm.Conv, context: Context) -> None:
         super().__init__(source)
         self._conv = source
         self._weight = context.tensor(source.weight)
-        self._absolute: Tensor | None = None
+        self._positive = _Positive(self._weight, context.replaces(source.weight))
         rank = len(source.kernel)
         if rank not in _CONV:
             raise NotImplementedError(f"convolution over {rank} spatial axes")
@@ -144,32 +184,44 @@ class _Conv(TorchMap):
         if not self._symmetric:
             image = F.pad(image, self._pads)
         padding = c.pads_begin if self._symmetric else (0,) * len(c.kernel)
-        y = self._forward(image, weight, None, c.strides, padding, c.dilations, c.groups)
+        with _sums_of_products(image):
+            y = self._forward(image, weight, None, c.strides, padding, c.dilations, c.groups)
         return y.reshape(*x.shape[:-1], c.out_size)
 
     def apply(self, x: Tensor) -> Tensor:
         return self._apply(x, self._weight)
 
     def abs_apply(self, x: Tensor) -> Tensor:
-        if self._absolute is None or self._weight.requires_grad:
-            self._absolute = self._weight.abs()
-        return self._apply(x, self._absolute)
+        return self._apply(x, self._positive())
 
     def adjoint(self, d: Tensor) -> Tensor:
+        return self._adjoint(d, self._weight)
+
+    def abs_adjoint(self, d: Tensor) -> Tensor:
+        return self._adjoint(d, self._positive())
+
+    def _adjoint(self, d: Tensor, weight: Tensor) -> Tensor:
         c = self._conv
         image = d.reshape(-1, *c.out_shape[1:])
-        y = self._backward(image, self._weight, None, c.strides, 0, 0, c.groups, c.dilations)
+        with _sums_of_products(image):
+            y = self._backward(image, weight, None, c.strides, 0, 0, c.groups, c.dilations)
         y = F.pad(y, [p for e in reversed(self._extra) for p in (0, e)])
         for axis, (begin, n) in enumerate(zip(c.pads_begin, c.in_shape[2:], strict=True)):
             y = y.narrow(axis + 2, begin, n)
         return y.reshape(*d.shape[:-1], c.in_size)
 
 
+@contextmanager
+def _sums_of_products(image: Tensor) -> Iterator[None]:
+    """cuDNN may convolve by Winograd, FFT or TF32, whose errors no bound for sums of products covers (ARITHMETIC 40)."""
+    with torch.backends.cudnn.flags(enabled=False) if image.is_cuda else nullcontext():
+        yield
+
+
 class _Transposed(TorchMap):
     def __init__(self, source: lm.Transposed, context: Context) -> None:
         super().__init__(source)
         self._inner = torch_map(source.inner, context)
-        self._absolute = None if isinstance(source.inner, lm.Gather | lm.Sum) else torch_map(source.inner.absolute(), context)
 
     def apply(self, x: Tensor) -> Tensor:
         return self._inner.adjoint(x)
@@ -178,7 +230,10 @@ class _Transposed(TorchMap):
         return self._inner.apply(d)
 
     def abs_apply(self, x: Tensor) -> Tensor:
-        return (self._absolute or self._inner).adjoint(x)
+        return self._inner.abs_adjoint(x)
+
+    def abs_adjoint(self, d: Tensor) -> Tensor:
+        return self._inner.abs_apply(d)
 
 
 class _Gather(TorchMap):
@@ -210,6 +265,9 @@ class _Gather(TorchMap):
         zero = torch.zeros(*d.shape[:-1], self._size, dtype=d.dtype, device=d.device)
         return zero.index_add(-1, self._target, d.index_select(-1, self._used))
 
+    def abs_adjoint(self, d: Tensor) -> Tensor:
+        return self.adjoint(d)
+
 
 def _index_and_holes(index: NDArray[Any], context: Context) -> tuple[Tensor, Tensor | None]:
     """The index with -1 replaced by 0, and a 0/1 mask of the places that are not -1 (None if there is no hole)."""
@@ -226,10 +284,14 @@ class _Scale(TorchMap):
     def apply(self, x: Tensor) -> Tensor:
         return x * self._factor
 
-    adjoint = apply
+    def adjoint(self, d: Tensor) -> Tensor:
+        return d * self._factor
 
     def abs_apply(self, x: Tensor) -> Tensor:
         return x * self._factor.abs()
+
+    def abs_adjoint(self, d: Tensor) -> Tensor:
+        return d * self._factor.abs()
 
 
 class _Sum(TorchMap):
@@ -249,6 +311,8 @@ class _Sum(TorchMap):
     def adjoint(self, d: Tensor) -> Tensor:
         y = d.reshape(*d.shape[:-1], *self._kept).expand(*d.shape[:-1], *self._shape)
         return y.reshape(*d.shape[:-1], math.prod(self._shape))
+
+    abs_adjoint = adjoint
 
 
 class _Composition(TorchMap):
@@ -271,6 +335,11 @@ class _Composition(TorchMap):
             x = m.abs_apply(x)
         return x
 
+    def abs_adjoint(self, d: Tensor) -> Tensor:
+        for m in reversed(self._maps):
+            d = m.abs_adjoint(d)
+        return d
+
 
 def torch_map(source: lm.LinearMap, context: Context) -> TorchMap:
     """The torch form of `source` in `context`. Raises NotImplementedError for an unknown kind of map."""
@@ -278,7 +347,8 @@ def torch_map(source: lm.LinearMap, context: Context) -> TorchMap:
         case lm.Reshape():
             return _Reshape(source)
         case lm.Dense():
-            return _Sparse(source, context) if _is_sparse(source.weight) else _Dense(source, context)
+            sparse = _is_sparse(source.weight) and not context.replaces(source.weight)
+            return _Sparse(source, context) if sparse else _Dense(source, context)
         case lm.Conv():
             return _Conv(source, context)
         case lm.Transposed():
@@ -296,4 +366,4 @@ def torch_map(source: lm.LinearMap, context: Context) -> TorchMap:
 
 
 def _is_sparse(weight: NDArray[Any]) -> bool:
-    return weight.size >= SPARSE_SIZE and np.count_nonzero(weight) < SPARSE_DENSITY * weight.size
+    return weight.size >= SPARSE_SIZE and bool(np.count_nonzero(weight) < SPARSE_DENSITY * weight.size)
