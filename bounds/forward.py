@@ -1,0 +1,182 @@
+"""Forward linear bounds (Weng et al. 2018; Xu et al. 2020, LiRPA's forward mode): cheap where few inputs vary.
+
+Every node gets two linear functions of the varying inputs, carried from the inputs to the outputs, so that one pass bounds
+all nodes at a cost of (number of varying inputs + 1) evaluations; a backward pass costs one per neuron. It guides a search:
+a certificate holds backward passes. Its bounds are nevertheless rigorous over the reals, rounding included, in the manner
+of ARITHMETIC 4: every step lowers or raises the constant by a bound of what its own arithmetic may have lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds import relaxation
+from bounds.linear import LinearBounds, State, unit_error
+from graph.core import Affine, Bilinear, Elementwise, Input
+
+
+@dataclass(frozen=True)
+class Form:
+    """low[0] + sum_k low[k] t_k <= h <= high[0] + sum_k high[k] t_k, with t the varying inputs' distances from the centre.
+
+    `low`, `high` [B, 1 + n_varying, size]: row 0 holds the constants, row k the coefficients of the k-th varying input.
+    """
+
+    low: Tensor
+    high: Tensor
+
+
+@dataclass(frozen=True)
+class Forward:
+    """The forms of all nodes and the state they imply, intersected with interval bounds.
+
+    `varying` [n_varying]: flat indices of the inputs that vary in some box; `centre` [B, n_varying]; |t| <= `radius`
+    [B, n_varying] over the box.
+    """
+
+    forms: list[Form]
+    state: State
+    varying: Tensor
+    centre: Tensor
+    radius: Tensor
+
+
+def forward(bounds: LinearBounds, lower: Tensor, upper: Tensor) -> Forward:
+    """Forms and bounds of every node over the boxes [lower, upper] ([B, n_in], already outward in the network's dtype).
+
+    lower_i <= h_i <= upper_i of the returned state for every real execution with its input in the box, and never wider
+    than intervals. Products of matrices and Max go on from their interval bounds.
+    """
+    return _Pass(bounds, lower, upper).run()
+
+
+class _Pass:
+    def __init__(self, bounds: LinearBounds, lower: Tensor, upper: Tensor) -> None:
+        self.bounds, self.net = bounds, bounds.net
+        self.varying = torch.nonzero((upper > lower).any(0)).squeeze(-1)
+        low, high = lower[:, self.varying], upper[:, self.varying]
+        self.centre = low / 2 + high / 2
+        self.radius = torch.maximum(high - self.centre, self.centre - low) * (1 + unit_error(0, self.net.dtype)) + self._tiny
+        one = torch.ones(lower.shape[0], 1, dtype=self.net.dtype, device=self.net.device)
+        self.weight = torch.cat([one, self.radius], -1).unsqueeze(-1)  # [B, 1 + n_varying, 1]: the largest |(1, t)|
+        self.start = self._identity(lower)
+        self.given = dict(zip(bounds.graph.inputs, zip(lower.split(self.net.input_sizes, -1), upper.split(self.net.input_sizes, -1), strict=True), strict=True))
+        self.forms: list[Form] = []
+        self.state = State(crossed=torch.zeros(lower.shape[0], dtype=torch.bool, device=lower.device))
+
+    @property
+    def _tiny(self) -> float:
+        return float(torch.finfo(self.net.dtype).tiny) * 2**20
+
+    def _identity(self, lower: Tensor) -> dict[int, Tensor]:
+        """The forms of the inputs, which are exact: row 0 the centre, row k one at the k-th varying input."""
+        whole = torch.zeros(lower.shape[0], 1 + len(self.varying), lower.shape[1], dtype=self.net.dtype, device=self.net.device)
+        whole[:, 0] = lower
+        whole[:, 0, self.varying] = self.centre
+        whole[:, torch.arange(1, 1 + len(self.varying)), self.varying] = 1.0
+        return dict(zip(self.bounds.graph.inputs, whole.split(self.net.input_sizes, -1), strict=True))
+
+    def run(self) -> Forward:
+        for i, _ in self.bounds.graph:
+            low, high = self.bounds.interval_step(self.state, i, self.given)
+            form = self._form(i, low, high)
+            least, most = self._ends(form)
+            usable = least.isfinite() & most.isfinite()
+            if not bool(usable.all()):  # an overflow or an undefined function: go on from the interval
+                flat, keep = self._constant(low, high), usable.unsqueeze(1)
+                form = Form(torch.where(keep, form.low, flat.low), torch.where(keep, form.high, flat.high))
+            self.forms.append(form)
+            self.state.lower.append(low)
+            self.state.upper.append(high)
+            self.bounds._intersect(self.state, i, (torch.where(usable, least, low), torch.where(usable, most, high)))
+        return Forward(self.forms, self.state, self.varying, self.centre, self.radius)
+
+    def _form(self, i: int, low: Tensor, high: Tensor) -> Form:
+        match self.bounds.graph.nodes[i]:
+            case Input():
+                return Form(self.start[i], self.start[i])
+            case Affine() as node:
+                return self._affine(i, node)
+            case Elementwise() as node:
+                return self._elementwise(node)
+            case Bilinear(kind="mul") as node:
+                return self._product(node)
+            case _:
+                return self._constant(low, high)
+
+    def _constant(self, low: Tensor, high: Tensor) -> Form:
+        """The interval as a form without slopes: right for every node type."""
+        rows = torch.zeros(low.shape[0], len(self.varying), low.shape[1], dtype=low.dtype, device=low.device)
+        return Form(torch.cat([low.unsqueeze(1), rows], 1), torch.cat([high.unsqueeze(1), rows], 1))
+
+    def _affine(self, i: int, node: Affine) -> Form:
+        """With m, d half the sum and half the difference of an input's forms: W m -+ |W| d, that is W+ and W- at once."""
+        middle: Tensor | float = 0.0
+        spread: Tensor | float = 0.0
+        size: Tensor | float = 0.0
+        terms = 0
+        for j, m in zip(node.inputs, self.net.maps[i], strict=True):
+            form = self.forms[j]
+            middle = middle + m.apply((form.low + form.high) / 2)
+            if form.low is not form.high:
+                spread = spread + m.abs_apply((form.high - form.low) / 2)
+            size = size + m.abs_apply(self._size(form))
+            terms += m.source.fan_in() + 1
+        bias = self.net.bias[i]
+        if not isinstance(middle, Tensor) or not isinstance(size, Tensor):
+            raise NotImplementedError("an affine node without inputs")
+        shift = torch.zeros_like(size) if bias is None else bias.expand_as(size)
+        error = unit_error(terms + 4, self.net.dtype) * (size + shift.abs()) + self._tiny
+        return Form(_raised(middle - spread, shift - error), _raised(middle + spread, shift + error))
+
+    def _elementwise(self, node: Elementwise) -> Form:
+        j = node.inputs[0]
+        planes = relaxation.relax(node.function, self.state.lower[j], self.state.upper[j])
+        low, least = self._times(planes.slope_lower, self.forms[j])
+        high, most = self._times(planes.slope_upper, self.forms[j])
+        return self._enclose(low.low, planes.offset_lower, least, high.high, planes.offset_upper, most)
+
+    def _product(self, node: Bilinear) -> Form:
+        """McCormick planes (McCormick 1976), each factor's form in the place of the factor."""
+        x, y = node.inputs
+        planes = relaxation.mccormick(self.state.lower[x], self.state.upper[x], self.state.lower[y], self.state.upper[y])
+        (low_x, a), (low_y, b) = self._times(planes.x_lower, self.forms[x]), self._times(planes.y_lower, self.forms[y])
+        (high_x, c), (high_y, d) = self._times(planes.x_upper, self.forms[x]), self._times(planes.y_upper, self.forms[y])
+        return self._enclose(low_x.low + low_y.low, planes.offset_lower, a + b, high_x.high + high_y.high, planes.offset_upper, c + d)
+
+    def _times(self, slope: Tensor, form: Form) -> tuple[Form, Tensor]:
+        """slope h for h between the forms, and the largest magnitude of its terms [B, size]."""
+        positive, negative = slope.clamp(min=0).unsqueeze(1), slope.clamp(max=0).unsqueeze(1)
+        scaled = Form(positive * form.low + negative * form.high, positive * form.high + negative * form.low)
+        return scaled, slope.abs() * self._size(form)
+
+    def _enclose(self, low: Tensor, offset_low: Tensor | None, size_low: Tensor, high: Tensor, offset_high: Tensor | None, size_high: Tensor) -> Form:
+        """Add the offsets and move both ends outwards by the rounding of the step."""
+        below = torch.zeros_like(size_low) if offset_low is None else offset_low
+        above = torch.zeros_like(size_high) if offset_high is None else offset_high
+        unit = unit_error(6, self.net.dtype)
+        return Form(
+            _raised(low, below - unit * (size_low + below.abs()) - self._tiny), _raised(high, above + unit * (size_high + above.abs()) + self._tiny)
+        )
+
+    def _size(self, form: Form) -> Tensor:
+        """At least |low| + |high| of the form anywhere in the box, term by term [B, size]."""
+        terms = form.low.abs() + form.high.abs()
+        return (terms * self.weight).sum(1)
+
+    def _ends(self, form: Form) -> tuple[Tensor, Tensor]:
+        """Bounds of the form over the box."""
+        reach = self.weight[:, 1:]
+        down, up = (form.low[:, 1:].abs() * reach).sum(1), (form.high[:, 1:].abs() * reach).sum(1)
+        unit = unit_error(len(self.varying) + 2, self.net.dtype)
+        low = form.low[:, 0] - down - unit * (form.low[:, 0].abs() + down) - self._tiny
+        high = form.high[:, 0] + up + unit * (form.high[:, 0].abs() + up) + self._tiny
+        return low, high
+
+
+def _raised(form: Tensor, by: Tensor) -> Tensor:
+    """The form with `by` added to its constants."""
+    return torch.cat([(form[:, 0] + by).unsqueeze(1), form[:, 1:]], 1)
