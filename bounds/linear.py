@@ -217,8 +217,9 @@ class LinearBounds:
         state = State(crossed=torch.zeros(lower.shape[0], dtype=torch.bool, device=lower.device))
         for i in range(len(self.graph.nodes) if last is None else last + 1):
             low, high = self.interval_step(state, i, given)
-            state.lower.append(low)
-            state.upper.append(high)
+            # An overflow in a bound says nothing: +inf is no lower bound, and NaN is none at all.
+            state.lower.append(torch.where(torch.isfinite(low), low, torch.full_like(low, -torch.inf)))
+            state.upper.append(torch.where(torch.isfinite(high), high, torch.full_like(high, torch.inf)))
             if known is not None and i in known:
                 self._intersect(state, i, known[i])
             if refine and i in self.targets and i not in self.exact_interval:

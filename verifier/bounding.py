@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds.linear import Functional, LinearBounds, Lower, Relaxations, State
 from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
-from verifier.optimise import planes_of
+from verifier.optimise import builders, planes_of
 from verifier.problem import Problem
+
+Array = NDArray[Any]
+
+
+class CrossedBounds(Exception):
+    """Bounds contradict each other where executions exist. Always a defect of ours, never a proof. Exit code 4."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,14 @@ class Bounder:
         is_open: Tensor,
     ) -> Margins:
         """One bounding pass over the boxes [lower, upper] [B, n_in] with their groups [B] and open slots [B, C]."""
-        return self.bound_in(self.linear.propagate(lower, upper), group, is_open)
+        return self.bound_in(self.root_state(lower, upper), group, is_open)
+
+    def root_state(self, lower: Tensor, upper: Tensor) -> State:
+        """Bounds of every node over boxes without further constraints. Raises CrossedBounds where a lower exceeds an upper one."""
+        state = self.linear.propagate(lower, upper)
+        if state.crossed is not None and bool(state.crossed.any()):
+            raise CrossedBounds("a lower bound exceeds its upper bound over a box that is not empty: the bounds are wrong")
+        return state
 
     def bound_in(
         self,
@@ -141,14 +156,14 @@ class Bounder:
             return found.closed
         state = found.state.select(retry).to(torch.float64)
         chosen = {i: (low[retry].double(), None if high is None else high[retry].double()) for i, (low, high) in slopes.items()}
-        planes = planes_of(self._double.linear, state, chosen)
+        planes = planes_of(builders(self._double.linear, state, chosen), chosen)
         again = self._double.bound_in(
             state, group[retry], is_open[retry], planes=planes, betas={j: b[retry].double() for j, b in betas.items()}
         )
         return found.closed.index_copy(0, retry, found.closed[retry] | again.closed)
 
 
-def outward(lower: np.ndarray, upper: np.ndarray, dtype: torch.dtype) -> tuple[Tensor, Tensor]:  # type: ignore[type-arg]
+def outward(lower: Array, upper: Array, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """float64 boxes as tensors of `dtype` that contain them."""
     low, high = torch.from_numpy(lower), torch.from_numpy(upper)
     rounded_low, rounded_high = low.to(dtype), high.to(dtype)

@@ -94,24 +94,27 @@ def input_influence(graph: Graph) -> NDArray[np.float64]:
                 raise NotImplementedError(f"no influence rule for node type {type(node).__name__}")
     flat = np.concatenate([reach[i] for i in graph.inputs])
     flat = flat / max(flat.max(initial=0.0), np.finfo(np.float64).tiny)
-    return np.maximum(flat, 1e-6)
+    return np.asarray(np.maximum(flat, 1e-6), dtype=np.float64)
 
 
-def split(boxes: Boxes, scores: Tensor, ways: int) -> Boxes:
+def split(boxes: Boxes, scores: Tensor, ways: int) -> tuple[Boxes, Tensor]:
     """Halve every box along its `ways` best inputs: 2^ways children a box (fewer where fewer inputs can be halved).
+
+    Returns the children and, for each, the index of its parent.
 
     Both halves contain the threshold: lower <= t <= upper with t the midpoint in the boxes' own dtype.
     """
+    parent = torch.arange(len(boxes), device=boxes.group.device)
     for _ in range(ways):
         middle = boxes.lower / 2 + boxes.upper / 2
         possible = (middle > boxes.lower) & (middle < boxes.upper)
         scores = torch.where(possible, scores, torch.full((), -1.0, dtype=scores.dtype, device=scores.device))
         best, dim = scores.max(-1)
         can = best >= 0
-        stuck = boxes.select(~can)
-        boxes, scores, dim = boxes.select(can), scores[can], dim[can]
-        if len(boxes) == 0:
-            return stuck
+        stuck, stuck_parent = boxes.select(~can), parent[~can]
+        if not bool(can.any()):
+            return stuck, stuck_parent
+        boxes, scores, dim, parent = boxes.select(can), scores[can], dim[can], parent[can]
         at = dim.unsqueeze(-1)
         threshold = boxes.lower.gather(-1, at) / 2 + boxes.upper.gather(-1, at) / 2
         left, right = boxes.upper.scatter(-1, at, threshold), boxes.lower.scatter(-1, at, threshold)
@@ -119,9 +122,9 @@ def split(boxes: Boxes, scores: Tensor, ways: int) -> Boxes:
         low = Boxes(boxes.lower, left, boxes.group, boxes.is_open, boxes.margin, depth)
         high = Boxes(right, boxes.upper, boxes.group, boxes.is_open, boxes.margin, depth)
         halved = scores.scatter(-1, at, scores.gather(-1, at) / 2)
-        boxes = Boxes.concatenate([low, high, stuck])
+        boxes, parent = Boxes.concatenate([low, high, stuck]), torch.cat([parent, parent, stuck_parent])
         scores = torch.cat([halved, halved, torch.full((len(stuck), scores.shape[-1]), -1.0, dtype=scores.dtype, device=scores.device)])
-    return boxes
+    return boxes, parent
 
 
 def splittable(boxes: Boxes) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from bounds import relaxation
-from bounds.linear import LinearBounds, State
 from bounds.functions import torch_function
+from bounds.linear import LinearBounds, State
 from graph.core import Elementwise
 from graph.functions.facts import Function, Pieces
 

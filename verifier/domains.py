@@ -40,8 +40,8 @@ class Boxes:
 class Batch(Protocol):
     """Anything held in rows that can be selected and joined, with a margin and a volume per row."""
 
-    margin: Tensor
-
+    @property
+    def margin(self) -> Tensor: ...
     def __len__(self) -> int: ...
     def select(self, keep: Tensor) -> Self: ...
     @classmethod

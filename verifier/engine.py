@@ -83,7 +83,7 @@ def _decided(
 
 
 def _count(problem: Problem, open_cases: Array) -> Cases:
-    total, vacuous = len(problem.case_box), problem.property.vacuous
+    total, vacuous = len(problem.case_box), problem.spec.vacuous
     return Cases(total=total + vacuous, closed=total - len(open_cases) + vacuous, vacuous=vacuous, open=len(open_cases))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from verifier.bounding import Bounder, Margins
 from verifier.branch_input import Branching, best_rows, slot_margins, split, splittable
 from verifier.budget import Budget
+from verifier.clip import clip
 from verifier.domains import Boxes, Stack
 from verifier.replay import Witness
 
@@ -76,7 +77,7 @@ class InputSearch:
             self.step(budget, self.batch if left is None else min(self.batch, left))
 
     def step(self, budget: Budget, count: int) -> None:
-        """Bound up to `count` boxes and push their children."""
+        """Bound up to `count` boxes and push what is left of their halves."""
         boxes = self.stack.pop(count)
         found = self.bounder.bound(boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         closed = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
@@ -96,11 +97,28 @@ class InputSearch:
             self.witness = self.probe(alive, hardest[keep])
             if self.witness is not None:
                 return
+        linear = (found.lower.coefficients[keep], found.lower.constant[keep], self._member(boxes.group[keep], found))
         can = splittable(alive)
         if not bool(can.all()):
             self.stuck.append(alive.select(~can))
             alive, scores = alive.select(can), scores[can]
-        self.stack.push(split(alive, scores, self._ways(len(alive))))
+            linear = (linear[0][can], linear[1][can], linear[2] if linear[2].shape[0] == 1 else linear[2][can])
+        self._push_halves(alive, scores, *linear)
+
+    def _push_halves(self, alive: Boxes, scores: Tensor, coefficients: Tensor, constant: Tensor, member: Tensor) -> None:
+        """Halve the boxes and keep of each half what its parent's linear bounds do not show to be safe."""
+        children, parent = split(alive, scores, self._ways(len(alive)))
+        member = member if member.shape[0] == 1 else member[parent]
+        lower, upper, is_open = clip(children.lower, children.upper, children.is_open, coefficients[parent], constant[parent], member)
+        weight = torch.exp2(-children.depth.double())
+        self.tally.closed_volume += float((weight * (children.is_open & ~is_open).sum(-1)).sum())
+        rest = is_open.any(-1)
+        self.tally.leaves += int((~rest).sum())
+        self.stack.push(Boxes(lower, upper, children.group, is_open, children.margin, children.depth).select(rest))
+
+    def _member(self, group: Tensor, found: Margins) -> Tensor:
+        member = self.bounder.member[:, :, found.rows]
+        return member if member.shape[0] == 1 else member[group]
 
     def _ways(self, boxes: int) -> int:
         """Halve several inputs at once while the batch is far from full: a small batch costs as much as a larger one."""

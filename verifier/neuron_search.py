@@ -6,7 +6,7 @@ multipliers in the final backward pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -19,18 +19,35 @@ from verifier.branch_neuron import gap_scores, split_point
 from verifier.budget import Budget
 from verifier.domains import Boxes, Stack
 from verifier.input_search import Probe, Tally
-from verifier.optimise import Multipliers, initial, optimise, planes_of, signed
+from verifier.optimise import Multipliers, builders, initial, optimise, planes_of, signed
 from verifier.replay import Witness
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to work on one batch: sub-problems at a time, gradient steps and rate, whether to re-bound hidden layers."""
+    """How hard to work on one batch: sub-problems at a time, gradient steps and rate, candidate splits
+    to try, whether to re-bound hidden layers."""
 
     batch: int
     steps: int
     rate: float
+    candidates: int
     refine: bool
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Possible splits of B sub-problems, k each: `score` (larger is better), pre-activation `node`, `element`, `threshold` [B, k]."""
+
+    score: Tensor
+    node: Tensor
+    element: Tensor
+    threshold: Tensor
+
+    def column(self, which: Tensor) -> Splits:
+        """The splits `which` [B] or [B, m] of each sub-problem, [B, 1] or [B, m]."""
+        index = which.unsqueeze(-1) if which.ndim == 1 else which
+        return Splits(*(getattr(self, f.name).gather(1, index) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -133,7 +150,8 @@ class NeuronSearch:
     def start(self, group: Tensor, state: State, steps: int) -> None:
         """Bound the cases `group` [B] at the root, in the state of their boxes ([B, size] tensors), with `steps` gradient steps."""
         multipliers = initial(self.linear, state, int(self.rows.numel()))
-        betas, signs = {}, {}
+        betas: dict[int, Tensor] = {}
+        signs: dict[int, Tensor] = {}
         for i in multipliers.slopes:
             node = self.linear.graph.nodes[i]
             j = node.inputs[0]
@@ -177,7 +195,7 @@ class NeuronSearch:
         found_multipliers = optimise(
             self.linear, state, functional, constant, domains.multipliers, domains.signs, steps=steps, rate=self.effort.rate, done=done
         )
-        planes = planes_of(self.linear, state, found_multipliers.slopes)
+        planes = planes_of(builders(self.linear, state, found_multipliers.slopes), found_multipliers.slopes)
         betas = signed(found_multipliers.betas, domains.signs)
         found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=betas, record=True)
         closed = self.bounder.confirm_in_double(found, domains.group, is_open, found_multipliers.slopes, betas).squeeze(-1)
@@ -204,38 +222,65 @@ class NeuronSearch:
             if self.witness is not None:
                 return
         here = state.select(keep)
-        node, element, threshold, score = self._choose(here, pick)
         rest = Domains(
             group, margin, domains.depth[keep],
             {j: here.lower[j] for j in domains.lower}, {j: here.upper[j] for j in domains.upper},
-            {j: t[keep] for j, t in domains.signs.items()}, multipliers.select(keep), node, element, threshold,
+            {j: t[keep] for j, t in domains.signs.items()}, multipliers.select(keep),
+            torch.zeros_like(group), torch.zeros_like(group), torch.zeros_like(margin),
         )
-        can = score > 0
+        candidates = self._candidates(here, pick)
+        splits = self._best_of(rest, candidates) if candidates.score.shape[1] > 1 else candidates.column(torch.zeros_like(group))
+        rest = replace(rest, node=splits.node[:, 0], element=splits.element[:, 0], threshold=splits.threshold[:, 0])
+        can = splits.score[:, 0] > 0
         if not bool(can.all()):
             self.stuck.append(rest.select(~can))
         self.stack.push(rest.select(can))
 
-    def _choose(self, state: State, at: dict[int, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Per sub-problem: the pre-activation node and element with the largest score, the threshold, and the score."""
-        count = state.lower[0].shape[0]
-        best = torch.zeros(count, dtype=state.lower[0].dtype)
-        node, element = torch.zeros(count, dtype=torch.long), torch.zeros(count, dtype=torch.long)
-        threshold = torch.zeros(count, dtype=state.lower[0].dtype)
+    def _candidates(self, state: State, at: dict[int, Tensor]) -> Splits:
+        """The splits with the largest scores, best first [B, k]; a score of 0 means that there is nothing to split."""
+        parts = []
         for i, scores in gap_scores(self.linear, state, at).items():
             core = self.linear.graph.nodes[i]
-            if not isinstance(core, Elementwise):
-                continue
-            j = core.inputs[0]
-            value, place = scores.max(-1)
-            low = state.lower[j].gather(-1, place.unsqueeze(-1)).squeeze(-1)
-            high = state.upper[j].gather(-1, place.unsqueeze(-1)).squeeze(-1)
-            point = split_point(core.function, low, high)
-            better = (value > best) & (low < point) & (point < high)
-            best = torch.where(better, value, best)
-            node = torch.where(better, torch.full_like(node, j), node)
-            element = torch.where(better, place, element)
-            threshold = torch.where(better, point, threshold)
-        return node, element, threshold, best
+            if isinstance(core, Elementwise):
+                j = core.inputs[0]
+                value, place = scores.topk(min(self.effort.candidates, scores.shape[-1]), -1)
+                low, high = state.lower[j].gather(-1, place), state.upper[j].gather(-1, place)
+                point = split_point(core.function, low, high)
+                value = torch.where((low < point) & (point < high), value, torch.zeros_like(value))
+                parts.append(Splits(value, torch.full_like(place, j), place, point))
+        if not parts:
+            count = state.lower[0].shape[0]
+            none = torch.zeros(count, 1, dtype=torch.long)
+            return Splits(torch.zeros(count, 1), none, none, torch.zeros(count, 1))
+        joined = Splits(*(torch.cat([getattr(p, f.name) for p in parts], -1) for f in fields(Splits)))
+        best = joined.score.topk(min(self.effort.candidates, joined.score.shape[1]), -1).indices
+        return joined.column(best)
+
+    def _best_of(self, parents: Domains, candidates: Splits) -> Splits:
+        """Of each parent's candidates the one whose weaker half has the best bound, without new gradient steps (FSB, De Palma et al. 2021)."""
+        weaker = []
+        for k in range(candidates.score.shape[1]):
+            tried = replace(
+                parents, node=candidates.node[:, k], element=candidates.element[:, k], threshold=candidates.threshold[:, k].to(parents.margin.dtype)
+            )
+            children = _halves(tried)
+            known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
+            state = self.linear.propagate(self.lower[children.group], self.upper[children.group], refine=False, known=known)
+            functional, constant = self.bounder.functional(children.group, self.rows)
+            build = builders(self.linear, state, children.multipliers.slopes)
+            low = self.linear.lower_bound(
+                state, functional, constant, planes=planes_of(build, children.multipliers.slopes),
+                betas=signed(children.multipliers.betas, children.signs), rigorous=False,
+            )
+            value = low.value.amax(-1)
+            if state.crossed is not None:
+                value = torch.where(state.crossed, torch.full_like(value, torch.inf), value)
+            value = value.clamp(max=0)  # closed is closed
+            first, second = value[: len(parents)], value[len(parents) :]
+            weaker.append(torch.minimum(first, second) + 0.1 * torch.maximum(first, second))
+        gains = torch.stack(weaker, -1)
+        gains = torch.where(candidates.score > 0, gains, torch.full_like(gains, -torch.inf))
+        return candidates.column(gains.argmax(-1))
 
 
 def _halves(parents: Domains) -> Domains:

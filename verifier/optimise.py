@@ -6,7 +6,7 @@ to a rigorous pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +14,13 @@ from torch import Tensor
 
 from bounds import relaxation
 from bounds.functions import torch_function
-from bounds.linear import Functional, LinearBounds, State
+from bounds.linear import Functional, LinearBounds, Lower, State
 from bounds.relaxation import Planes
 from graph.core import Elementwise
-from graph.functions.facts import Function, Pieces
+from graph.functions.facts import Pieces, Smooth
+from graph.functions.relu import relu
+
+RELU = relu()
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,12 @@ def relaxed_nodes(bounds: LinearBounds, state: State) -> list[int]:
     ]
 
 
-def initial(bounds: LinearBounds, state: State, rows: int) -> Multipliers:
-    """The default slopes, one copy per row, and no betas."""
+def initial(bounds: LinearBounds, state: State, rows: int, before: int | None = None) -> Multipliers:
+    """The default slopes, one copy per row, and no betas; only of nodes in front of node `before`, if given."""
     slopes: dict[int, tuple[Tensor, Tensor | None]] = {}
     for i in relaxed_nodes(bounds, state):
+        if before is not None and i > before:
+            break
         node = bounds.graph.nodes[i]
         if isinstance(node, Elementwise):
             low, high = state.lower[node.inputs[0]], state.upper[node.inputs[0]]
@@ -65,29 +70,56 @@ def initial(bounds: LinearBounds, state: State, rows: int) -> Multipliers:
     return Multipliers(slopes, {})
 
 
-def planes_of(bounds: LinearBounds, state: State, slopes: dict[int, tuple[Tensor, Tensor | None]]) -> dict[int, Planes]:
-    """Relaxations with these slopes where a node is not linear, and the exact line where it is."""
-    result: dict[int, Planes] = {}
-    for i, (lower, upper) in slopes.items():
+Build = Callable[[Tensor, Tensor | None], Planes]  # what is optimised at one node -> its planes
+
+
+def builders(bounds: LinearBounds, state: State, nodes: Iterable[int]) -> dict[int, Build]:
+    """Per elementwise node, how planes follow from what is optimised; all that does not depend on it is computed here, once."""
+    result: dict[int, Build] = {}
+    for i in nodes:
         node = bounds.graph.nodes[i]
         if isinstance(node, Elementwise):
             j = node.inputs[0]
-            result[i] = _planes(node.function, state.lower[j].unsqueeze(1), state.upper[j].unsqueeze(1), lower, upper)
+            low, high = state.lower[j].unsqueeze(1), state.upper[j].unsqueeze(1)
+            if node.function == RELU:
+                result[i] = _relu(low, high)
+            else:
+                result[i] = _pieces(node.function, low, high) if isinstance(node.function, Pieces) else _smooth(node.function, low, high)
     return result
 
 
-def _planes(function: Function, low: Tensor, high: Tensor, chosen: Tensor, chosen_upper: Tensor | None) -> Planes:
+def planes_of(build: dict[int, Build], slopes: dict[int, tuple[Tensor, Tensor | None]]) -> dict[int, Planes]:
+    """The planes of these slopes where a node is not linear, and the exact line where it is."""
+    return {i: build[i](lower, upper) for i, (lower, upper) in slopes.items()}
+
+
+def _relu(low: Tensor, high: Tensor) -> Build:
+    """relu(x) >= a x for every a in [0, 1], with offset 0; the upper plane is the chord whatever a is."""
+    default = relaxation.relax(RELU, low, high)
+    bent = ((low < 0) & (high > 0)).to(low.dtype)
+    fixed = default.slope_lower * (1 - bent)
+    return lambda chosen, _: Planes(torch.addcmul(fixed, bent, chosen.clamp(0, 1)), None, default.slope_upper, default.offset_upper)
+
+
+def _pieces(function: Pieces, low: Tensor, high: Tensor) -> Build:
     default_lower, default_upper = relaxation.default_slopes(function, low, high)
     linear = relaxation.is_linear(function, low, high)
-    if isinstance(function, Pieces):
-        return relaxation.relax(function, low, high, torch.where(linear, default_lower, chosen), default_upper)
-    if chosen_upper is None:
-        raise ValueError("a smooth function needs both positions")
+    return lambda chosen, _: relaxation.relax(function, low, high, torch.where(linear, default_lower, chosen), default_upper)
+
+
+def _smooth(function: Smooth, low: Tensor, high: Tensor) -> Build:
+    default_lower, default_upper = relaxation.default_slopes(function, low, high)
     derivative = torch_function(function).derivative
     steepness = torch.stack([derivative(x) for x in (low, (low + high) / 2, high)]).detach()
     spread = steepness.amax(0) - steepness.amin(0)
-    spread = torch.where(linear | ~spread.isfinite(), torch.zeros_like(spread), spread)
-    return relaxation.relax(function, low, high, default_lower + chosen * spread, default_upper + chosen_upper * spread)
+    spread = torch.where(torch.isfinite(spread) & (low < high), spread, torch.zeros_like(spread))
+
+    def build(chosen: Tensor, chosen_upper: Tensor | None) -> Planes:
+        if chosen_upper is None:
+            raise ValueError("a smooth function needs two positions")
+        return relaxation.relax(function, low, high, default_lower + chosen * spread, default_upper + chosen_upper * spread)
+
+    return build
 
 
 def signed(betas: dict[int, Tensor], signs: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -114,34 +146,49 @@ def optimise(
 
     `done(values [B, R])` says for which boxes more is of no use [B].
     """
-    slopes = {i: (low.clone().requires_grad_(), None if high is None else high.clone().requires_grad_()) for i, (low, high) in start.slopes.items()}
-    betas = {j: beta.clone().requires_grad_() for j, beta in start.betas.items()}
-    tensors = [t for pair in slopes.values() for t in pair if t is not None] + list(betas.values())
-    if not tensors:
+    if not start.slopes and not start.betas:
         return start
+    build = builders(bounds, state, start.slopes)
+    scale = _coefficient_scale(bounds, bounds.lower_bound(
+        state, functional, constant, planes=planes_of(build, start.slopes), betas=signed(start.betas, signs), rigorous=False, record=True
+    ))
+    slopes = {i: (low.clone().requires_grad_(), None if high is None else high.clone().requires_grad_()) for i, (low, high) in start.slopes.items()}
+    shares = {j: (beta / scale[j]).requires_grad_() for j, beta in start.betas.items() if j in scale and bool(signs[j].any())}
+    tensors = [t for pair in slopes.values() for t in pair if t is not None] + list(shares.values())
     optimiser = torch.optim.Adam(tensors, lr=rate)
     decay = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.98)
-    best = _Best(slopes, betas)
+    best = _Best(start)
     for step in range(steps + 1):
         with torch.enable_grad():
-            planes = planes_of(bounds, state, dict(slopes))
-            low = bounds.lower_bound(state, functional, constant, planes=planes, betas=signed(betas, signs), rigorous=False)
-        best.update(low.value.detach(), slopes, betas)
-        finished = None if done is None else done(best.value)
-        if step == steps or (finished is not None and bool(finished.all())):
-            break
-        optimiser.zero_grad(set_to_none=True)
-        with torch.enable_grad():
+            betas = {j: share * scale[j] for j, share in shares.items()}
+            low = bounds.lower_bound(
+                state, functional, constant, planes=planes_of(build, dict(slopes)), betas=signed(betas, signs), rigorous=False
+            )
+            best.update(low.value.detach(), slopes, betas)
+            finished = None if done is None else done(best.value)
+            if step == steps or (finished is not None and bool(finished.all())):
+                break
+            optimiser.zero_grad(set_to_none=True)
             useful = low.value if finished is None else low.value[~finished]
-            (-useful.sum()).backward()  # type: ignore[no-untyped-call]
+            (-useful.sum()).backward()
         optimiser.step()
         decay.step()
         with torch.no_grad():
             for i, (lower, upper) in slopes.items():
                 _project(bounds.graph.nodes[i], lower, upper)
-            for beta in betas.values():
-                beta.clamp_(min=0)
+            for share in shares.values():
+                share.clamp_(min=0)
     return best.multipliers()
+
+
+def _coefficient_scale(bounds: LinearBounds, low: Lower) -> dict[int, Tensor]:
+    """Per pre-activation node the largest coefficient that meets its function [B, R, 1]: the unit in which betas are searched."""
+    scale: dict[int, Tensor] = {}
+    for i, d in low.at.items():
+        j = bounds.graph.nodes[i].inputs[0]
+        here = d.detach().abs().amax(-1, keepdim=True).clamp(min=1e-12)
+        scale[j] = torch.maximum(scale[j], here) if j in scale else here
+    return scale
 
 
 def _project(node: object, lower: Tensor, upper: Tensor | None) -> None:
@@ -156,9 +203,8 @@ def _project(node: object, lower: Tensor, upper: Tensor | None) -> None:
 class _Best:
     """The best value seen per box and row, and the multipliers that gave it."""
 
-    def __init__(self, slopes: dict[int, tuple[Tensor, Tensor | None]], betas: dict[int, Tensor]) -> None:
-        self._slopes = {i: (low.detach().clone(), None if high is None else high.detach().clone()) for i, (low, high) in slopes.items()}
-        self._betas = {j: beta.detach().clone() for j, beta in betas.items()}
+    def __init__(self, start: Multipliers) -> None:
+        self._slopes, self._betas = dict(start.slopes), dict(start.betas)
         self.value = torch.empty(0)
 
     def update(self, value: Tensor, slopes: dict[int, tuple[Tensor, Tensor | None]], betas: dict[int, Tensor]) -> None:

@@ -20,10 +20,13 @@ class Constants:
     race_nodes: int = 300  # boxes for each way of halving inputs, before the best goes on
     input_split_most: int = 12  # varying inputs up to which halving inputs is tried first
     neuron_batch_bytes: int = 1 << 28  # slopes, bounds and coefficients of one batch of sub-problems
-    neuron_batch_most: int = 128
+    neuron_batch_most: int = 512
     root_steps: int = 40  # gradient steps at the root
+    hidden_steps: int = 20  # gradient steps for the hidden bounds at the root
+    hidden_work: int = 6_000_000  # elements to bound times neurons below, per layer: more is left as it is
     node_steps: int = 12  # and at a node
     rate: float = 0.15
+    candidates: int = 4  # splits tried per sub-problem
     attack_seconds: float = 4.0  # one round of the attack at most, and at most this share of the time limit
     attack_share: float = 0.08
     hardest_boxes: int = 32  # sub-boxes attacked between instalments

@@ -74,7 +74,7 @@ class Probe:
         """Corners (all, if few inputs vary) and random points, as positions in [0, 1]^n_in, float32."""
         n = len(varying)
         if n <= ALL_CORNERS:
-            corners = np.array(list(itertools.product((0.0, 1.0), repeat=n))).reshape(-1, n)
+            corners = np.array(list(itertools.product((0.0, 1.0), repeat=n))).reshape(2**n, n)
         else:
             corners = np.vstack([np.zeros(n), np.ones(n), self._random.integers(0, 2, (RANDOM_CORNERS, n))])
         inner = np.vstack([corners, self._random.random((RANDOM_POINTS, n))])

@@ -59,7 +59,7 @@ class Problem:
     """
 
     graph: Graph
-    property: Property
+    spec: Property
     lower: Array = field(repr=False)
     upper: Array = field(repr=False)
     witness_lower: Array = field(repr=False)

@@ -25,6 +25,7 @@ from verifier.optimise import relaxed_nodes
 from verifier.portfolio import CONSTANTS, Plan, batch_of_boxes, choose
 from verifier.problem import Problem
 from verifier.replay import Witness
+from verifier.tighten import tighten
 
 Array = NDArray[Any]
 Interlude = Callable[[Budget, Groups, Boxes], Witness | None]  # between instalments: attack the hardest open boxes
@@ -118,7 +119,8 @@ class Search:
         ways = [branch_input.longest(), branch_input.weighted(self.net.graph, bounder), branch_input.smart(bounder)]
         racers = [InputSearch(bounder, root, way, plan.batch, self._probe(groups)) for way in ways]
         search = race(racers, self.budget, CONSTANTS.race_nodes)
-        self.found.portfolio.append(f"halve the input that scores best by '{search.branching.name}' (least open volume after {CONSTANTS.race_nodes} boxes)")
+        won = f"(least open volume after {CONSTANTS.race_nodes} boxes)"
+        self.found.portfolio.append(f"halve the input that scores best by '{search.branching.name}' {won}")
         self._instalments(search, groups, plan, interlude)
         self.found.nodes += sum(s.tally.nodes for s in racers)
         self.found.leaves += search.tally.leaves
@@ -135,12 +137,15 @@ class Search:
     def _branch_neurons(self, cases: Array, plan: Plan, interlude: Interlude | None) -> None:
         groups = _one_case_each(self.problem, cases)
         bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
-        effort = Effort(plan.batch, CONSTANTS.node_steps, CONSTANTS.rate, plan.refine)
+        effort = Effort(plan.batch, CONSTANTS.node_steps, CONSTANTS.rate, CONSTANTS.candidates, plan.refine)
         box = torch.from_numpy(groups.box)
         search = NeuronSearch(bounder, self.lower[box], self.upper[box], effort, self._probe(groups))
         for b in torch.unique(box):  # one bounding pass of the hidden layers per box, shared by its cases
             members = torch.nonzero(box == b).squeeze(-1)
-            state = bounder.linear.propagate(self.lower[b : b + 1], self.upper[b : b + 1])
+            state = bounder.root_state(self.lower[b : b + 1], self.upper[b : b + 1])
+            state = tighten(
+                bounder.linear, state, steps=CONSTANTS.hidden_steps, rate=CONSTANTS.rate, most_work=CONSTANTS.hidden_work, budget=self.budget
+            )
             for part in members.split(max(1, plan.batch)):
                 if not self.budget.exhausted() and search.witness is None:
                     search.start(part, _expand(state, len(part)), CONSTANTS.root_steps)
