@@ -1,0 +1,201 @@
+"""The engine end to end on small problems whose truth is known: never `unsat` for a violated one, attack on or off."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from exact_relu import Question, eighths, layers, questions
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from onnx import helper
+from small_networks import decimal, distance_net, linear, model, text
+
+from benchmarks.strategies import Instance, instances
+from graph.load import Model, load
+from specs.canonical import Property
+from specs.vnnlib import parse
+from verifier import engine, portfolio
+from verifier.branch_input import split
+from verifier.domains import Boxes
+from verifier.options import Options
+from verifier.result import Outcome
+
+NODES = 600
+KINDS = ("inputs", "neurons")
+slow = settings(deadline=None, max_examples=20, phases=(Phase.explicit, Phase.reuse, Phase.generate), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+def decide(net: Model, prop: Property, *, attack: bool = False, nodes: int = NODES, seed: int = 0) -> Outcome:
+    return engine.run(net, prop, Options("", "", timeout=60.0, nodes=nodes, no_attack=not attack, seed=seed, threads=1))
+
+
+@contextmanager
+def searching(kind: str) -> Iterator[None]:
+    """Every search is of this kind, whatever the structure."""
+    most = {"inputs": 10**6, "neurons": -1}[kind]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(portfolio, "CONSTANTS", dataclasses.replace(portfolio.CONSTANTS, input_split_most=most))
+        yield
+
+
+# ---------------------------------------------------------------- known truth
+
+
+@slow
+@given(instances(truths=("sat",)), st.sampled_from(KINDS), st.booleans())
+def test_a_violated_property_is_never_called_verified(instance: Instance, kind: str, attack: bool) -> None:
+    with searching(kind):
+        found = decide(load(instance.network.model.SerializeToString()), parse(instance.property), attack=attack, nodes=150)
+    assert found.verdict in (("sat", "unknown") if attack else ("unknown",))
+
+
+@slow
+@given(instances(truths=("unsat",)), st.sampled_from(KINDS))
+def test_a_property_that_holds_is_never_called_violated(instance: Instance, kind: str) -> None:
+    with searching(kind):
+        found = decide(load(instance.network.model.SerializeToString()), parse(instance.property), attack=True, nodes=150)
+    assert found.verdict in ("unsat", "unknown")
+
+
+@settings(slow, max_examples=40)
+@given(questions(), st.sampled_from(KINDS), st.booleans())
+def test_disjunctions_of_conjunctions_against_the_exact_truth(question: Question, kind: str, attack: bool) -> None:
+    with searching(kind):
+        found = decide(question.layers.onnx(), question.property(), attack=attack)
+    if found.verdict == "unsat":
+        assert not question.truth()
+    if found.verdict == "sat":
+        assert found.witness is not None
+        assert attack and (question.truth() or found.witness.float32_only is not False)
+
+
+@settings(slow, max_examples=25)
+@given(questions(), st.sampled_from(KINDS))
+def test_what_holds_with_room_to_spare_is_verified(question: Question, kind: str) -> None:
+    if kind == "neurons":  # once every neuron is fixed, one atom alone must refute: neuron splitting does not weigh atoms
+        question = Question(question.layers, tuple((low, high, atoms[:1]) for low, high, atoms in question.cases))
+    assume(not question.truth(slack=Fraction(1, 8)))
+    with searching(kind):
+        found = decide(question.layers.onnx(), question.property())
+    assert found.verdict == "unsat"
+
+
+@settings(slow, max_examples=20)
+@given(layers(inputs=2), st.data())
+def test_two_inputs_against_a_grid(net, data) -> None:  # type: ignore[no-untyped-def]
+    """Thresholds are the exact extremes over a grid: attained, hence violated; a little beyond is open to either answer."""
+    ends = [sorted((data.draw(eighths(-8, 8)), data.draw(eighths(-8, 8)))) for _ in range(2)]
+    axes = [[low + (high - low) * k / 8 for k in range(9)] for low, high in ends]
+    values = [net.outputs((x, y))[0] for x in axes[0] for y in axes[1]]
+    above = data.draw(st.booleans())
+    unsafe = f"(>= Y_0 {decimal(float(max(values)))})" if above else f"(<= Y_0 {decimal(float(min(values)))})"
+    assume(all(v.denominator < 2**40 for v in values))
+    box = [(decimal(float(low)), decimal(float(high))) for low, high in ends]
+    with searching(data.draw(st.sampled_from(KINDS))):
+        assert decide(net.onnx(), text(box, len(net.biases[-1]), unsafe)).verdict == "unknown"
+
+
+# ---------------------------------------------------------------- numbers that are not finite
+
+
+def _unary(*operators: str) -> Model:
+    names = ["x", *(f"h{k}" for k in range(len(operators) - 1)), "y"]
+    return model([helper.make_node(op, [a], [b]) for op, a, b in zip(operators, names[:-1], names[1:], strict=True)], 1, 1)
+
+
+def _division() -> Model:
+    return model([helper.make_node("Div", ["one", "x"], ["y"])], 1, 1, one=np.ones((1, 1)))
+
+
+def _difference_of_exponentials() -> Model:
+    nodes = [helper.make_node("Exp", ["x"], ["e"]), helper.make_node("MatMul", ["e", "w"], ["y"])]
+    return model(nodes, 2, 1, w=np.array([[1.0], [-1.0]]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("net", "box", "unsafe"),
+    [
+        (_division(), [("-1", "1")], "(<= Y_0 -5.0)"),
+        (_division(), [("0", "1")], "(>= Y_0 2.0)"),
+        (_difference_of_exponentials(), [("0", "200")] * 2, "(<= Y_0 -1.0)"),
+        (_difference_of_exponentials(), [("0", "2000")] * 2, "(and (<= Y_0 -1.0) (>= Y_0 -2.0))"),
+        (_unary("Exp", "Exp"), [("0", "30")], "(<= Y_0 3.0)"),
+        (_unary("Exp", "Exp", "Exp"), [("0", "9")], "(and (>= Y_0 16.0) (<= Y_0 17.0))"),
+        (linear([[3e38], [-3e38]]), [("-3", "3")] * 2, "(<= Y_0 0.0)"),
+        (linear([[3e38], [3e38]]), [("-3", "3")] * 2, "(>= Y_0 1.0)"),
+    ],
+)
+def test_bounds_that_are_not_finite_prove_nothing(net: Model, box: list[tuple[str, str]], unsafe: str, kind: str) -> None:
+    with searching(kind):
+        found = decide(net, text(box, 1, unsafe))
+    assert found.verdict == "unknown"
+    assert found.bound is None or np.isfinite(found.bound)
+
+
+# ---------------------------------------------------------------- cover, budget, determinism
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_halves_cover_the_box(data: st.DataObject) -> None:
+    n, count, ways = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    a, b = rng.normal(size=(2, count, n)).astype(np.float32)
+    b = np.where(rng.random((count, n)) < 0.3, a, b)
+    lower, upper = torch.from_numpy(np.minimum(a, b)), torch.from_numpy(np.maximum(a, b))
+    whole = Boxes(lower, upper, torch.arange(count), torch.ones(count, 1, dtype=torch.bool), torch.zeros(count), torch.zeros(count, dtype=torch.long))
+    parts = split(whole, torch.from_numpy(rng.random((count, n)).astype(np.float32)), ways)
+    assert parts.volume() == count  # 2^-depth adds up
+    for k in range(count):
+        points = torch.from_numpy((lower[k].numpy() + rng.random((200, n)) * (upper[k] - lower[k]).numpy()).astype(np.float32))
+        points = torch.cat([points.clamp(lower[k], upper[k]), lower[k : k + 1], upper[k : k + 1], (lower[k : k + 1] + upper[k : k + 1]) / 2])
+        mine = parts.select(parts.group == k)
+        inside = (points.unsqueeze(1) >= mine.lower) & (points.unsqueeze(1) <= mine.upper)
+        assert bool(inside.all(-1).any(-1).all())
+
+
+SHELL = distance_net(np.array([0.3125, -0.40625, 0.15625]))
+HARD = text([("-1", "1")] * 3, 1, "(or (<= Y_0 0.0) (>= Y_0 3.9) (and (>= Y_0 1.0) (<= Y_0 1.0)))")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("nodes", [0, 1, 50, 333])
+def test_a_budget_of_nodes_is_kept(kind: str, nodes: int) -> None:
+    with searching(kind):
+        found = decide(SHELL, HARD, nodes=nodes)
+    assert found.verdict == "unknown" and found.reason is not None and found.reason.code == "nodes"
+    assert found.nodes <= nodes + 4  # the pass over whole boxes and the last pair are beyond the count
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("attack", [True, False])
+def test_a_run_repeats_itself(kind: str, attack: bool) -> None:
+    unsafe = "(or (<= Y_0 -0.000001) (and (>= Y_0 1.0) (<= Y_0 0.9999)))"
+    with searching(kind):
+        one, two = (decide(SHELL, text([("-1", "1")] * 3, 1, unsafe), attack=attack, nodes=200, seed=7) for _ in range(2))
+    facts = ("verdict", "nodes", "leaves", "bound", "closed_volume", "cases", "portfolio")
+    assert [getattr(one, f) for f in facts] == [getattr(two, f) for f in facts]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_volume_is_closed_when_all_is_proven(kind: str) -> None:
+    unsafe = "(or (<= Y_0 -0.01) (>= Y_0 7.0) (and (>= Y_0 1.0) (<= Y_0 0.9)))"
+    with searching(kind):
+        found = decide(SHELL, text([("-1", "1")] * 3, 1, unsafe), nodes=3000)
+    assert (found.verdict, found.closed_volume, found.cases.closed) == ("unsat", 1.0, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("unsafe", "verdict"), [("(>= Y_0 1.0)", "sat"), ("(>= Y_0 1.001)", "unsat"), ("(> Y_0 1.0)", "unknown")])
+def test_a_box_that_is_a_point(kind: str, unsafe: str, verdict: str) -> None:
+    """Nothing varies: probes still run, and nothing can be split. A tie is not proven."""
+    net = model([helper.make_node("Abs", ["x"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["y"])], 2, 1, w=np.full((2, 1), 0.5))
+    with searching(kind):
+        assert decide(net, text([("1", "1"), ("-1", "-1")], 1, unsafe), attack=True).verdict == verdict
