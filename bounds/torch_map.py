@@ -155,8 +155,8 @@ class _Sparse(TorchMap):
 
 
 def _compressed(index: Tensor, value: Tensor, shape: tuple[int, ...]) -> Tensor:
-    with warnings.catch_warnings():  # torch announces once per process that compressed rows are in beta
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
+    with warnings.catch_warnings():  # torch announces once per process that compressed rows are in beta and unchecked
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support is in beta|invariant checks are)", category=UserWarning)
         return torch.sparse_coo_tensor(index, value, shape).to_sparse_csr()
 
 
