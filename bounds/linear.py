@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -116,6 +117,7 @@ class LinearBounds:
         self.memory = memory
         self.targets = _targets(self.graph)
         self.exact_interval = _exact_interval(self.graph)
+        self.rounded_constants = _rounded_constants(self.graph, net.dtype)
         self.widest = max(node.size for node in self.graph.nodes)
 
     # ---------------------------------------------------------------- interval step
@@ -128,7 +130,8 @@ class LinearBounds:
                 return given[i]
             case Constant():
                 value = self.net.values[i].expand(given[self.graph.inputs[0]][0].shape[0], -1)
-                return value, value
+                lost = torch.finfo(self.net.dtype).eps * value.abs() if i in self.rounded_constants else 0.0
+                return value - lost, value + lost
             case Affine():
                 return self._affine_interval(state, i, node)
             case Elementwise(function=function):
@@ -485,8 +488,9 @@ class _Backward:
         for i in self.graph.inputs:
             d = self.inputs.get(i)
             size = self.graph.nodes[i].size
-            if d is None:
-                d = torch.zeros(1, rows, size, dtype=self.net.dtype, device=self.net.device)
+            if d is None:  # an input that is not read, or that comes later in the graph
+                parts.append(torch.zeros(batch, rows, size, dtype=self.net.dtype, device=self.net.device))
+                continue
             low, high = self.state.lower[i], self.state.upper[i]
             middle, half = (low + high) / 2, (high - low) / 2
             value = value + _dot(d, middle) - _dot(d.abs(), half)
@@ -527,6 +531,13 @@ def _targets(graph: Graph) -> dict[int, tuple[int, ...]]:
             for j in dict.fromkeys(node.inputs):
                 readers.setdefault(j, []).append(i)
     return {j: tuple(r) for j, r in readers.items()}
+
+
+def _rounded_constants(graph: Graph, dtype: torch.dtype) -> frozenset[int]:
+    """Constants that are not numbers of `dtype` (the result of folding in float64)."""
+    if dtype == torch.float64:
+        return frozenset()
+    return frozenset(i for i, node in graph if isinstance(node, Constant) and bool((node.value.astype(np.float32) != node.value).any()))
 
 
 def _exact_interval(graph: Graph) -> frozenset[int]:
