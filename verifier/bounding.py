@@ -85,7 +85,8 @@ class Bounder:
         """Rows that an open slot of these boxes reads."""
         if len(self.groups) > 1:
             return torch.arange(self.member.shape[-1], device=self.net.device)
-        return torch.nonzero(self.member[0][is_open.any(0)].any(0)).squeeze(-1)
+        needed = torch.nonzero(self.member[0][is_open.any(0)].any(0)).squeeze(-1)
+        return needed if needed.numel() else torch.arange(1, device=self.net.device)  # cases without atoms: nothing refutes them
 
     def closes(self, margin: Tensor, group: Tensor, rows: Tensor) -> Tensor:
         """Slots [B, C] that some row of theirs refutes: an explicit comparison, false for NaN."""

@@ -68,6 +68,7 @@ def run(model: Model, prop: Property, options: Options, observer: Observer = ign
         return _decided(problem, clock, cases, portfolio=("interval bounds sufficed",))
     heavy = importlib.import_module("verifier.complete")  # torch, only now
     found, least = heavy.decide(problem, cases, replayer, options, budget, observer, clock)
+    found.closed_volume += len(problem.case_box) - len(cases)  # what intervals refuted
     return _after_search(problem, found, least, budget, clock)
 
 

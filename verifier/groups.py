@@ -45,7 +45,7 @@ def group_cases(problem: Problem, cases: Array) -> Groups:
     for case, g in zip(cases, inverse, strict=True):
         members[g].append(int(case))
     rows = [_distinct_rows(problem, m) for m in members]
-    n_slots, n_rows = max(map(len, members), default=0), max(map(len, rows), default=0)
+    n_slots, n_rows = max(map(len, members), default=0), max([1, *map(len, rows)])  # a case without atoms has a row of padding
     case = np.full((len(boxes), n_slots), -1, dtype=np.int64)
     row = np.full((len(boxes), n_rows), -1, dtype=np.int64)
     bound = np.full((len(boxes), n_rows), np.inf)

@@ -155,6 +155,8 @@ def optimise(
     slopes = {i: (low.clone().requires_grad_(), None if high is None else high.clone().requires_grad_()) for i, (low, high) in start.slopes.items()}
     shares = {j: (beta / scale[j]).requires_grad_() for j, beta in start.betas.items() if j in scale and bool(signs[j].any())}
     tensors = [t for pair in slopes.values() for t in pair if t is not None] + list(shares.values())
+    if not tensors:
+        return start
     optimiser = torch.optim.Adam(tensors, lr=rate)
     decay = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.98)
     best = _Best(start)

@@ -81,15 +81,20 @@ def _shrunk(patch: pytest.MonkeyPatch) -> None:
 def _lost_half(keep: slice) -> Callable[[pytest.MonkeyPatch], None]:
     def plant(patch: pytest.MonkeyPatch) -> None:
         halves, children = input_search.split, neuron_search._halves
-        patch.setattr(input_search, "split", lambda boxes, scores, ways: _part(halves(boxes, scores, 1), keep))
+        patch.setattr(input_search, "split", lambda boxes, scores, ways: _some(*halves(boxes, scores, 1), keep))
         patch.setattr(neuron_search, "_halves", lambda parents: _part(children(parents), keep))
 
     return plant
 
 
+def _some(boxes: Any, parent: Tensor, keep: slice) -> tuple[Any, Tensor]:
+    return _part(boxes, keep), _part(parent, keep)
+
+
 def _part(rows: Any, keep: slice) -> Any:
     half = len(rows) // 2
-    return rows.select(torch.arange(2 * half)[:half] if keep.start is None else torch.arange(half, 2 * half))
+    chosen = torch.arange(half) if keep.start is None else torch.arange(half, 2 * half)
+    return rows[chosen] if isinstance(rows, Tensor) else rows.select(chosen)
 
 
 def _no_constants(patch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from exact_relu import Question, eighths, layers, questions
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
-from small_networks import decimal, distance_net, linear, model, text
+from small_networks import decimal, distance_net, linear, model, relu_net, text
 
 from benchmarks.strategies import Instance, instances
 from graph.load import Model, load
@@ -151,8 +151,9 @@ def test_halves_cover_the_box(data: st.DataObject) -> None:
     b = np.where(rng.random((count, n)) < 0.3, a, b)
     lower, upper = torch.from_numpy(np.minimum(a, b)), torch.from_numpy(np.maximum(a, b))
     whole = Boxes(lower, upper, torch.arange(count), torch.ones(count, 1, dtype=torch.bool), torch.zeros(count), torch.zeros(count, dtype=torch.long))
-    parts = split(whole, torch.from_numpy(rng.random((count, n)).astype(np.float32)), ways)
+    parts, parent = split(whole, torch.from_numpy(rng.random((count, n)).astype(np.float32)), ways)
     assert parts.volume() == count  # 2^-depth adds up
+    assert torch.equal(parent, parts.group)
     for k in range(count):
         points = torch.from_numpy((lower[k].numpy() + rng.random((200, n)) * (upper[k] - lower[k]).numpy()).astype(np.float32))
         points = torch.cat([points.clamp(lower[k], upper[k]), lower[k : k + 1], upper[k : k + 1], (lower[k : k + 1] + upper[k : k + 1]) / 2])
@@ -161,17 +162,19 @@ def test_halves_cover_the_box(data: st.DataObject) -> None:
         assert bool(inside.all(-1).any(-1).all())
 
 
+RANDOM = np.random.default_rng(1)
 SHELL = distance_net(np.array([0.3125, -0.40625, 0.15625]))
-HARD = text([("-1", "1")] * 3, 1, "(or (<= Y_0 0.0) (>= Y_0 3.9) (and (>= Y_0 1.0) (<= Y_0 1.0)))")
+DEEP = relu_net(RANDOM.normal(size=(6, 24)), RANDOM.normal(size=24), RANDOM.normal(size=(24, 1)), np.zeros(1))
+HARD = text([("-1", "1")] * 6, 1, "(and (>= Y_0 0.5) (<= Y_0 0.5))")  # a surface: nothing refutes it and nothing ends the search
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("nodes", [0, 1, 50, 333])
 def test_a_budget_of_nodes_is_kept(kind: str, nodes: int) -> None:
     with searching(kind):
-        found = decide(SHELL, HARD, nodes=nodes)
+        found = decide(DEEP, HARD, nodes=nodes)
     assert found.verdict == "unknown" and found.reason is not None and found.reason.code == "nodes"
-    assert found.nodes <= nodes + 4  # the pass over whole boxes and the last pair are beyond the count
+    assert found.nodes <= nodes + 4  # the passes over whole boxes and the last pair are beyond the count
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -186,7 +189,7 @@ def test_a_run_repeats_itself(kind: str, attack: bool) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_volume_is_closed_when_all_is_proven(kind: str) -> None:
-    unsafe = "(or (<= Y_0 -0.01) (>= Y_0 7.0) (and (>= Y_0 1.0) (<= Y_0 0.9)))"
+    unsafe = "(or (<= Y_0 -0.01) (>= Y_0 7.0) (>= Y_0 3.9))"
     with searching(kind):
         found = decide(SHELL, text([("-1", "1")] * 3, 1, unsafe), nodes=3000)
     assert (found.verdict, found.closed_volume, found.cases.closed) == ("unsat", 1.0, 3)
@@ -199,3 +202,10 @@ def test_a_box_that_is_a_point(kind: str, unsafe: str, verdict: str) -> None:
     net = model([helper.make_node("Abs", ["x"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["y"])], 2, 1, w=np.full((2, 1), 0.5))
     with searching(kind):
         assert decide(net, text([("1", "1"), ("-1", "-1")], 1, unsafe), attack=True).verdict == verdict
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_case_without_atoms_is_a_violation(kind: str) -> None:
+    with searching(kind):
+        assert decide(SHELL, text([("-1", "1")] * 3, 1, "(<= (* 0.0 Y_0) 0.0)")).verdict == "unknown"
+        assert decide(SHELL, text([("-1", "1")] * 3, 1, "(<= (* 0.0 Y_0) 0.0)"), attack=True).verdict == "sat"
