@@ -17,6 +17,8 @@ from bounds import relaxation
 from bounds.linear import LinearBounds, State, unit_error
 from graph.core import Affine, Bilinear, Elementwise, Input
 
+NEGLIGIBLE = 2.0**-12  # an input whose interval is this much narrower than the widest (a decimal's rounding) enters as an interval
+
 
 @dataclass(frozen=True)
 class Form:
@@ -33,7 +35,7 @@ class Form:
 class Forward:
     """The forms of all nodes and the state they imply, intersected with interval bounds.
 
-    `varying` [n_varying]: flat indices of the inputs that vary in some box; `centre` [B, n_varying]; |t| <= `radius`
+    `varying` [n_varying]: flat indices of the inputs that vary more than negligibly in some box; `centre` [B, n_varying]; |t| <= `radius`
     [B, n_varying] over the box.
     """
 
@@ -56,14 +58,16 @@ def forward(bounds: LinearBounds, lower: Tensor, upper: Tensor) -> Forward:
 class _Pass:
     def __init__(self, bounds: LinearBounds, lower: Tensor, upper: Tensor) -> None:
         self.bounds, self.net = bounds, bounds.net
-        self.varying = torch.nonzero((upper > lower).any(0)).squeeze(-1)
+        width = upper - lower
+        self.varying = torch.nonzero((width > NEGLIGIBLE * width.amax(-1, keepdim=True)).any(0)).squeeze(-1)
         low, high = lower[:, self.varying], upper[:, self.varying]
         self.centre = low / 2 + high / 2
         self.radius = torch.maximum(high - self.centre, self.centre - low) * (1 + unit_error(0, self.net.dtype)) + self._tiny
         one = torch.ones(lower.shape[0], 1, dtype=self.net.dtype, device=self.net.device)
         self.weight = torch.cat([one, self.radius], -1).unsqueeze(-1)  # [B, 1 + n_varying, 1]: the largest |(1, t)|
-        self.start = self._identity(lower)
-        self.given = dict(zip(bounds.graph.inputs, zip(lower.split(self.net.input_sizes, -1), upper.split(self.net.input_sizes, -1), strict=True), strict=True))
+        self.low, self.high = self._identity(lower), self._identity(upper)
+        ends = zip(lower.split(self.net.input_sizes, -1), upper.split(self.net.input_sizes, -1), strict=True)
+        self.given = dict(zip(bounds.graph.inputs, ends, strict=True))
         self.forms: list[Form] = []
         self.state = State(crossed=torch.zeros(lower.shape[0], dtype=torch.bool, device=lower.device))
 
@@ -71,10 +75,10 @@ class _Pass:
     def _tiny(self) -> float:
         return float(torch.finfo(self.net.dtype).tiny) * 2**20
 
-    def _identity(self, lower: Tensor) -> dict[int, Tensor]:
-        """The forms of the inputs, which are exact: row 0 the centre, row k one at the k-th varying input."""
-        whole = torch.zeros(lower.shape[0], 1 + len(self.varying), lower.shape[1], dtype=self.net.dtype, device=self.net.device)
-        whole[:, 0] = lower
+    def _identity(self, end: Tensor) -> dict[int, Tensor]:
+        """One side of the inputs' forms: the centre and one row with a one for a varying input, `end` for any other."""
+        whole = torch.zeros(end.shape[0], 1 + len(self.varying), end.shape[1], dtype=self.net.dtype, device=self.net.device)
+        whole[:, 0] = end
         whole[:, 0, self.varying] = self.centre
         whole[:, torch.arange(1, 1 + len(self.varying)), self.varying] = 1.0
         return dict(zip(self.bounds.graph.inputs, whole.split(self.net.input_sizes, -1), strict=True))
@@ -97,7 +101,7 @@ class _Pass:
     def _form(self, i: int, low: Tensor, high: Tensor) -> Form:
         match self.bounds.graph.nodes[i]:
             case Input():
-                return Form(self.start[i], self.start[i])
+                return Form(self.low[i], self.high[i])
             case Affine() as node:
                 return self._affine(i, node)
             case Elementwise() as node:
@@ -121,8 +125,7 @@ class _Pass:
         for j, m in zip(node.inputs, self.net.maps[i], strict=True):
             form = self.forms[j]
             middle = middle + m.apply((form.low + form.high) / 2)
-            if form.low is not form.high:
-                spread = spread + m.abs_apply((form.high - form.low) / 2)
+            spread = spread + m.abs_apply((form.high - form.low) / 2)
             size = size + m.abs_apply(self._size(form))
             terms += m.source.fan_in() + 1
         bias = self.net.bias[i]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from specs.canonical import Property
 from specs.vnnlib import parse
 
 Q = Fraction
+ZERO = Q(0)
 Halfplane = tuple[Q, tuple[Q, ...], Q, bool]  # a x + sum b_j y_j <= c, `<` if the last is true
 
 
@@ -56,10 +58,10 @@ class Layers:
         for k in range(len(self.weights) - 1):
             found = set(points)
             values = [self._before(k, x) for x in points]
-            for (x0, v0), (x1, v1) in zip(zip(points, values, strict=True), list(zip(points, values, strict=True))[1:], strict=False):
+            for (x0, v0), (x1, v1) in pairwise(zip(points, values, strict=True)):
                 found |= {x0 + (x1 - x0) * a / (a - b) for a, b in zip(v0, v1, strict=True) if a * b < 0}
             points = sorted(found)
-        return list(zip(points, points[1:], strict=False)) or [(lower, lower)]
+        return list(pairwise(points)) or [(lower, lower)]
 
     def _before(self, k: int, x: Q) -> tuple[Q, ...]:
         """The pre-activations of layer k."""
@@ -69,7 +71,7 @@ class Layers:
         return self._affine(k, h)
 
 
-def holds_somewhere(layers: Layers, lower: Q, upper: Q, atoms: list[Halfplane], slack: Q = Q(0)) -> bool:
+def holds_somewhere(layers: Layers, lower: Q, upper: Q, atoms: list[Halfplane], slack: Q = ZERO) -> bool:
     """Whether some x in [lower, upper] meets every atom, each relaxed by `slack`. Exact."""
     for x0, x1 in layers.segments(lower, upper):
         y0, y1 = layers.outputs((x0,)), layers.outputs((x1,))
@@ -96,7 +98,7 @@ class Question:
     layers: Layers
     cases: tuple[tuple[Q, Q, tuple[Halfplane, ...]], ...]
 
-    def truth(self, slack: Q = Q(0)) -> bool:
+    def truth(self, slack: Q = ZERO) -> bool:
         """Whether some case is feasible over the reals when thresholds are relaxed by `slack`."""
         return any(holds_somewhere(self.layers, lower, upper, list(atoms), slack) for lower, upper, atoms in self.cases)
 
@@ -149,7 +151,8 @@ def questions(draw: st.DrawFn) -> Question:
         ends = sorted((draw(eighths(-16, 16)), draw(eighths(-16, 16))))
         atoms = []
         for _ in range(draw(st.integers(1, 3))):
-            a, b = draw(st.sampled_from([Q(0), Q(0), Q(1), Q(-1)])), tuple(draw(st.lists(st.sampled_from([Q(-1), Q(0), Q(1)]), min_size=outputs, max_size=outputs)))
+            a = draw(st.sampled_from([Q(0), Q(0), Q(1), Q(-1)]))
+            b = tuple(draw(st.lists(st.sampled_from([Q(-1), Q(0), Q(1)]), min_size=outputs, max_size=outputs)))
             at = draw(eighths(-16, 16))
             near = a * at + sum((w * y for w, y in zip(b, net.outputs((at,)), strict=True)), Q(0))
             atoms.append((a, b, Q(round((near + draw(eighths(-8, 4))) * 8), 8), draw(st.booleans())))

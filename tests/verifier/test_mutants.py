@@ -62,7 +62,9 @@ VIOLATED: dict[str, Violated] = {
     "at a kink": (relu_net(np.array([[1.0, -1.0]]), np.zeros(2), -np.ones((2, 1)), np.ones(1)), text([("-1", "1")], 1, "(>= Y_0 1.0)"), [0.0]),
     "smooth": (_smooth(), text([("-3", "3")], 1, "(and (>= Y_0 0.99999) (<= Y_0 1.00001))"), [0.0]),
     "one case of two": (_smooth(), text([("-3", "3")], 1, "(or (>= Y_0 1.2) (and (>= Y_0 0.99999) (<= Y_0 1.00001)))"), [0.0]),
-    "where a neuron is active": (relu_net(np.ones((1, 1)), np.zeros(1), np.ones((1, 1)), np.zeros(1)), text([("-0.125", "1")], 1, "(>= Y_0 0.5)"), [1.0]),
+    "where a neuron is active": (
+        relu_net(np.ones((1, 1)), np.zeros(1), np.ones((1, 1)), np.zeros(1)), text([("-0.125", "1")], 1, "(>= Y_0 0.5)"), [1.0]
+    ),
     "overflow": (_exponentials(), text([("0", "200")] * 2, 1, "(<= Y_0 -1.0)"), [0.0, 1.0]),
 }
 

@@ -34,7 +34,7 @@ def test_bounds_improve_and_hold_in_the_split_domain(data: st.DataObject) -> Non
     lower, upper = (torch.from_numpy(end.astype(np.float64)).unsqueeze(0) for end in box)
     plain = bounds.propagate(lower, upper)
     signs, known, keep = {}, {}, torch.ones(len(points), dtype=torch.bool)
-    for i, node in bounds.graph:
+    for _, node in bounds.graph:
         j = node.inputs[0] if node.inputs else -1
         if isinstance(node, Elementwise) and isinstance(node.function, Pieces) and j not in signs:
             side = torch.where(values[j][:1] >= 0, 1, -1) * torch.from_numpy(rng.random((1, values[j].shape[1])) < 0.5)
@@ -51,7 +51,8 @@ def test_bounds_improve_and_hold_in_the_split_domain(data: st.DataObject) -> Non
     default = bounds.lower_bound(state, functional, constant, planes=planes_of(builders(bounds, state, start.slopes), start.slopes)).value
     found = optimise(bounds, state, functional, constant, start, signs, steps=8, rate=0.2)
     assert all(bool((beta >= 0).all()) for beta in found.betas.values())
-    low = bounds.lower_bound(state, functional, constant, planes=planes_of(builders(bounds, state, found.slopes), found.slopes), betas=signed(found.betas, signs)).value
+    planes = planes_of(builders(bounds, state, found.slopes), found.slopes)
+    low = bounds.lower_bound(state, functional, constant, planes=planes, betas=signed(found.betas, signs)).value
     assert bool((low >= default - 1e-9 * (1 + default.abs())).all())  # the best is kept; only rounding terms may differ
     reached = values[out][keep] @ functional[out][0].T
     assert keep.any()  # the point that chose the sides is there

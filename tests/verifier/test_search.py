@@ -28,7 +28,8 @@ from verifier.result import Outcome
 
 NODES = 600
 KINDS = ("inputs", "neurons")
-slow = settings(deadline=None, max_examples=20, phases=(Phase.explicit, Phase.reuse, Phase.generate), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a shrink takes minutes
+slow = settings(deadline=None, max_examples=20, phases=PHASES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def decide(net: Model, prop: Property, *, attack: bool = False, nodes: int = NODES, seed: int = 0) -> Outcome:
