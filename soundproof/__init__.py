@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from soundproof.origin import check_origin
 
 if TYPE_CHECKING:
+    from bounds.library import BoundedNetwork as BoundedNetwork
     from graph.errors import ModelError as ModelError
     from graph.load import load as load
     from soundproof.api import VerificationError as VerificationError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 check_origin()
 
 _HOMES = {
+    "BoundedNetwork": ("bounds.library", "BoundedNetwork"),
     "ModelError": ("graph.errors", "ModelError"),
     "OptionError": ("verifier.options", "OptionError"),
     "PropertyError": ("specs.errors", "PropertyError"),
@@ -38,7 +40,18 @@ _HOMES = {
     "verify": ("soundproof.api", "verify"),
 }
 
-__all__ = ["ModelError", "OptionError", "PropertyError", "Result", "VerificationError", "__version__", "load", "read_property", "verify"]
+__all__ = [
+    "BoundedNetwork",
+    "ModelError",
+    "OptionError",
+    "PropertyError",
+    "Result",
+    "VerificationError",
+    "__version__",
+    "load",
+    "read_property",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
