@@ -23,7 +23,9 @@ def vnncomp_dir() -> Path:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests read real instances: a run without them proves less."""
     outcomes = {
-        outcome: sum("vnncomp" in report.keywords for report in terminalreporter.stats.get(outcome, []) if report.when == "call" or outcome == "skipped")
+        outcome: sum(
+            "vnncomp" in report.keywords for report in terminalreporter.stats.get(outcome, []) if report.when == "call" or outcome == "skipped"
+        )
         for outcome in ("passed", "failed", "skipped")
     }
     ran = outcomes["passed"] + outcomes["failed"]

@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bounds.forward import forward
 from bounds.linear import Functional, LinearBounds, Lower, Relaxations, State
 from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
 from verifier.optimise import builders, planes_of
+from verifier.portfolio import prefers_forward
 from verifier.problem import Problem
 
 Array = NDArray[Any]
@@ -48,6 +50,7 @@ class Bounder:
         self.problem, self.groups, self.net = problem, groups, net
         self.linear = LinearBounds(net, memory)
         self._memory = memory
+        self.forward = prefers_forward(self.linear, problem.varying(groups.box))
         used, place = np.unique(groups.row, return_inverse=True)
         outputs, inputs = problem.functionals.dense(used[used >= 0])
         if used.size and used[0] < 0:  # padding rows are the zero functional, with bound +inf: never refuted
@@ -108,7 +111,7 @@ class Bounder:
 
     def root_state(self, lower: Tensor, upper: Tensor) -> State:
         """Bounds of every node over boxes without further constraints. Raises CrossedBounds where a lower exceeds an upper one."""
-        state = self.linear.propagate(lower, upper)
+        state = forward(self.linear, lower, upper).state if self.forward else self.linear.propagate(lower, upper)
         if state.crossed is not None and bool(state.crossed.any()):
             raise CrossedBounds("a lower bound exceeds its upper bound over a box that is not empty: the bounds are wrong")
         return state

@@ -136,8 +136,8 @@ def _hardest_row(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
     return coefficients.gather(1, row.unsqueeze(-1).expand(-1, 1, coefficients.shape[-1])).squeeze(1)
 
 
-def race(searches: list[InputSearch], budget: Budget, nodes: int) -> InputSearch:
-    """Run each search for `nodes` boxes; return one that finished, else the one with the least open volume.
+def race(searches: list[InputSearch], budget: Budget, nodes: int, handicap: float) -> InputSearch:
+    """Run each search for `nodes` boxes; return one that finished, else the first unless another left far less volume open.
 
     Decided by counts, never by the clock, so that a run is the same on any machine.
     """
@@ -145,4 +145,5 @@ def race(searches: list[InputSearch], budget: Budget, nodes: int) -> InputSearch
         search.run(budget, nodes)
         if search.finished or budget.exhausted():
             return search
-    return min(searches, key=InputSearch.open_volume)
+    rival = min(searches[1:], key=InputSearch.open_volume, default=searches[0])
+    return rival if rival.open_volume() * handicap < searches[0].open_volume() else searches[0]

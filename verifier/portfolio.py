@@ -17,8 +17,14 @@ class Constants:
     block_bytes: int = 1 << 26  # backward coefficients of one block of rows
     batch_bytes: int = 3 << 25  # coefficients of one batch of boxes
     batch_most: int = 1024  # boxes a batch: more only spills the caches
-    race_nodes: int = 300  # boxes for each way of halving inputs, before the best goes on
+    race_nodes: int = 600  # boxes for each way of halving inputs, before the best goes on
+    trial_nodes: int = 2_000  # boxes tried before neurons are split, where more inputs vary but boxes are cheap
+    trial_batch: int = 256  # boxes that a batch must hold to count as cheap
+    double_gap: float = 0.25  # float64 throughout where float32's rounding takes this share of the margin at a single point
+    race_handicap: float = 2.0  # how much less volume another way must leave open to win over the weighted width
     input_split_most: int = 12  # varying inputs up to which halving inputs is tried first
+    forward_most: int = 24  # varying inputs up to which hidden layers may be bounded forwards
+    forward_ratio: int = 300  # and hidden neurons per varying input (plus one) from which they are
     neuron_batch_bytes: int = 1 << 28  # slopes, bounds and coefficients of one batch of sub-problems
     neuron_batch_most: int = 512
     root_steps: int = 40  # gradient steps at the root
@@ -38,11 +44,13 @@ CONSTANTS = Constants()
 
 @dataclass(frozen=True)
 class Plan:
-    """`kind` is "inputs" or "neurons"; `batch` sub-problems at a time; `reason` says why, for people."""
+    """`kind` is "inputs" or "neurons"; `batch` sub-problems at a time, `refine`: re-bound hidden layers after a split; `trial`: boxes
+    of a search over inputs that comes first; `reason` says why, for people."""
 
     kind: str
     batch: int
     refine: bool
+    trial: int
     reason: str
 
 
@@ -53,13 +61,22 @@ def batch_of_boxes(bounds: LinearBounds, rows: int) -> int:
     return max(1, min(CONSTANTS.batch_most, CONSTANTS.batch_bytes // (4 * most_rows * bounds.widest)))
 
 
+def prefers_forward(bounds: LinearBounds, varying: int) -> bool:
+    """Bound hidden layers forwards: few inputs vary and the hidden layers are so wide that a backward pass each costs too much."""
+    hidden = sum(bounds.graph.nodes[j].size for j in bounds.targets if j not in bounds.exact_interval)
+    return varying <= CONSTANTS.forward_most and hidden > CONSTANTS.forward_ratio * (varying + 1)
+
+
 def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int) -> Plan:
     """The search for a problem with `varying` inputs and `relaxed_neurons` neurons that intervals leave non-linear."""
     hidden = sum(bounds.graph.nodes[j].size for j in bounds.targets)
     per_node = 16 * hidden * max(rows, 1) * 4
     neuron_batch = max(1, min(CONSTANTS.neuron_batch_most, CONSTANTS.neuron_batch_bytes // max(per_node, 1)))
     refine = hidden <= CONSTANTS.refine_rows
+    boxes = batch_of_boxes(bounds, rows)
     if varying <= CONSTANTS.input_split_most:
-        return Plan("inputs", batch_of_boxes(bounds, rows), refine, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
-    return Plan("neurons", neuron_batch, refine, f"{varying} inputs vary and {relaxed_neurons} neurons are relaxed: split neurons")
+        return Plan("inputs", boxes, refine, 0, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
+    trial = CONSTANTS.trial_nodes if boxes >= CONSTANTS.trial_batch else 0
+    first = f"halve inputs for {trial} boxes, which are cheap here, then " if trial else ""
+    return Plan("neurons", neuron_batch, refine, trial, f"{varying} inputs vary and {relaxed_neurons} neurons are relaxed: {first}split neurons")
 

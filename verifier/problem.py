@@ -22,6 +22,8 @@ from specs.rounding import hull_lower, hull_upper, nearest_float32
 
 Array = NDArray[Any]
 
+NARROW = 2.0**-12  # of the widest input: what is narrower is as good as fixed
+
 
 @dataclass(frozen=True, eq=False)
 class Functionals:
@@ -70,10 +72,10 @@ class Problem:
     case_bounds: Array = field(repr=False)
     case_strict: Array = field(repr=False)
 
-    @property
-    def varying(self) -> Array:
-        """Flat inputs whose interval has positive width in some box, bool [n_in]."""
-        return np.asarray((self.upper > self.lower).any(axis=0))
+    def varying(self, boxes: Array) -> int:
+        """How many inputs vary in some of these boxes. A width that is only the rounding of a decimal does not count."""
+        width = self.upper[boxes] - self.lower[boxes]
+        return int((width > NARROW * width.max(initial=0.0)).any(axis=0).sum())
 
 
 def compile_problem(graph: Graph, prop: Property) -> Problem:

@@ -51,9 +51,12 @@ class Search:
 
     def __init__(self, problem: Problem, net: TorchGraph, budget: Budget, observer: Observer, accept: Accept | None) -> None:
         self.problem, self.net, self.budget, self.observer, self.accept = problem, net, budget, observer, accept
+        self.found = Found(np.arange(0))
+        if rounding_share(problem, net) > CONSTANTS.double_gap:
+            self.net = net = TorchGraph(net.graph, torch.float64, net.device)
+            self.found.portfolio.append("float64: the rounding of float32 alone would hide the margins")
         lower, upper = outward(problem.lower, problem.upper, net.dtype)
         self.lower, self.upper = lower.to(net.device), upper.to(net.device)
-        self.found = Found(np.arange(0))
 
     # ---------------------------------------------------------------- one bounding pass
 
@@ -99,30 +102,41 @@ class Search:
         """Branch and bound on these cases until they are refuted, a witness is found, or the budget is spent."""
         groups = group_cases(self.problem, cases)
         bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
-        varying = int((self.problem.upper[groups.box] > self.problem.lower[groups.box]).any(0).sum())
-        plan = choose(bounder.linear, varying, self._relaxed(bounder, groups), bounder.member.shape[-1])
+        plan = choose(bounder.linear, self.problem.varying(groups.box), self._relaxed(bounder, groups), bounder.member.shape[-1])
         self.found.portfolio.append(plan.reason)
         self.observer(Phase("search", plan.reason))
         if plan.kind == "inputs":
-            self._branch_inputs(bounder, groups, plan, interlude)
-        else:
-            self._branch_neurons(cases, plan, interlude)
+            racers = self._racers(bounder, groups, plan.batch)
+            search = race(racers, self.budget, CONSTANTS.race_nodes, CONSTANTS.race_handicap)
+            self.found.portfolio.append(f"halve the input of the best score '{search.branching.name}' (raced, {CONSTANTS.race_nodes} boxes each)")
+            self._instalments(search, groups, plan, interlude)
+            self.found.nodes += sum(r.tally.nodes for r in racers if r is not search)
+            self._account_inputs(search, groups)
+            return self.found
+        if plan.trial:
+            trial = self._racers(bounder, groups, batch_of_boxes(bounder.linear, bounder.member.shape[-1]))[0]
+            trial.run(self.budget, plan.trial)
+            if trial.finished and not trial.stuck:
+                self.found.portfolio.append("halving inputs sufficed")
+                self._account_inputs(trial, groups)
+                return self.found
+            self.found.nodes += trial.tally.nodes
+        self._branch_neurons(cases, plan, interlude)
         return self.found
+
+    def _racers(self, bounder: Bounder, groups: Groups, batch: int) -> list[InputSearch]:
+        """Searches that differ in the choice of the input to halve, the preferred one first."""
+        ways = [branch_input.weighted(self.net.graph, bounder), branch_input.longest(), branch_input.smart(bounder)]
+        return [InputSearch(bounder, self._root(groups), way, batch, self._probe(groups)) for way in ways]
 
     def _relaxed(self, bounder: Bounder, groups: Groups) -> int:
         """Neurons that intervals leave non-linear on the first box."""
         state = bounder.linear.propagate(self.lower[groups.box[:1]], self.upper[groups.box[:1]], refine=False)
         return sum(self.net.graph.nodes[i].size for i in relaxed_nodes(bounder.linear, state))
 
-    def _branch_inputs(self, bounder: Bounder, groups: Groups, plan: Plan, interlude: Interlude | None) -> None:
-        root = self._root(groups)
-        ways = [branch_input.longest(), branch_input.weighted(self.net.graph, bounder), branch_input.smart(bounder)]
-        racers = [InputSearch(bounder, root, way, plan.batch, self._probe(groups)) for way in ways]
-        search = race(racers, self.budget, CONSTANTS.race_nodes)
-        won = f"(least open volume after {CONSTANTS.race_nodes} boxes)"
-        self.found.portfolio.append(f"halve the input that scores best by '{search.branching.name}' {won}")
-        self._instalments(search, groups, plan, interlude)
-        self.found.nodes += sum(s.tally.nodes for s in racers)
+    def _account_inputs(self, search: InputSearch, groups: Groups) -> None:
+        """Book what a search over inputs did and left."""
+        self.found.nodes += search.tally.nodes
         self.found.leaves += search.tally.leaves
         self.found.closed_volume += search.tally.closed_volume
         self.found.witness, self.found.stuck = search.witness, bool(search.stuck)
@@ -130,7 +144,7 @@ class Search:
         if search.proven:
             self._remember(np.zeros(0, dtype=np.int64), None)
         elif rest is not None:
-            slots = torch.zeros(len(groups), root.is_open.shape[1], dtype=torch.bool)
+            slots = torch.zeros(len(groups), rest.is_open.shape[1], dtype=torch.bool)
             slots.index_put_((rest.group,), rest.is_open, accumulate=True)
             self._remember(groups.case[slots.numpy()], search.lowest_margin())
 
@@ -193,6 +207,21 @@ class Search:
         least = bound if np.isfinite(bound) else None
         volume = (self.found.closed_volume + closed) / max(len(self.problem.case_box), 1)
         self.observer(Progress(self.found.nodes + nodes, open_nodes, len(self.found.open_cases), least, volume))
+
+
+def rounding_share(problem: Problem, net: TorchGraph) -> float:
+    """How much of the margin at the centre of the first box float32's rounding terms take: 0 for none, inf if all is lost."""
+    groups = group_cases(problem, np.flatnonzero(problem.case_box == 0)[:1])
+    centre = torch.from_numpy((problem.lower[:1] + problem.upper[:1]) / 2).float()
+    group, is_open = torch.zeros(1, dtype=torch.long), torch.from_numpy(groups.slots)
+    margins = []
+    for candidate in (net, TorchGraph(net.graph, torch.float64, net.device)):
+        point = centre.to(candidate.dtype)
+        bounder = Bounder(problem, groups, candidate, CONSTANTS.block_bytes)
+        margins.append(bounder.bound(point, point, group, is_open).margin.double())
+    single, double = margins
+    share = ((double - single) / double.abs().clamp(min=torch.finfo(torch.float64).tiny)).amax()
+    return float(share) if bool(torch.isfinite(share)) else float("inf")
 
 
 def concrete_margins(bounder: Bounder, points: Tensor, group: Tensor, is_open: Tensor) -> Tensor:

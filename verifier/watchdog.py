@@ -71,7 +71,8 @@ def supervise(options: Options, say: Say, command: Sequence[str] | None = None) 
         finally:
             _clean_up(worker)
             if not watch.keep_log:
-                os.unlink(log.name)
+                with contextlib.suppress(FileNotFoundError):  # somebody may have tidied the folder of temporary files
+                    os.unlink(log.name)
     return ending
 
 
