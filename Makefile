@@ -6,6 +6,9 @@ VENV ?= .venv
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.soundproof-stamp
+# Two instances at a time, one thread each: the same two cores as one instance with two threads, and less waiting.
+JOBS ?= --jobs 2 --threads 1
+JUDGE := $(patsubst %,--judge %,$(wildcard ../shared/tools/replay.py))
 DEV_TABLE := benchmarks/results/dev.csv
 
 .PHONY: demo test check test-all bench bench-dev dist clean
@@ -24,15 +27,15 @@ check: $(STAMP)
 # Everything: also slow tests (the wheel in an empty environment), the attack-off gate, and an attack on every committed `unsat`.
 test-all: check $(STAMP)
 	$(BIN)/python -m pytest -q
-	$(BIN)/python -m benchmarks.vnncomp --only-expected sat --no-attack --timeout 20 --gate
-	$(BIN)/python -m benchmarks.vnncomp --out $(DEV_TABLE) --confront 5
+	$(BIN)/python -m benchmarks.vnncomp --only-expected sat --no-attack --timeout 20 --gate $(JOBS)
+	$(BIN)/python -m benchmarks.vnncomp --out $(DEV_TABLE) --confront 5 $(JOBS)
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.vnncomp --timeout 60 --out results.csv
+	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(JOBS) --out results.csv
 
 bench-dev: $(STAMP)
 	mkdir -p $(dir $(DEV_TABLE))
-	$(BIN)/python -m benchmarks.vnncomp --timeout 60 --out $(DEV_TABLE)
+	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(JOBS) $(JUDGE) --out $(DEV_TABLE)
 
 dist: $(STAMP)
 	$(BIN)/python -m build --no-isolation --outdir dist .
