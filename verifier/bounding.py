@@ -112,8 +112,7 @@ class Bounder:
     def root_state(self, lower: Tensor, upper: Tensor) -> State:
         """Bounds of every node over boxes without further constraints. Raises CrossedBounds where a lower exceeds an upper one."""
         state = forward(self.linear, lower, upper).state if self.forward else self.linear.propagate(lower, upper)
-        if state.crossed is not None and bool(state.crossed.any()):
-            raise CrossedBounds("a lower bound exceeds its upper bound over a box that is not empty: the bounds are wrong")
+        raise_if_crossed(state)
         return state
 
     def bound_in(
@@ -165,6 +164,12 @@ class Bounder:
             state, group[retry], is_open[retry], planes=planes, betas={j: b[retry].double() for j, b in betas.items()}
         )
         return found.closed.index_copy(0, retry, found.closed[retry] | again.closed)
+
+
+def raise_if_crossed(state: State) -> None:
+    """Raise CrossedBounds if some lower bound exceeds its upper bound in a state that no split constrains."""
+    if state.crossed is not None and bool(state.crossed.any()):
+        raise CrossedBounds("a lower bound exceeds its upper bound over a box that is not empty: the bounds are wrong")
 
 
 def outward(lower: Array, upper: Array, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -32,6 +32,10 @@ Array = NDArray[Any]
 PROBE_SECONDS = 2.0
 
 
+class LostCases(Exception):
+    """The accounts of a search contradict each other. Always a defect of ours, never a proof. Exit code 4."""
+
+
 class _Clock:
     """Seconds per phase."""
 
@@ -95,8 +99,10 @@ def _after_search(problem: Problem, found: Found, least: float | None, budget: B
     }
     if found.witness is not None:
         return Outcome("sat", witness=told(found.witness), **facts)
-    if len(found.open_cases) == 0:
+    if found.proven and len(found.open_cases) == 0:
         return Outcome("unsat", **facts)
+    if found.proven or len(found.open_cases) == 0:
+        raise LostCases(f"the search says proven={found.proven} with {len(found.open_cases)} open cases")
     gap = None if least is None or found.bound is None else least - found.bound
     left = f"{len(found.open_cases)} of {len(problem.case_box)} cases are open"
     if budget.stopped == "nodes":

@@ -14,7 +14,7 @@ from torch import Tensor
 from bounds.linear import State
 from bounds.torch_graph import TorchGraph
 from verifier import branch_input
-from verifier.bounding import Bounder, outward
+from verifier.bounding import Bounder, outward, raise_if_crossed
 from verifier.budget import Budget
 from verifier.domains import Boxes
 from verifier.events import Observer, Phase, Progress
@@ -42,6 +42,7 @@ class Found:
     leaves: int = 0
     closed_volume: float = 0.0
     bound: float | None = None
+    proven: bool = False  # set where a phase saw every case closed, never by absence
     portfolio: list[str] = field(default_factory=list)
     stuck: bool = False
 
@@ -81,6 +82,7 @@ class Search:
         order = torch.argsort(margins[box_of], stable=True).numpy()
         self.found.closed_volume += len(cases) - len(left)
         self.found.leaves += int((~open_slots).all(-1).sum())
+        self.found.proven = len(left) == 0 and bool((groups.slots & ~open_slots.numpy()).sum() == len(cases))
         self._remember(left, float(margins[box_of].min()) if len(left) else None)
         return np.asarray(left[order])
 
@@ -142,6 +144,7 @@ class Search:
         self.found.witness, self.found.stuck = search.witness, bool(search.stuck)
         rest = search.open_boxes()
         if search.proven:
+            self.found.proven = True
             self._remember(np.zeros(0, dtype=np.int64), None)
         elif rest is not None:
             slots = torch.zeros(len(groups), rest.is_open.shape[1], dtype=torch.bool)
@@ -154,23 +157,28 @@ class Search:
         effort = Effort(plan.batch, CONSTANTS.node_steps, CONSTANTS.rate, CONSTANTS.candidates, plan.refine)
         box = torch.from_numpy(groups.box)
         search = NeuronSearch(bounder, self.lower[box], self.upper[box], effort, self._probe(groups))
+        started = np.zeros(len(groups), dtype=bool)
         for b in torch.unique(box):  # one bounding pass of the hidden layers per box, shared by its cases
             members = torch.nonzero(box == b).squeeze(-1)
             state = bounder.root_state(self.lower[b : b + 1], self.upper[b : b + 1])
             state = tighten(
                 bounder.linear, state, steps=CONSTANTS.hidden_steps, rate=CONSTANTS.rate, most_work=CONSTANTS.hidden_work, budget=self.budget
             )
+            raise_if_crossed(state)
             for part in members.split(max(1, plan.batch)):
                 if not self.budget.exhausted() and search.witness is None:
                     search.start(part, _expand(state, len(part)), CONSTANTS.root_steps)
+                    started[part.numpy()] = True
         self._instalments(search, groups, plan, interlude)
         self.found.nodes += search.tally.nodes
         self.found.leaves += search.tally.leaves
         self.found.closed_volume += search.tally.closed_volume
         self.found.witness, self.found.stuck = search.witness, bool(search.stuck)
         if search.witness is None:
-            open_groups = search.open_groups().numpy()
-            self._remember(groups.case[open_groups, 0], search.lowest_margin() if len(open_groups) else None)
+            left = ~started  # what the budget did not let begin is as open as what is left of the rest
+            left[search.open_groups().numpy()] = True
+            self.found.proven = search.proven and bool(started.all())
+            self._remember(groups.case[left, 0], search.lowest_margin() if bool(started.all()) else None)
 
     def _instalments(self, search: InputSearch | NeuronSearch, groups: Groups, plan: Plan, interlude: Interlude | None) -> None:
         """Run the search to its end or the budget's, with progress and an attack between instalments."""

@@ -47,7 +47,7 @@ def _product() -> Model:
 
 
 def _exponentials() -> Model:
-    """y = exp(x_0) - exp(x_1), which float32 cannot bound over a large box."""
+    """y = exp(x_0) - exp(x_1), which no float can bound over a large box."""
     nodes = [helper.make_node("Exp", ["x"], ["e"]), helper.make_node("MatMul", ["e", "w"], ["y"])]
     return model(nodes, 2, 1, w=np.array([[1.0], [-1.0]]))
 
@@ -65,7 +65,7 @@ VIOLATED: dict[str, Violated] = {
     "where a neuron is active": (
         relu_net(np.ones((1, 1)), np.zeros(1), np.ones((1, 1)), np.zeros(1)), text([("-0.125", "1")], 1, "(>= Y_0 0.5)"), [1.0]
     ),
-    "overflow": (_exponentials(), text([("0", "200")] * 2, 1, "(<= Y_0 -1.0)"), [0.0, 1.0]),
+    "overflow": (_exponentials(), text([("0", "1000")] * 2, 1, "(<= Y_0 -1.0)"), [0.0, 1.0]),
 }
 
 
