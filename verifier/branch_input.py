@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -97,14 +97,25 @@ def input_influence(graph: Graph) -> NDArray[np.float64]:
     return np.asarray(np.maximum(flat, 1e-6), dtype=np.float64)
 
 
-def split(boxes: Boxes, scores: Tensor, ways: int) -> tuple[Boxes, Tensor]:
+@dataclass(frozen=True)
+class Halving:
+    """Boxes `id` [N] were halved along flat inputs `dim` at `threshold` into boxes `low` and `high` (ids)."""
+
+    id: Tensor
+    low: Tensor
+    high: Tensor
+    dim: Tensor
+    threshold: Tensor
+
+
+def split(boxes: Boxes, scores: Tensor, ways: int, first_id: int) -> tuple[Boxes, Tensor, list[Halving]]:
     """Halve every box along its `ways` best inputs: 2^ways children a box (fewer where fewer inputs can be halved).
 
-    Returns the children and, for each, the index of its parent.
-
+    Returns the children, for each the index of its parent, and the halvings in order; new ids count from `first_id`.
     Both halves contain the threshold: lower <= t <= upper with t the midpoint in the boxes' own dtype.
     """
     parent = torch.arange(len(boxes), device=boxes.group.device)
+    halvings: list[Halving] = []
     for _ in range(ways):
         middle = boxes.lower / 2 + boxes.upper / 2
         possible = (middle > boxes.lower) & (middle < boxes.upper)
@@ -113,18 +124,19 @@ def split(boxes: Boxes, scores: Tensor, ways: int) -> tuple[Boxes, Tensor]:
         can = best >= 0
         stuck, stuck_parent = boxes.select(~can), parent[~can]
         if not bool(can.any()):
-            return stuck, stuck_parent
-        boxes, scores, dim, parent = boxes.select(can), scores[can], dim[can], parent[can]
-        at = dim.unsqueeze(-1)
+            break
+        boxes, scores, at, parent = boxes.select(can), scores[can], dim[can].unsqueeze(-1), parent[can]
         threshold = boxes.lower.gather(-1, at) / 2 + boxes.upper.gather(-1, at) / 2
-        left, right = boxes.upper.scatter(-1, at, threshold), boxes.lower.scatter(-1, at, threshold)
-        depth = boxes.depth + 1
-        low = Boxes(boxes.lower, left, boxes.group, boxes.is_open, boxes.margin, depth)
-        high = Boxes(right, boxes.upper, boxes.group, boxes.is_open, boxes.margin, depth)
+        ids = first_id + torch.arange(2 * len(boxes), device=boxes.group.device)
+        first_id += 2 * len(boxes)
+        low_id, high_id = ids[: len(boxes)], ids[len(boxes) :]
+        halvings.append(Halving(boxes.id, low_id, high_id, at.squeeze(-1), threshold.squeeze(-1)))
+        below = replace(boxes, upper=boxes.upper.scatter(-1, at, threshold), depth=boxes.depth + 1, id=low_id)
+        above = replace(boxes, lower=boxes.lower.scatter(-1, at, threshold), depth=boxes.depth + 1, id=high_id)
         halved = scores.scatter(-1, at, scores.gather(-1, at) / 2)
-        boxes, parent = Boxes.concatenate([low, high, stuck]), torch.cat([parent, parent, stuck_parent])
+        boxes, parent = Boxes.concatenate([below, above, stuck]), torch.cat([parent, parent, stuck_parent])
         scores = torch.cat([halved, halved, torch.full((len(stuck), scores.shape[-1]), -1.0, dtype=scores.dtype, device=scores.device)])
-    return boxes, parent
+    return boxes, parent, halvings
 
 
 def splittable(boxes: Boxes) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Boxes:
-    """N sub-boxes: lower, upper [N, n_in]; group [N]; is_open [N, C]; margin [N] (best proven so far); depth [N]."""
+    """N sub-boxes: lower, upper [N, n_in]; group [N]; is_open [N, C]; margin [N] (best proven so far); depth [N];
+    id [N], unique within a search."""
 
     lower: Tensor
     upper: Tensor
@@ -19,6 +20,7 @@ class Boxes:
     is_open: Tensor
     margin: Tensor
     depth: Tensor
+    id: Tensor
 
     def __len__(self) -> int:
         return int(self.group.shape[0])

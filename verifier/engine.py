@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from graph.load import Model
 from specs.canonical import Property
 from verifier.budget import Budget
-from verifier.events import Observer, Phase, ignore
+from verifier.events import Closed, Hit, Observer, Phase, Roots, ignore
 from verifier.options import Options
 from verifier.presolve import closed_by_intervals
 from verifier.probe import Probe
@@ -64,14 +64,20 @@ def run(model: Model, prop: Property, options: Options, observer: Observer = ign
         witness = Probe(problem, replayer, options.seed).run(min(PROBE_SECONDS, max(budget.seconds_left(), 0.0)))
         clock.charge("attack")
         if witness is not None:
+            observer(Hit(witness.inputs, witness.case))
             return _decided(problem, clock, cases, witness, ("a probe hit",))
     observer(Phase("interval"))
-    cases = cases[~closed_by_intervals(problem, cases)]
+    refuted = closed_by_intervals(problem, cases)
+    observer(Roots("intervals", cases, cases[:, None]))
+    observer(Closed("intervals", cases, refuted[:, None], "bound"))
+    cases = cases[~refuted]
     clock.charge("bound")
     if len(cases) == 0:
         return _decided(problem, clock, cases, portfolio=("interval bounds sufficed",))
     heavy = importlib.import_module("verifier.complete")  # torch, only now
     found, least = heavy.decide(problem, cases, replayer, options, budget, observer, clock)
+    if found.witness is not None:
+        observer(Hit(found.witness.inputs, found.witness.case))
     found.closed_volume += len(problem.case_box) - len(cases)  # what intervals refuted
     return _after_search(problem, found, least, budget, clock)
 

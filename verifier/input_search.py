@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from verifier.bounding import Bounder, Margins
@@ -14,6 +16,7 @@ from verifier.branch_input import Branching, best_rows, slot_margins, split, spl
 from verifier.budget import Budget
 from verifier.clip import clip
 from verifier.domains import Boxes, Stack
+from verifier.events import Closed, Derive, Observer, Roots, Split, ignore
 from verifier.replay import Witness
 
 # Given the open boxes of a batch, the coefficients of each box's hardest row [B, n_in]: a replayed witness, or None.
@@ -32,8 +35,13 @@ class Tally:
 class InputSearch:
     """A depth-first search of `boxes`, `batch` boxes at a time. It may be run in instalments, by numbers of nodes."""
 
-    def __init__(self, bounder: Bounder, boxes: Boxes, branching: Branching, batch: int, probe: Probe | None) -> None:
+    def __init__(
+        self, bounder: Bounder, boxes: Boxes, branching: Branching, batch: int, probe: Probe | None, observer: Observer = ignore
+    ) -> None:
         self.bounder, self.branching, self.batch, self.probe = bounder, branching, batch, probe
+        self._observer, self._name, self._next_id = observer, f"inputs/{branching.name}", len(boxes)
+        self._inputs = _places(bounder)
+        observer(Roots(self._name, boxes.id.numpy(), bounder.groups.case[boxes.group.numpy()]))
         self.stack: Stack[Boxes] = Stack()
         self.stack.push(boxes)
         self.stuck: list[Boxes] = []  # open, and too small to halve
@@ -84,6 +92,7 @@ class InputSearch:
         budget.spent += len(boxes)
         self.tally.nodes += len(boxes)
         self.tally.closed_volume += float((torch.exp2(-boxes.depth.double()) * closed.sum(-1)).sum())
+        self._closed(boxes.id, closed, "bound")
         is_open = boxes.is_open & ~closed
         margin = slot_margins(self.bounder, boxes.group, is_open, found)
         keep = torch.nonzero(is_open.any(-1)).squeeze(-1)
@@ -92,7 +101,7 @@ class InputSearch:
             return
         scores = self.branching.score(boxes, found).index_select(0, keep)
         hardest = _hardest_row(self.bounder, boxes, found)
-        alive = Boxes(boxes.lower[keep], boxes.upper[keep], boxes.group[keep], is_open[keep], margin[keep], boxes.depth[keep])
+        alive = replace(boxes, is_open=is_open, margin=margin).select(keep)
         if self.probe is not None:
             self.witness = self.probe(alive, hardest[keep])
             if self.witness is not None:
@@ -107,14 +116,27 @@ class InputSearch:
 
     def _push_halves(self, alive: Boxes, scores: Tensor, coefficients: Tensor, constant: Tensor, member: Tensor) -> None:
         """Halve the boxes and keep of each half what its parent's linear bounds do not show to be safe."""
-        children, parent = split(alive, scores, self._ways(len(alive)))
+        children, parent, halvings = split(alive, scores, self._ways(len(alive)), self._next_id)
+        for h in halvings:
+            self._next_id += 2 * len(h.id)
+            dim = h.dim.numpy()
+            ends = (h.id.numpy(), h.low.numpy(), h.high.numpy())
+            self._observer(Split(self._name, *ends, self._inputs[0][dim], self._inputs[1][dim], h.threshold.double().numpy()))
         member = member if member.shape[0] == 1 else member[parent]
         lower, upper, is_open = clip(children.lower, children.upper, children.is_open, coefficients[parent], constant[parent], member)
-        weight = torch.exp2(-children.depth.double())
-        self.tally.closed_volume += float((weight * (children.is_open & ~is_open).sum(-1)).sum())
+        clipped = children.is_open & ~is_open
+        self._closed(children.id, clipped, "clip")
+        self.tally.closed_volume += float((torch.exp2(-children.depth.double()) * clipped.sum(-1)).sum())
         rest = is_open.any(-1)
         self.tally.leaves += int((~rest).sum())
-        self.stack.push(Boxes(lower, upper, children.group, is_open, children.margin, children.depth).select(rest))
+        left = replace(children, lower=lower, upper=upper, is_open=is_open).select(rest)
+        self._observer(Derive(self._name, left.id.numpy(), left.lower.numpy(), left.upper.numpy()))
+        self.stack.push(left)
+
+    def _closed(self, ids: Tensor, slots: Tensor, how: str) -> None:
+        some = slots.any(-1)
+        if bool(some.any()):
+            self._observer(Closed(self._name, ids[some].numpy(), slots[some].numpy(), how))
 
     def _member(self, group: Tensor, found: Margins) -> Tensor:
         member = self.bounder.member[:, :, found.rows]
@@ -124,6 +146,13 @@ class InputSearch:
         """Halve several inputs at once while the batch is far from full: a small batch costs as much as a larger one."""
         room = self.batch / 4 / max(boxes + len(self.stack), 1)
         return max(1, min(int(math.log2(max(room, 1))), 3, self._varying))
+
+
+def _places(bounder: Bounder) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For every flat input the graph node it belongs to, and its flat element there."""
+    graph = bounder.net.graph
+    sizes = [graph.nodes[i].size for i in graph.inputs]
+    return np.repeat(np.asarray(graph.inputs, dtype=np.int64), sizes), np.concatenate([np.arange(n) for n in sizes])
 
 
 def _hardest_row(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:

@@ -18,9 +18,12 @@ from verifier.bounding import Bounder, Margins
 from verifier.branch_neuron import gap_scores, split_point
 from verifier.budget import Budget
 from verifier.domains import Boxes, Stack
+from verifier.events import Closed, Observer, Roots, Split, ignore
 from verifier.input_search import Probe, Tally
 from verifier.optimise import Multipliers, builders, initial, optimise, planes_of, signed
 from verifier.replay import Witness
+
+NAME = "neurons"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Splits:
 @dataclass(frozen=True)
 class Domains:
     """N sub-problems. `lower[j]`, `upper[j]` [N, size]: bounds of node j here; `signs[j]` [N, size] int8: +1 where a split
-    says h >= 0, -1 where it says h <= 0; `node` [N], `element` [N], `threshold` [N]: the split to make next.
+    says h >= 0, -1 where it says h <= 0; `node` [N], `element` [N], `threshold` [N]: the split to make next; `id` [N], unique within a search.
     """
 
     group: Tensor
@@ -66,6 +69,7 @@ class Domains:
     node: Tensor
     element: Tensor
     threshold: Tensor
+    id: Tensor
 
     def __len__(self) -> int:
         return int(self.group.shape[0])
@@ -76,7 +80,7 @@ class Domains:
             self.group[keep], self.margin[keep], self.depth[keep],
             {j: t[keep] for j, t in self.lower.items()}, {j: t[keep] for j, t in self.upper.items()},
             {j: t[keep] for j, t in self.signs.items()}, self.multipliers.select(keep),
-            self.node[keep], self.element[keep], self.threshold[keep],
+            self.node[keep], self.element[keep], self.threshold[keep], self.id[keep],
         )
 
     @classmethod
@@ -95,6 +99,7 @@ class Domains:
             join([p.lower for p in parts]), join([p.upper for p in parts]), join([p.signs for p in parts]),
             Multipliers(slopes, join([p.multipliers.betas for p in parts])),
             torch.cat([p.node for p in parts]), torch.cat([p.element for p in parts]), torch.cat([p.threshold for p in parts]),
+            torch.cat([p.id for p in parts]),
         )
 
     def volume(self) -> float:
@@ -105,8 +110,11 @@ class Domains:
 class NeuronSearch:
     """A search over the cases of `bounder.groups` (one case a group), `lower`, `upper` [G, n_in] being their boxes."""
 
-    def __init__(self, bounder: Bounder, lower: Tensor, upper: Tensor, effort: Effort, probe: Probe | None) -> None:
-        self.bounder, self.effort, self.probe = bounder, effort, probe
+    def __init__(
+        self, bounder: Bounder, lower: Tensor, upper: Tensor, effort: Effort, probe: Probe | None, observer: Observer = ignore
+    ) -> None:
+        self.bounder, self.effort, self.probe, self._observer = bounder, effort, probe, observer
+        self._next_id = len(bounder.groups)  # a root has the number of its group
         self.linear: LinearBounds = bounder.linear
         self.lower, self.upper = lower, upper
         self.stack: Stack[Domains] = Stack()
@@ -132,11 +140,11 @@ class NeuronSearch:
     def hardest(self, count: int) -> Boxes:
         """The boxes of the `count` hardest open sub-problems. Something is open."""
         parts = [*self.stuck, *self.stack.all()]
-        margin, depth = torch.cat([p.margin for p in parts]), torch.cat([p.depth for p in parts])
+        margin, depth, ids = (torch.cat([getattr(p, name) for p in parts]) for name in ("margin", "depth", "id"))
         order = torch.argsort(margin, stable=True)[:count]
         group = torch.cat([p.group for p in parts])[order]
         slots = torch.ones(len(order), 1, dtype=torch.bool)
-        return Boxes(self.lower[group], self.upper[group], group, slots, margin[order], depth[order])
+        return Boxes(self.lower[group], self.upper[group], group, slots, margin[order], depth[order], ids[order])
 
     def open_groups(self) -> Tensor:
         """Groups (cases) with something open."""
@@ -164,8 +172,9 @@ class NeuronSearch:
         root = Domains(
             group, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), nothing,
             {j: state.lower[j] for j in known}, {j: state.upper[j] for j in known}, signs, Multipliers(multipliers.slopes, betas),
-            nothing, nothing, torch.zeros(group.shape[0], dtype=state.lower[0].dtype),
+            nothing, nothing, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), group,
         )
+        self._observer(Roots(NAME, group.numpy(), self.bounder.groups.case[group.numpy()]))
         self._bound(root, state, steps)
 
     def run(self, budget: Budget, nodes: int | None = None) -> None:
@@ -177,7 +186,12 @@ class NeuronSearch:
 
     def step(self, budget: Budget, count: int) -> None:
         """Split up to `count` sub-problems in two and bound the halves."""
-        children = _halves(self.stack.pop(count))
+        parents = self.stack.pop(count)
+        children = replace(_halves(parents), id=self._next_id + torch.arange(2 * len(parents)))
+        self._next_id += len(children)
+        low, high = children.id[: len(parents)], children.id[len(parents) :]
+        where = (parents.node.numpy(), parents.element.numpy(), parents.threshold.double().numpy())
+        self._observer(Split(NAME, parents.id.numpy(), low.numpy(), high.numpy(), *where))
         budget.spent += len(children)
         known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
         box = (self.lower[children.group], self.upper[children.group])
@@ -202,6 +216,10 @@ class NeuronSearch:
         self.tally.nodes += len(domains)
         self.tally.leaves += int(closed.sum())
         self.tally.closed_volume += float(torch.exp2(-domains.depth[closed].double()).sum())
+        empty = closed & state.crossed if state.crossed is not None else torch.zeros_like(closed)
+        for mask, how in ((empty, "empty"), (closed & ~empty, "bound")):
+            if bool(mask.any()):
+                self._observer(Closed(NAME, domains.id[mask].numpy(), mask[mask].unsqueeze(-1).numpy(), how))
         keep = torch.nonzero(~closed).squeeze(-1)
         if keep.numel() == 0:
             return
@@ -217,7 +235,7 @@ class NeuronSearch:
         margin = found.margin[keep].amax(-1)
         if self.probe is not None:
             open_slots = torch.ones(len(keep), 1, dtype=torch.bool)
-            boxes = Boxes(self.lower[group], self.upper[group], group, open_slots, margin, domains.depth[keep])
+            boxes = Boxes(self.lower[group], self.upper[group], group, open_slots, margin, domains.depth[keep], domains.id[keep])
             self.witness = self.probe(boxes, coefficients)
             if self.witness is not None:
                 return
@@ -226,7 +244,7 @@ class NeuronSearch:
             group, margin, domains.depth[keep],
             {j: here.lower[j] for j in domains.lower}, {j: here.upper[j] for j in domains.upper},
             {j: t[keep] for j, t in domains.signs.items()}, multipliers.select(keep),
-            torch.zeros_like(group), torch.zeros_like(group), torch.zeros_like(margin),
+            torch.zeros_like(group), torch.zeros_like(group), torch.zeros_like(margin), domains.id[keep],
         )
         candidates = self._candidates(here, pick)
         splits = self._best_of(rest, candidates) if candidates.score.shape[1] > 1 else candidates.column(torch.zeros_like(group))
@@ -303,5 +321,5 @@ def _halves(parents: Domains) -> Domains:
             signs[j][mine, element] = torch.where(side == 1, -side, signs[j][mine, element])
             signs[j][mine + count, element] = torch.where(side == 1, side, signs[j][mine + count, element])
     return Domains(
-        both.group, both.margin, both.depth + 1, lower, upper, signs, both.multipliers, both.node, both.element, both.threshold
+        both.group, both.margin, both.depth + 1, lower, upper, signs, both.multipliers, both.node, both.element, both.threshold, both.id
     )

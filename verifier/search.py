@@ -17,7 +17,7 @@ from verifier import branch_input
 from verifier.bounding import Bounder, outward, raise_if_crossed
 from verifier.budget import Budget
 from verifier.domains import Boxes
-from verifier.events import Observer, Phase, Progress
+from verifier.events import Closed, Observer, Phase, Progress, Roots
 from verifier.groups import Groups, group_cases
 from verifier.input_search import InputSearch, Probe, race
 from verifier.neuron_search import Effort, NeuronSearch
@@ -77,6 +77,8 @@ class Search:
             self.found.nodes += len(b)
             open_slots[part] = b.is_open & ~closed
             margins[part] = branch_input.slot_margins(bounder, b.group, open_slots[part], found)
+        self.observer(Roots("root", boxes.id.numpy(), groups.case))
+        self.observer(Closed("root", boxes.id.numpy(), (boxes.is_open & ~open_slots).numpy(), "bound"))
         left = groups.case[open_slots.numpy()]
         box_of = torch.arange(len(boxes)).unsqueeze(-1).expand(open_slots.shape)[open_slots]
         order = torch.argsort(margins[box_of], stable=True).numpy()
@@ -91,7 +93,7 @@ class Search:
         box = torch.from_numpy(groups.box)
         return Boxes(
             self.lower[box], self.upper[box], torch.arange(count), torch.from_numpy(groups.slots),
-            torch.full((count,), -torch.inf, dtype=self.net.dtype), torch.zeros(count, dtype=torch.long),
+            torch.full((count,), -torch.inf, dtype=self.net.dtype), torch.zeros(count, dtype=torch.long), torch.arange(count),
         )
 
     def _remember(self, open_cases: Array, bound: float | None) -> None:
@@ -129,7 +131,7 @@ class Search:
     def _racers(self, bounder: Bounder, groups: Groups, batch: int) -> list[InputSearch]:
         """Searches that differ in the choice of the input to halve, the preferred one first."""
         ways = [branch_input.weighted(self.net.graph, bounder), branch_input.longest(), branch_input.smart(bounder)]
-        return [InputSearch(bounder, self._root(groups), way, batch, self._probe(groups)) for way in ways]
+        return [InputSearch(bounder, self._root(groups), way, batch, self._probe(groups), self.observer) for way in ways]
 
     def _relaxed(self, bounder: Bounder, groups: Groups) -> int:
         """Neurons that intervals leave non-linear on the first box."""
@@ -156,7 +158,7 @@ class Search:
         bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
         effort = Effort(plan.batch, CONSTANTS.node_steps, CONSTANTS.rate, CONSTANTS.candidates, plan.refine)
         box = torch.from_numpy(groups.box)
-        search = NeuronSearch(bounder, self.lower[box], self.upper[box], effort, self._probe(groups))
+        search = NeuronSearch(bounder, self.lower[box], self.upper[box], effort, self._probe(groups), self.observer)
         started = np.zeros(len(groups), dtype=bool)
         for b in torch.unique(box):  # one bounding pass of the hidden layers per box, shared by its cases
             members = torch.nonzero(box == b).squeeze(-1)

@@ -83,14 +83,14 @@ def _shrunk(patch: pytest.MonkeyPatch) -> None:
 def _lost_half(keep: slice) -> Callable[[pytest.MonkeyPatch], None]:
     def plant(patch: pytest.MonkeyPatch) -> None:
         halves, children = input_search.split, neuron_search._halves
-        patch.setattr(input_search, "split", lambda boxes, scores, ways: _some(*halves(boxes, scores, 1), keep))
+        patch.setattr(input_search, "split", lambda boxes, scores, ways, first: _some(*halves(boxes, scores, 1, first), keep))
         patch.setattr(neuron_search, "_halves", lambda parents: _part(children(parents), keep))
 
     return plant
 
 
-def _some(boxes: Any, parent: Tensor, keep: slice) -> tuple[Any, Tensor]:
-    return _part(boxes, keep), _part(parent, keep)
+def _some(boxes: Any, parent: Tensor, halvings: Any, keep: slice) -> tuple[Any, Tensor, Any]:
+    return _part(boxes, keep), _part(parent, keep), halvings
 
 
 def _part(rows: Any, keep: slice) -> Any:

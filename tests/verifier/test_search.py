@@ -41,7 +41,7 @@ def searching(kind: str) -> Iterator[None]:
     """Every search is of this kind, whatever the structure."""
     most = {"inputs": 10**6, "neurons": -1}[kind]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(portfolio, "CONSTANTS", dataclasses.replace(portfolio.CONSTANTS, input_split_most=most))
+        patch.setattr(portfolio, "CONSTANTS", dataclasses.replace(portfolio.CONSTANTS, input_split_most=most, trial_nodes=0))
         yield
 
 
@@ -151,8 +151,10 @@ def test_halves_cover_the_box(data: st.DataObject) -> None:
     a, b = rng.normal(size=(2, count, n)).astype(np.float32)
     b = np.where(rng.random((count, n)) < 0.3, a, b)
     lower, upper = torch.from_numpy(np.minimum(a, b)), torch.from_numpy(np.maximum(a, b))
-    whole = Boxes(lower, upper, torch.arange(count), torch.ones(count, 1, dtype=torch.bool), torch.zeros(count), torch.zeros(count, dtype=torch.long))
-    parts, parent = split(whole, torch.from_numpy(rng.random((count, n)).astype(np.float32)), ways)
+    ids, depth = torch.arange(count), torch.zeros(count, dtype=torch.long)
+    whole = Boxes(lower, upper, ids, torch.ones(count, 1, dtype=torch.bool), torch.zeros(count), depth, ids)
+    parts, parent, halvings = split(whole, torch.from_numpy(rng.random((count, n)).astype(np.float32)), ways, count)
+    assert len(set(parts.id.tolist())) == len(parts) == count + sum(len(h.id) for h in halvings)
     assert parts.volume() == count  # 2^-depth adds up
     assert torch.equal(parent, parts.group)
     for k in range(count):
