@@ -166,13 +166,14 @@ def _hardest_row(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
 
 
 def race(searches: list[InputSearch], budget: Budget, nodes: int, handicap: float) -> InputSearch:
-    """Run each search for `nodes` boxes; return one that finished, else the first unless another left far less volume open.
+    """Run each search for `nodes` boxes; return one that finished, else the first unless another's worst bound is far better.
 
-    Decided by counts, never by the clock, so that a run is the same on any machine.
+    The worst bound foretells better than the open volume, which a search can shrink by closing what is easy. Decided by
+    counts, never by the clock, so that a run is the same on any machine.
     """
     for search in searches:
         search.run(budget, nodes)
         if search.finished or budget.exhausted():
             return search
-    rival = min(searches[1:], key=InputSearch.open_volume, default=searches[0])
-    return rival if rival.open_volume() * handicap < searches[0].open_volume() else searches[0]
+    rival = max(searches[1:], key=InputSearch.lowest_margin, default=searches[0])
+    return rival if rival.lowest_margin() > searches[0].lowest_margin() / handicap else searches[0]

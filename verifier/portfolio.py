@@ -21,7 +21,7 @@ class Constants:
     trial_nodes: int = 2_000  # boxes tried before neurons are split, where more inputs vary but boxes are cheap
     trial_batch: int = 256  # boxes that a batch must hold to count as cheap
     double_gap: float = 0.25  # float64 throughout where float32's rounding takes this share of the margin at a single point
-    race_handicap: float = 2.0  # how much less volume another way must leave open to win over the weighted width
+    race_handicap: float = 2.0  # how much nearer to 0 another way's worst bound must be to win over the weighted width
     input_split_most: int = 12  # varying inputs up to which halving inputs is tried first
     forward_most: int = 24  # varying inputs up to which hidden layers may be bounded forwards
     forward_ratio: int = 300  # and hidden neurons per varying input (plus one) from which they are
