@@ -39,6 +39,7 @@ def decide(
     falsifier = None if replayer is None else _Falsifier(Attacker(problem, net, replayer, options.seed), options.timeout)
     search = Search(problem, net, budget, observer, None if replayer is None else replayer.judge)
     found = search.found
+    found.open_cases = cases
     if falsifier is not None:
         observer(Phase("attack"))
         found.witness = falsifier.round(budget, cases)

@@ -212,3 +212,9 @@ def test_a_case_without_atoms_is_a_violation(kind: str) -> None:
     with searching(kind):
         assert decide(SHELL, text([("-1", "1")] * 3, 1, "(<= (* 0.0 Y_0) 0.0)")).verdict == "unknown"
         assert decide(SHELL, text([("-1", "1")] * 3, 1, "(<= (* 0.0 Y_0) 0.0)"), attack=True).verdict == "sat"
+
+
+def test_a_violated_property_reports_its_cases_as_open() -> None:
+    net, prop = distance_net(np.array([0.3125, -0.40625])), text([("-1", "1")] * 2, 1, "(or (<= Y_0 0.0001) (<= Y_0 -1.0))")
+    found = decide(net, prop, attack=True)
+    assert found.verdict == "sat" and found.cases.open >= 1 and found.cases.closed + found.cases.open == found.cases.total
