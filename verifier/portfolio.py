@@ -54,8 +54,11 @@ class Plan:
     reason: str
 
 
-def batch_of_boxes(bounds: LinearBounds, rows: int) -> int:
+def batch_of_boxes(bounds: LinearBounds, rows: int, varying: int) -> int:
     """Boxes that one input-split batch may hold: the widest hidden layer's coefficients must fit."""
+    if prefers_forward(bounds, varying):
+        forms = max(rows, 6 * (varying + 1))  # both forms of a node, and what is computed from them
+        return max(1, min(CONSTANTS.batch_most, CONSTANTS.batch_bytes // (8 * forms * bounds.widest)))
     sizes = [bounds.graph.nodes[j].size for j in bounds.targets if j not in bounds.exact_interval]
     most_rows = max([rows, *(2 * min(s, 512) for s in sizes)])
     return max(1, min(CONSTANTS.batch_most, CONSTANTS.batch_bytes // (4 * most_rows * bounds.widest)))
@@ -73,7 +76,7 @@ def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int) 
     per_node = 16 * hidden * max(rows, 1) * 4
     neuron_batch = max(1, min(CONSTANTS.neuron_batch_most, CONSTANTS.neuron_batch_bytes // max(per_node, 1)))
     refine = hidden <= CONSTANTS.refine_rows
-    boxes = batch_of_boxes(bounds, rows)
+    boxes = batch_of_boxes(bounds, rows, varying)
     if varying <= CONSTANTS.input_split_most:
         return Plan("inputs", boxes, refine, 0, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
     trial = CONSTANTS.trial_nodes if boxes >= CONSTANTS.trial_batch else 0

@@ -68,7 +68,7 @@ class Search:
         boxes = self._root(groups)
         self.observer(Phase("bound", f"{len(cases)} cases on {len(groups)} boxes"))
         open_slots, margins = boxes.is_open.clone(), torch.full((len(boxes),), -torch.inf, dtype=self.net.dtype)
-        for part in torch.arange(len(boxes)).split(batch_of_boxes(bounder.linear, bounder.member.shape[-1])):
+        for part in torch.arange(len(boxes)).split(self._batch(bounder, groups)):
             if self.budget.exhausted():
                 break
             b = boxes.select(part)
@@ -87,6 +87,9 @@ class Search:
         self.found.proven = len(left) == 0 and bool((groups.slots & ~open_slots.numpy()).sum() == len(cases))
         self._remember(left, float(margins[box_of].min()) if len(left) else None)
         return np.asarray(left[order])
+
+    def _batch(self, bounder: Bounder, groups: Groups) -> int:
+        return batch_of_boxes(bounder.linear, bounder.member.shape[-1], self.problem.varying(groups.box))
 
     def _root(self, groups: Groups) -> Boxes:
         count = len(groups)
@@ -118,7 +121,7 @@ class Search:
             self._account_inputs(search, groups)
             return self.found
         if plan.trial:
-            trial = self._racers(bounder, groups, batch_of_boxes(bounder.linear, bounder.member.shape[-1]))[0]
+            trial = self._racers(bounder, groups, self._batch(bounder, groups))[0]
             trial.run(self.budget, plan.trial)
             if trial.finished and not trial.stuck:
                 self.found.portfolio.append("halving inputs sufficed")
