@@ -226,7 +226,7 @@ class LinearBounds:
             if known is not None and i in known:
                 self._intersect(state, i, known[i])
             if refine and i in self.targets and i not in self.exact_interval:
-                self._refine(state, i)
+                self.refine(state, i)
             if constraints is not None and i in constraints:
                 self._intersect(state, i, constraints[i])
         return state
@@ -239,7 +239,8 @@ class LinearBounds:
         state.lower[i] = torch.where(bad, high, low)  # keeps arithmetic finite; the box is closed by `crossed`
         state.upper[i] = high
 
-    def _refine(self, state: State, i: int) -> None:
+    def refine(self, state: State, i: int) -> None:
+        """Replace the bounds of the undecided elements of node i by backward bounds where those are tighter (in place)."""
         rows = self.undecided(state, i)
         if rows.numel() == 0:
             return

@@ -17,7 +17,7 @@ from bounds.linear import Functional, LinearBounds, Lower, Relaxations, State
 from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
 from verifier.optimise import builders, planes_of
-from verifier.portfolio import prefers_forward
+from verifier.portfolio import CONSTANTS, prefers_forward
 from verifier.problem import Problem
 
 Array = NDArray[Any]
@@ -111,8 +111,16 @@ class Bounder:
 
     def root_state(self, lower: Tensor, upper: Tensor) -> State:
         """Bounds of every node over boxes without further constraints. Raises CrossedBounds where a lower exceeds an upper one."""
-        state = forward(self.linear, lower, upper).state if self.forward else self.linear.propagate(lower, upper)
+        state = self._forward_state(lower, upper) if self.forward else self.linear.propagate(lower, upper)
         raise_if_crossed(state)
+        return state
+
+    def _forward_state(self, lower: Tensor, upper: Tensor) -> State:
+        """Forward bounds of all layers, and backward bounds, which are tighter, of the narrow ones."""
+        state = forward(self.linear, lower, upper).state
+        for i in sorted(self.linear.targets):
+            if i not in self.linear.exact_interval and self.net.graph.nodes[i].size <= CONSTANTS.narrow_layer:
+                self.linear.refine(state, i)
         return state
 
     def bound_in(

@@ -25,6 +25,7 @@ class Constants:
     input_split_most: int = 12  # varying inputs up to which halving inputs is tried first
     forward_most: int = 24  # varying inputs up to which hidden layers may be bounded forwards
     forward_ratio: int = 300  # and hidden neurons per varying input (plus one) from which they are
+    narrow_layer: int = 128  # layers up to which backward bounds are computed all the same
     neuron_batch_bytes: int = 1 << 28  # slopes, bounds and coefficients of one batch of sub-problems
     neuron_batch_most: int = 512
     root_steps: int = 40  # gradient steps at the root
