@@ -20,11 +20,12 @@ from benchmarks.strategies import Instance, instances
 from graph.load import Model, load
 from specs.canonical import Property
 from specs.vnnlib import parse
-from verifier import engine, portfolio
+from verifier import engine, portfolio, search
 from verifier.branch_input import split
-from verifier.domains import Boxes
+from verifier.domains import Boxes, Stack
 from verifier.options import Options
 from verifier.result import Outcome
+from verifier.tighten import tighten
 
 NODES = 600
 KINDS = ("inputs", "neurons")
@@ -176,6 +177,41 @@ def test_a_budget_of_nodes_is_kept(kind: str, nodes: int) -> None:
         found = decide(DEEP, HARD, nodes=nodes)
     assert found.verdict == "unknown" and found.reason is not None and found.reason.code == "nodes"
     assert found.nodes <= nodes + 4  # the passes over whole boxes and the last pair are beyond the count
+
+
+MANY = relu_net(RANDOM.normal(size=(20, 60)), RANDOM.normal(size=60), RANDOM.normal(size=(60, 1)), np.zeros(1))
+
+
+@pytest.mark.parametrize("nodes", [1, 50, 300])
+def test_a_budget_that_ends_before_neurons_are_split_leaves_all_open(nodes: int) -> None:
+    """Regression: the trial of input splits spent the budget, no case was started, and nothing open passed for a proof."""
+    found = decide(MANY, text([("-1", "1")] * 20, 1, "(>= Y_0 0.0)"), nodes=nodes)
+    assert (found.verdict, found.cases.open) == ("unknown", 1)
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_a_case_that_was_never_started_is_open(last: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: the time ends while the boxes' hidden layers are bounded; the cases of later boxes were taken for closed."""
+    calls = []
+
+    def slow_tighten(bounds, state, *, budget, **options):  # type: ignore[no-untyped-def]
+        calls.append(state)
+        if len(calls) > last:
+            budget.stopped = "time"
+        return tighten(bounds, state, budget=budget, **options)
+
+    monkeypatch.setattr(search, "tighten", slow_tighten)
+    monkeypatch.setattr(search, "choose", lambda *_: portfolio.Plan("neurons", 8, False, 0, "as the test wants it"))
+    two = "(or (and (<= X_0 0.5) (<= Y_0 0.01)) (and (>= X_0 0.25) (<= Y_0 0.01)))"
+    found = decide(SHELL, text([("-1", "1")] * 3, 1, two))
+    assert len(calls) == 2 and (found.verdict, found.bound, found.cases.open) == ("timed-out", None, 2)
+
+
+def test_a_lost_sub_problem_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted defect: the search forgets its boxes. The closed leaves do not add up, so there is no verdict."""
+    monkeypatch.setattr(Stack, "push", lambda self, rows: None)
+    with searching("inputs"), pytest.raises(engine.LostCases):
+        decide(DEEP, HARD)
 
 
 @pytest.mark.parametrize("kind", KINDS)
