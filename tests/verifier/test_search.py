@@ -207,6 +207,16 @@ def test_a_case_that_was_never_started_is_open(last: int, monkeypatch: pytest.Mo
     assert len(calls) == 2 and (found.verdict, found.bound, found.cases.open) == ("timed-out", None, 2)
 
 
+def test_functions_of_the_inputs_themselves_can_be_split() -> None:
+    """Regression: a split of an input's own function changed nothing, and was chosen again and again. sin(x) - x / 2 < 0.343."""
+    nodes = [helper.make_node("Sin", ["x"], ["s"]), helper.make_node("Mul", ["x", "half"], ["h"]), helper.make_node("Sub", ["s", "h"], ["y"])]
+    net = model(nodes, 1, 1, half=np.full(1, 0.5))
+    with searching("neurons"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(portfolio, "CONSTANTS", dataclasses.replace(portfolio.CONSTANTS, trial_nodes=0))
+        found = decide(net, text([("0", "6")], 1, "(>= Y_0 0.36)"), nodes=300)
+    assert found.verdict == "unsat" and found.nodes > 2
+
+
 def test_a_lost_sub_problem_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     """A planted defect: the search forgets its boxes. The closed leaves do not add up, so there is no verdict."""
     monkeypatch.setattr(Stack, "push", lambda self, rows: None)
