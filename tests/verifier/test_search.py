@@ -141,6 +141,17 @@ def test_bounds_that_are_not_finite_prove_nothing(net: Model, box: list[tuple[st
     assert found.bound is None or np.isfinite(found.bound)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_coefficient_that_float32_rounds_to_nothing_is_charged(kind: str) -> None:
+    """Regression: 1e-50 Y is 0 in float32, but Y reaches 1e37: the property is violated at X = 1."""
+    net = relu_net(np.ones((1, 1)), np.zeros(1), np.full((1, 1), 1e37), np.zeros(1))
+    small = "0." + "0" * 24 + "1"
+    prop = text([("-1", "1")], 1, f"(>= (* {small} (* {small} Y_0)) 0.{'0' * 13}1)")
+    with searching(kind):
+        assert decide(net, prop, nodes=20).verdict == "unknown"
+    assert decide(net, prop, attack=True).verdict == "sat"
+
+
 # ---------------------------------------------------------------- cover, budget, determinism
 
 
