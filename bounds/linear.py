@@ -123,7 +123,12 @@ class LinearBounds:
     # ---------------------------------------------------------------- interval step
 
     def interval_step(self, state: State, i: int, given: Mapping[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Bounds of node i from the bounds of its inputs in `state`; `given` holds the input boxes."""
+        """Bounds of node i from the bounds of its inputs in `state`; `given` holds the input boxes. Infinite where nothing is known."""
+        low, high = self._interval(state, i, given)
+        # An overflow in a bound says nothing: +inf is no lower bound, and NaN is none at all.
+        return torch.where(low.isfinite(), low, -torch.inf), torch.where(high.isfinite(), high, torch.inf)
+
+    def _interval(self, state: State, i: int, given: Mapping[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         node = self.graph.nodes[i]
         match node:
             case Input():
@@ -220,9 +225,8 @@ class LinearBounds:
         state = State(crossed=torch.zeros(lower.shape[0], dtype=torch.bool, device=lower.device))
         for i in range(len(self.graph.nodes) if last is None else last + 1):
             low, high = self.interval_step(state, i, given)
-            # An overflow in a bound says nothing: +inf is no lower bound, and NaN is none at all.
-            state.lower.append(torch.where(torch.isfinite(low), low, torch.full_like(low, -torch.inf)))
-            state.upper.append(torch.where(torch.isfinite(high), high, torch.full_like(high, torch.inf)))
+            state.lower.append(low)
+            state.upper.append(high)
             if known is not None and i in known:
                 self._intersect(state, i, known[i])
             if refine and i in self.targets and i not in self.exact_interval:
@@ -330,8 +334,10 @@ class _Backward:
         self.error = unit_error(2, self.net.dtype) * self.constant.abs()
         self.inputs: dict[int, Tensor] = {}
         self.at: dict[int, Tensor] = {}
-        for i, d in functional.items():  # the caller's coefficients were rounded to this dtype
+        for i, d in functional.items():  # the caller's coefficients were rounded to this dtype, perhaps to 0
             self._charge(unit_error(2, self.net.dtype) * state.largest(i), d)
+            if rigorous:
+                self.error = self.error + underflow(self.net.dtype) * state.largest(i).sum(-1, keepdim=True)
 
     def eliminate(self) -> Lower:
         for i in range(max(self.coefficients), -1, -1):

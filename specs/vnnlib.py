@@ -85,7 +85,7 @@ def read(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Property:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
-        raise PropertyError(f"{source} is not UTF-8 text: byte {data[error.start]:#04x}", line, column) from error
+        raise PropertyError(f"not UTF-8 text: byte {data[error.start]:#04x}", line, column, source) from error
     del data
     return parse(text, source, limits)
 
@@ -96,18 +96,23 @@ def _content(path: Path, limit: int) -> bytes:
             zipped = raw.read(2) == _GZIP_MAGIC
         with gzip.open(path, "rb") if zipped else path.open("rb") as stream:
             data = stream.read(limit + 1)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise PropertyError(f"cannot read {path}: {error}. Is the file complete?") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise PropertyError(f"cannot be decompressed: {error}. Is the file complete?", source=str(path)) from error
+    except (OSError, ValueError) as error:
+        raise PropertyError(f"cannot be read: {getattr(error, 'strerror', None) or error}", source=str(path)) from error
     if len(data) > limit:
-        raise PropertyError(f"{path} is larger than {limit} bytes when decompressed; raise the size limit if that is meant")
+        raise PropertyError(f"larger than {limit} bytes when decompressed; raise the size limit if that is meant", source=str(path))
     return data
 
 
 def parse(text: str, source: str = "<memory>", limits: Limits = DEFAULT_LIMITS) -> Property:
     """Parse VNN-LIB 1.0 text. Raises PropertyError with line and column, whatever the text is."""
     if len(text) > limits.size:
-        raise PropertyError(f"{source} has {len(text)} characters; the limit is {limits.size}")
-    return _Parser(text, limits).property(source)
+        raise PropertyError(f"{len(text)} characters; the limit is {limits.size}", source=source)
+    try:
+        return _Parser(text, limits).property(source)
+    except PropertyError as error:
+        raise error.inside(source) from error
 
 
 class _Parser:
@@ -126,7 +131,7 @@ class _Parser:
         self._read_commands()
         sizes = {tensor: self._size(tensor) for tensor in "XY"}
         if not sizes["X"]:
-            raise PropertyError(f"{source} declares no input: (declare-const X_0 Real) is missing", 1, 1)
+            raise PropertyError("no input is declared: (declare-const X_0 Real) is missing", 1, 1)
         atoms = self._atoms.freeze()
         root = normalise(self._asserted, atoms)
         if root.size > self._limits.cases:

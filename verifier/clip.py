@@ -51,7 +51,7 @@ def _cuts(lower: Tensor, upper: Tensor, coefficients: Tensor, constant: Tensor) 
     least = torch.where(coefficients > 0, coefficients * low, coefficients * high).sum(-1) + constant - slack
     least = torch.where(torch.isfinite(least), least, torch.full_like(least, -torch.inf))
     room = -least.clamp(max=0).unsqueeze(-1) / size * (1 + 8 * eps) + torch.finfo(lower.dtype).tiny
-    room = torch.where(size > 0, room, torch.full_like(room, torch.inf))
+    room = torch.where(room >= 0, room, torch.full_like(room, torch.inf))  # NaN (0 / 0, inf / inf) cuts nothing
     cut_upper = low + room + 4 * eps * (low.abs() + room)
     cut_lower = high - room - 4 * eps * (high.abs() + room)
     infinity = torch.full((), torch.inf, dtype=lower.dtype, device=lower.device)

@@ -105,10 +105,9 @@ def _after_search(problem: Problem, found: Found, least: float | None, budget: B
     }
     if found.witness is not None:
         return Outcome("sat", witness=told(found.witness), **facts)
-    if found.proven and len(found.open_cases) == 0:
-        return Outcome("unsat", **facts)
     if found.proven or len(found.open_cases) == 0:
-        raise LostCases(f"the search says proven={found.proven} with {len(found.open_cases)} open cases")
+        _check_accounts(found, len(problem.case_box))
+        return Outcome("unsat", **facts)
     gap = None if least is None or found.bound is None else least - found.bound
     left = f"{len(found.open_cases)} of {len(problem.case_box)} cases are open"
     if budget.stopped == "nodes":
@@ -117,6 +116,13 @@ def _after_search(problem: Problem, found: Found, least: float | None, budget: B
         return Outcome("timed-out", Reason("time", f"the time limit was reached; {left}"), bound=found.bound, gap=gap, **facts)
     text = f"what is open cannot be split further in double precision; {left}"
     return Outcome("unknown", Reason("numerical", text), bound=found.bound, gap=gap, **facts)
+
+
+def _check_accounts(found: Found, cases: int) -> None:
+    """A proof is counted, not inferred from nothing being left: the closed leaves must add up to every case (only additions round)."""
+    if not (found.proven and len(found.open_cases) == 0 and found.closed_volume >= cases * (1 - 1e-6)):
+        text = f"proven={found.proven}, {len(found.open_cases)} open cases, closed leaves cover {found.closed_volume:.9g} of {cases} cases"
+        raise LostCases(f"the accounts of the search contradict each other: {text}")
 
 
 def told(witness: Replayed) -> Witness:

@@ -167,7 +167,7 @@ class NeuronSearch:
                 shape = state.lower[j].shape
                 betas[j] = torch.zeros(shape[0], self.rows.numel(), shape[1], dtype=state.lower[j].dtype, device=state.lower[j].device)
                 signs[j] = torch.zeros(shape, dtype=torch.int8, device=state.lower[j].device)
-        known = [j for j in self.linear.targets if j not in self.linear.graph.inputs]
+        known = list(self.linear.targets)  # inputs too, where a function reads them: they can be split
         nothing = torch.zeros(group.shape[0], dtype=torch.long, device=group.device)
         root = Domains(
             group, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), nothing,

@@ -101,7 +101,7 @@ def compile_problem(graph: Graph, prop: Property) -> Problem:
         for a, (row, bound, strict) in enumerate(atoms):
             case_rows[k, a], case_bounds[k, a], case_strict[k, a] = row, bound, strict
     return Problem(
-        graph, prop, *boxes.arrays(), rows.functionals(n_out, n_in),
+        graph, prop, *boxes.arrays(), rows.functionals(n_out, n_in, prop.source),
         np.asarray([b for b, _ in cases], dtype=np.int64), case_rows, case_bounds, case_strict,
     )
 
@@ -170,10 +170,11 @@ class _Rows:
             self._bounds[atom.bound] = float(hull_upper(Rationals((atom.bound,), np.zeros(1, dtype=np.int64)))[0])
         return row, self._bounds[atom.bound], atom.strict
 
-    def functionals(self, n_out: int, n_in: int) -> Functionals:
+    def functionals(self, n_out: int, n_in: int, source: str) -> Functionals:
         start = np.cumsum([0, *(len(key) for key in self._seen)])
         place = np.asarray([p for key in self._seen for p, _ in key], dtype=np.int64)
-        coefficient = np.asarray([float(c) for key in self._seen for _, c in key], dtype=np.float64)
-        if not np.isfinite(coefficient).all():
-            raise PropertyError("a coefficient of the property is too large for double precision")
+        try:
+            coefficient = np.asarray([float(c) for key in self._seen for _, c in key], dtype=np.float64)
+        except OverflowError as error:
+            raise PropertyError(f"{source}: a coefficient, multiplied out, is too large for double precision") from error
         return Functionals(n_out, n_in, start, place, coefficient)

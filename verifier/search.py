@@ -34,7 +34,9 @@ Accept = Callable[[Array], Witness | None]  # float32 points [P, n_in], inside t
 
 @dataclass
 class Found:
-    """What a search found. `open_cases`: indices of cases not refuted (empty: all are). `bound`: least proven margin among them."""
+    """What a search found. `open_cases`: indices of cases not refuted (empty: all are). `bound`: least proven margin among them.
+    `closed_volume`: the sum of 2^-depth over closed leaves. A proof needs `proven`, no open case, and a volume that adds up.
+    """
 
     open_cases: Array
     witness: Witness | None = None
@@ -52,7 +54,7 @@ class Search:
 
     def __init__(self, problem: Problem, net: TorchGraph, budget: Budget, observer: Observer, accept: Accept | None) -> None:
         self.problem, self.net, self.budget, self.observer, self.accept = problem, net, budget, observer, accept
-        self.found = Found(np.arange(0))
+        self.found = Found(np.arange(len(problem.case_box)))  # open until refuted
         if rounding_share(problem, net) > CONSTANTS.double_gap:
             self.net = net = TorchGraph(net.graph, torch.float64, net.device)
             self.found.portfolio.append("float64: the rounding of float32 alone would hide the margins")

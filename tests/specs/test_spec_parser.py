@@ -233,7 +233,7 @@ def test_errors_name_the_place(text, message, line, column):
 
 
 def test_a_property_without_inputs_is_refused():
-    with pytest.raises(PropertyError, match="declares no input"):
+    with pytest.raises(PropertyError, match="no input is declared"):
         parse("(declare-const Y_0 Real)(assert (<= Y_0 1))")
 
 

@@ -148,3 +148,12 @@ def test_counts_that_do_not_fit_are_refused(n_in: int, n_out: int, kind: str) ->
     lines += [f"(assert (>= X_{i} 0)) (assert (<= X_{i} 1))" for i in range(n_in)] + ["(assert (<= Y_0 0))"]
     with pytest.raises(PropertyError, match=rf"declares \d {kind} variables, the network has 2"):
         compile_problem(NET.graph, parse("\n".join(lines), "test"))
+
+
+def test_a_coefficient_beyond_double_precision_is_refused() -> None:
+    term = "Y_0"
+    for _ in range(9):
+        term = f"(* 1e38 {term})"
+    lines = [f"(declare-const {name} Real)" for name in NAMES] + [f"(assert (>= X_{i} 0)) (assert (<= X_{i} 1))" for i in range(N_IN)]
+    with pytest.raises(PropertyError, match=r"^big: a coefficient, multiplied out, is too large for double precision$"):
+        compile_problem(NET.graph, parse("\n".join([*lines, f"(assert (<= {term} 0))"]), "big"))

@@ -20,11 +20,12 @@ from benchmarks.strategies import Instance, instances
 from graph.load import Model, load
 from specs.canonical import Property
 from specs.vnnlib import parse
-from verifier import engine, portfolio
+from verifier import engine, portfolio, search
 from verifier.branch_input import split
-from verifier.domains import Boxes
+from verifier.domains import Boxes, Stack
 from verifier.options import Options
 from verifier.result import Outcome
+from verifier.tighten import tighten
 
 NODES = 600
 KINDS = ("inputs", "neurons")
@@ -140,6 +141,17 @@ def test_bounds_that_are_not_finite_prove_nothing(net: Model, box: list[tuple[st
     assert found.bound is None or np.isfinite(found.bound)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_coefficient_that_float32_rounds_to_nothing_is_charged(kind: str) -> None:
+    """Regression: 1e-50 Y is 0 in float32, but Y reaches 1e37: the property is violated at X = 1."""
+    net = relu_net(np.ones((1, 1)), np.zeros(1), np.full((1, 1), 1e37), np.zeros(1))
+    small = "0." + "0" * 24 + "1"
+    prop = text([("-1", "1")], 1, f"(>= (* {small} (* {small} Y_0)) 0.{'0' * 13}1)")
+    with searching(kind):
+        assert decide(net, prop, nodes=20).verdict == "unknown"
+    assert decide(net, prop, attack=True).verdict == "sat"
+
+
 # ---------------------------------------------------------------- cover, budget, determinism
 
 
@@ -178,6 +190,51 @@ def test_a_budget_of_nodes_is_kept(kind: str, nodes: int) -> None:
         found = decide(DEEP, HARD, nodes=nodes)
     assert found.verdict == "unknown" and found.reason is not None and found.reason.code == "nodes"
     assert found.nodes <= nodes + 4  # the passes over whole boxes and the last pair are beyond the count
+
+
+MANY = relu_net(RANDOM.normal(size=(20, 60)), RANDOM.normal(size=60), RANDOM.normal(size=(60, 1)), np.zeros(1))
+
+
+@pytest.mark.parametrize("nodes", [1, 50, 300])
+def test_a_budget_that_ends_before_neurons_are_split_leaves_all_open(nodes: int) -> None:
+    """Regression: the trial of input splits spent the budget, no case was started, and nothing open passed for a proof."""
+    found = decide(MANY, text([("-1", "1")] * 20, 1, "(>= Y_0 0.0)"), nodes=nodes)
+    assert (found.verdict, found.cases.open) == ("unknown", 1)
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_a_case_that_was_never_started_is_open(last: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: the time ends while the boxes' hidden layers are bounded; the cases of later boxes were taken for closed."""
+    calls = []
+
+    def slow_tighten(bounds, state, *, budget, **options):  # type: ignore[no-untyped-def]
+        calls.append(state)
+        if len(calls) > last:
+            budget.stopped = "time"
+        return tighten(bounds, state, budget=budget, **options)
+
+    monkeypatch.setattr(search, "tighten", slow_tighten)
+    monkeypatch.setattr(search, "choose", lambda *_: portfolio.Plan("neurons", 8, False, 0, "as the test wants it"))
+    two = "(or (and (<= X_0 0.5) (<= Y_0 0.01)) (and (>= X_0 0.25) (<= Y_0 0.01)))"
+    found = decide(SHELL, text([("-1", "1")] * 3, 1, two))
+    assert len(calls) == 2 and (found.verdict, found.bound, found.cases.open) == ("timed-out", None, 2)
+
+
+def test_functions_of_the_inputs_themselves_can_be_split() -> None:
+    """Regression: a split of an input's own function changed nothing, and was chosen again and again. sin(x) - x / 2 < 0.343."""
+    nodes = [helper.make_node("Sin", ["x"], ["s"]), helper.make_node("Mul", ["x", "half"], ["h"]), helper.make_node("Sub", ["s", "h"], ["y"])]
+    net = model(nodes, 1, 1, half=np.full(1, 0.5))
+    with searching("neurons"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(portfolio, "CONSTANTS", dataclasses.replace(portfolio.CONSTANTS, trial_nodes=0))
+        found = decide(net, text([("0", "6")], 1, "(>= Y_0 0.36)"), nodes=300)
+    assert found.verdict == "unsat" and found.nodes > 2
+
+
+def test_a_lost_sub_problem_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted defect: the search forgets its boxes. The closed leaves do not add up, so there is no verdict."""
+    monkeypatch.setattr(Stack, "push", lambda self, rows: None)
+    with searching("inputs"), pytest.raises(engine.LostCases):
+        decide(DEEP, HARD)
 
 
 @pytest.mark.parametrize("kind", KINDS)
