@@ -335,9 +335,10 @@ class _Backward:
         self.inputs: dict[int, Tensor] = {}
         self.at: dict[int, Tensor] = {}
         for i, d in functional.items():  # the caller's coefficients were rounded to this dtype, perhaps to 0
-            self._charge(unit_error(2, self.net.dtype) * state.largest(i), d)
+            largest = state.largest(i)
+            self._charge(unit_error(2, self.net.dtype) * largest, d)
             if rigorous:
-                self.error = self.error + underflow(self.net.dtype) * state.largest(i).sum(-1, keepdim=True)
+                self.error = self.error + underflow(self.net.dtype) * largest.sum(-1, keepdim=True)
 
     def eliminate(self) -> Lower:
         for i in range(max(self.coefficients), -1, -1):

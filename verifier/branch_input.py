@@ -119,7 +119,7 @@ def split(boxes: Boxes, scores: Tensor, ways: int, first_id: int) -> tuple[Boxes
     for _ in range(ways):
         middle = boxes.lower / 2 + boxes.upper / 2
         possible = (middle > boxes.lower) & (middle < boxes.upper)
-        scores = torch.where(possible, scores.nan_to_num(nan=0.0), torch.full((), -1.0, dtype=scores.dtype, device=scores.device))
+        scores = torch.where(possible, torch.where(scores.isfinite(), scores, 0.0), torch.full((), -1.0, dtype=scores.dtype, device=scores.device))
         best, dim = scores.max(-1)
         can = best >= 0
         stuck, stuck_parent = boxes.select(~can), parent[~can]
