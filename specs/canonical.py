@@ -86,7 +86,8 @@ class Cases(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Property:
-    """`cases` excludes those whose box is empty; `vacuous` counts them. `text_version` is "1.0" or "2.0"."""
+    """`cases` excludes those whose box is empty; `vacuous` counts them, and `vacuous_cases` names them for people: a sentence
+    for each combination, at most 20 and then how many more there are. `version` is "1.0" or "2.0"."""
 
     inputs: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
@@ -95,6 +96,7 @@ class Property:
     version: str = "1.0"
     source: str = "<memory>"
     notes: tuple[str, ...] = ()
+    vacuous_cases: tuple[str, ...] = ()
 
 
 def atom_holds(atom: Atom, values: Mapping[str, Sequence[Fraction]]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,6 +19,27 @@ class _Region(NamedTuple):
     upper: Indices
 
 
+class Taken(NamedTuple):
+    """Alternatives taken so far, the last one first: the place of the `or` in the text, and the alternative's number from 1."""
+
+    offset: int
+    number: int
+    before: Taken | None
+
+
+class Contradiction(NamedTuple):
+    """Why a combination is empty: the ranks of the bounds of `element` cross, or (element -1) a comparison without variables is false.
+
+    `cases` cases are meant, those with the alternatives `taken`.
+    """
+
+    element: int
+    lower: int
+    upper: int
+    taken: Taken | None = None
+    cases: int = 1
+
+
 class _Todo(NamedTuple):
     """Choices still to be made: a linked list, shared between the branches. `size` is the product of the sizes in it."""
 
@@ -32,6 +54,7 @@ class _Step(NamedTuple):
     atoms: tuple[Atom, ...]
     factor: int
     todo: _Todo | None
+    taken: Taken | None
 
 
 class FormulaCases:
@@ -41,34 +64,40 @@ class FormulaCases:
     def __init__(self, root: Conjunction, atoms: FrozenAtoms, tensor: str, size: int) -> None:
         """`size` is the number of elements of the input tensor; every case must bound every element on both sides."""
         self._root, self._table, self._tensor, self._elements = root, atoms.table, tensor, size
-        self.vacuous = sum(count for region, _, count in self._walk(only_box=True) if region is None)
+        self.vacuous = sum(region.cases for region, _ in self._walk(only_box=True) if isinstance(region, Contradiction))
 
     def __len__(self) -> int:
         return self._root.size - self.vacuous
 
+    def contradictions(self, most: int) -> list[Contradiction]:
+        """Why combinations are empty: the first `most` of them, in the order of the text. One entry may stand for many cases."""
+        found = (region for region, _ in self._walk(only_box=True) if isinstance(region, Contradiction))
+        return list(itertools.islice(found, most)) if self.vacuous else []
+
     def __iter__(self) -> Iterator[Case]:
         boxes: tuple[Box, ...] = ()
         of: _Region | None = None
-        for region, atoms, _ in self._walk(only_box=False):
-            if region is None:
+        for region, atoms in self._walk(only_box=False):
+            if isinstance(region, Contradiction):
                 continue
             if region is not of:  # cases that differ in their atoms only share the Box object
                 boxes = (Box(self._tensor, Rationals(self._table, region.lower), Rationals(self._table, region.upper)),)
                 of = region
             yield Case(boxes, atoms)
 
-    def _walk(self, only_box: bool) -> Iterator[tuple[_Region | None, tuple[Atom, ...], int]]:
-        """Yield (region, or None if it is empty; atoms; number of cases meant), in the order of the text.
+    def _walk(self, only_box: bool) -> Iterator[tuple[_Region | Contradiction, tuple[Atom, ...]]]:
+        """Yield (region, or why it is empty; atoms), in the order of the text.
 
         With `only_box`, choices that cannot change the box are counted and not expanded.
         """
         whole = _Region(np.full(self._elements, -1, np.int32), np.full(self._elements, len(self._table), np.int32))
-        stack = [_Step(self._root, whole, (), 1, None)]
+        stack = [_Step(self._root, whole, (), 1, None, None)]
         while stack:
-            conjunction, region, atoms, factor, todo = stack.pop()
+            conjunction, region, atoms, factor, todo, taken = stack.pop()
             narrowed = _narrow(region, conjunction)
-            if narrowed is None:
-                yield None, (), factor * conjunction.size * (1 if todo is None else todo.size)
+            if isinstance(narrowed, Contradiction):
+                count = factor * conjunction.size * (1 if todo is None else todo.size)
+                yield narrowed._replace(taken=taken, cases=count), ()
                 continue
             atoms = atoms + conjunction.atoms
             for choice in reversed(conjunction.choices):
@@ -77,18 +106,27 @@ class FormulaCases:
                 else:
                     todo = _Todo(choice, todo, choice.size * (1 if todo is None else todo.size))
             if todo is None:
-                yield narrowed, atoms, factor
+                yield narrowed, atoms
             else:
-                stack.extend(_Step(a, narrowed, atoms, factor, todo.rest) for a in reversed(todo.choice.alternatives))
+                choice = todo.choice
+                steps = [
+                    _Step(alternative, narrowed, atoms, factor, todo.rest, Taken(choice.offset, number, taken))
+                    for number, alternative in enumerate(choice.alternatives, start=1)
+                ]
+                stack.extend(reversed(steps))
 
 
-def _narrow(region: _Region, by: Conjunction) -> _Region | None:
-    """The region cut by the bounds of a conjunction; None if nothing is left."""
+def _narrow(region: _Region, by: Conjunction) -> _Region | Contradiction:
+    """The region cut by the bounds of a conjunction, or why nothing is left of it."""
     if by.impossible:
-        return None
+        return Contradiction(-1, 0, 0)
     if not by.lower_at.size and not by.upper_at.size:
         return region
     lower, upper = region.lower.copy(), region.upper.copy()
     np.maximum.at(lower, by.lower_at, by.lower_rank)
     np.minimum.at(upper, by.upper_at, by.upper_rank)
-    return None if (lower > upper).any() else _Region(lower, upper)
+    crossed = lower > upper
+    if not crossed.any():
+        return _Region(lower, upper)
+    element = int(crossed.argmax())
+    return Contradiction(element, int(lower[element]), int(upper[element]))

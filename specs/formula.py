@@ -46,26 +46,28 @@ class AtomTable:
         self._elements: list[int] = [0]
         self._literals: list[int] = [0]
         self._linear: list[Atom | None] = [None]
+        self._offsets: list[int] = [0]
         self._values: dict[Fraction, int] = {}
 
-    def add_bound(self, side: int, element: int, value: Fraction) -> int:
-        """Number of the atom `input[element] >= value` (side LOWER) or `<= value` (UPPER)."""
-        return self._add(side, element, self._values.setdefault(value, len(self._values)), None)
+    def add_bound(self, side: int, element: int, value: Fraction, offset: int) -> int:
+        """Number of the atom `input[element] >= value` (side LOWER) or `<= value` (UPPER), written at `offset` of the text."""
+        return self._add(side, element, self._values.setdefault(value, len(self._values)), None, offset)
 
-    def add_linear(self, atom: Atom) -> int:
-        return self._add(LINEAR, 0, 0, atom)
+    def add_linear(self, atom: Atom, offset: int) -> int:
+        return self._add(LINEAR, 0, 0, atom, offset)
 
-    def _add(self, kind: int, element: int, literal: int, atom: Atom | None) -> int:
+    def _add(self, kind: int, element: int, literal: int, atom: Atom | None, offset: int) -> int:
         self._kinds.append(kind)
         self._elements.append(element)
         self._literals.append(literal)
         self._linear.append(atom)
+        self._offsets.append(offset)
         return len(self._kinds) - 1
 
     def freeze(self) -> FrozenAtoms:
         """Sort the literals, so that comparing their ranks compares their values exactly."""
         values = list(self._values)
-        order = sorted(range(len(values)), key=lambda i: (_approximately(values[i]), values[i]))
+        order = sorted(range(len(values)), key=lambda i: (approximately(values[i]), values[i]))
         rank = np.zeros(max(len(values), 1), np.int32)
         rank[order] = np.arange(len(values), dtype=np.int32)
         return FrozenAtoms(
@@ -74,11 +76,12 @@ class AtomTable:
             rank[np.asarray(self._literals)],
             tuple(self._linear),
             tuple(values[i] for i in order),
+            np.asarray(self._offsets, np.int64),
         )
 
 
-def _approximately(value: Fraction) -> float:
-    """A monotone function of the value: it makes sorting fast, ties are decided exactly."""
+def approximately(value: Fraction) -> float:
+    """A monotone function of the value: it makes sorting fast, ties are decided exactly. +-inf beyond the doubles."""
     try:
         return float(value)
     except OverflowError:
@@ -87,13 +90,15 @@ def _approximately(value: Fraction) -> float:
 
 @dataclass(frozen=True, eq=False)
 class FrozenAtoms:
-    """For every atom number: its kind; for bounds the input element and the rank of the value in `table` (sorted, distinct)."""
+    """For every atom number: its kind; for bounds the input element and the rank of the value in `table` (sorted, distinct);
+    the offset at which the text writes it first."""
 
     kinds: NDArray[np.int8]
     elements: Indices
     ranks: Indices
     linear: tuple[Atom | None, ...]
     table: tuple[Fraction, ...]
+    offsets: NDArray[np.int64] = field(repr=False)
 
 
 class Choice(NamedTuple):

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specs import tokens
+from specs import tokens, vacuous
 from specs.canonical import Atom, Property, Variable
 from specs.cases import FormulaCases
 from specs.errors import PropertyError
@@ -135,7 +135,8 @@ class _Parser:
         self._require_bounds(root.bounded, sizes["X"])
         cases = FormulaCases(root, atoms, "X", sizes["X"])
         outputs = (Variable("Y", (sizes["Y"],)),) if sizes["Y"] else ()
-        return Property((Variable("X", (sizes["X"],)),), outputs, cases, cases.vacuous, "1.0", source)
+        named = vacuous.describe(cases, atoms, lambda offset: tokens.place(self._text, offset)[0])
+        return Property((Variable("X", (sizes["X"],)),), outputs, cases, cases.vacuous, "1.0", source, vacuous_cases=named)
 
     def _error(self, message: str, offset: int) -> PropertyError:
         return PropertyError(message, *tokens.place(self._text, offset))
@@ -250,15 +251,15 @@ class _Parser:
         left, right = self._term(items[1], 1), self._term(items[2], 2)
         match items[0]:
             case "<=" | "<" as sign:
-                return self._at_most(left, right, sign == "<")
+                return self._at_most(left, right, sign == "<", start)
             case ">=" | ">" as sign:
-                return self._at_most(right, left, sign == ">")
+                return self._at_most(right, left, sign == ">", start)
             case "==" | "=":
-                return And((), tuple(_as_part(self._at_most(*pair, False)) for pair in ((left, right), (right, left))))
+                return And((), tuple(_as_part(self._at_most(*pair, False, start)) for pair in ((left, right), (right, left))))
             case other:
                 raise _Fault(f"unknown comparison {_shown(other)}")
 
-    def _at_most(self, left: _Term, right: _Term, strict: bool) -> Formula:
+    def _at_most(self, left: _Term, right: _Term, strict: bool, start: int) -> Formula:
         """left <= right (< if strict)."""
         difference = _sum([left, _scaled(right, Fraction(-1))])
         terms = tuple((tensor, i, c) for (tensor, i), c in difference.coefficients.items())
@@ -267,10 +268,10 @@ class _Parser:
             return And(()) if bound > 0 or (bound == 0 and not strict) else And((0,))
         linear = Atom(terms, bound, strict)
         if len(terms) > 1 or terms[0][0] != "X":
-            return self._atoms.add_linear(linear)
+            return self._atoms.add_linear(linear, start)
         _, element, coefficient = terms[0]
-        number = self._atoms.add_bound(UPPER if coefficient > 0 else LOWER, element, bound / coefficient)
-        return And((number, self._atoms.add_linear(linear))) if strict else number
+        number = self._atoms.add_bound(UPPER if coefficient > 0 else LOWER, element, bound / coefficient, start)
+        return And((number, self._atoms.add_linear(linear, start))) if strict else number
 
     # --- terms ---------------------------------------------------------------------------------------------------------
 

@@ -89,6 +89,8 @@ def _load(options: Options, channel: Channel) -> Loaded:
     if options.verbosity >= 0:
         for text in _notes(model, prop):
             channel.send({"say": text})
+    for text in prop.vacuous_cases:  # a warning: also when quiet
+        channel.send({"say": text})
     compare_with_runtime(model, prop, options.seed)
     return loaded
 

@@ -72,6 +72,7 @@ def test_no_nodes_no_attack_no_answer(tmp_path: Path) -> None:
 def test_all_vacuous_says_that_nothing_was_proven(tmp_path: Path) -> None:
     done = command("verify", relu_network(tmp_path / "m"), property_file(tmp_path / "p", upper="-2.0"))
     assert "Nothing was proven" in done.stderr and "1 of 1 cases are vacuous" in done.stderr and done.stderr.splitlines()[-1] == UNCHECKED
+    assert "a case is vacuous: X_0 >= -1" in done.stderr and "X_0 <= -2 (line " in done.stderr
 
 
 def test_the_example_needs_search() -> None:

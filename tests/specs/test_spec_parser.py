@@ -342,3 +342,49 @@ def test_the_largest_real_property_in_six_seconds_and_one_gigabyte(vnncomp_dir):
     done = subprocess.run([sys.executable, "-c", script, str(file)], cwd=root, capture_output=True, text=True, check=True)
     cases, seconds, gigabytes = map(float, done.stdout.split())
     assert cases == 5360 and seconds <= 6 and gigabytes <= 1
+
+
+# --- vacuous cases are named -----------------------------------------------------------------------------------------------------
+
+BOX_OF_ONE = "(declare-const X_0 Real)\n(declare-const Y_0 Real)\n(assert (>= X_0 0))\n(assert (<= X_0 1))\n"  # lines 1 to 4
+
+
+def test_a_vacuous_case_names_the_variable_the_bounds_and_their_lines():
+    assert parse(BOX_OF_ONE + "(assert (>= X_0 1.5))").vacuous_cases == ("a case is vacuous: X_0 >= 1.5 (line 5) and X_0 <= 1 (line 4)",)
+
+
+def test_a_vacuous_combination_names_its_alternatives_and_counts_its_cases():
+    choices = ["(<= X_0 0.5)\n(>= X_0 0.75)", "(>= X_0 0.6) (<= Y_0 0)", "(<= Y_0 1) (>= Y_0 2)"]
+    property = parse(BOX_OF_ONE + "\n".join(f"(assert (or {choice}))" for choice in choices))
+    assert property.vacuous == 2
+    assert property.vacuous_cases == (
+        "2 cases are vacuous: X_0 >= 0.6 (line 7) and X_0 <= 0.5 (line 5), "
+        "in alternative 1 of the `or` on line 5, alternative 1 of the `or` on line 7",
+    )
+
+
+def test_a_false_comparison_is_named_by_its_place():
+    assert parse(BOX_OF_ONE + "(assert (or (<= Y_0 1)\n(<= 2 1)))").vacuous_cases == (
+        "a case is vacuous: a comparison without variables is false, in alternative 2 of the `or` on line 5",
+    )
+
+
+def test_at_most_twenty_vacuous_combinations_are_named_and_the_rest_is_counted():
+    alternatives = " ".join(f"(>= X_0 {k})" for k in range(2, 5002))
+    property = parse(BOX_OF_ONE + f"(assert (or (<= Y_0 0) {alternatives}))")
+    assert (len(property.cases), property.vacuous, len(property.vacuous_cases)) == (1, 5000, 21)
+    assert property.vacuous_cases[-1] == "4980 more cases are vacuous"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(bound_formulas, min_size=1, max_size=3))
+def test_the_named_and_the_counted_cases_are_all_the_vacuous_ones(asserted):
+    property = parse(HEAD + WHOLE_BOX + "".join(f"(assert {text_of(f)})" for f in asserted))
+    first_words = [text.split()[0] for text in property.vacuous_cases]
+    assert sum(1 if word == "a" else int(word) for word in first_words) == property.vacuous
+
+
+def test_bounds_beyond_the_doubles_are_named():
+    tiny = "0." + "0" * 399 + "1"
+    (text,) = parse(BOX_OF_ONE + f"(assert (>= (* {tiny} X_0) 1))").vacuous_cases
+    assert text == "a case is vacuous: X_0 >= a number beyond 1e308 (line 5) and X_0 <= 1 (line 4)"
