@@ -125,7 +125,8 @@ def _absorbed(m: LinearMap, producer: Node, *, single: bool) -> Terms | None:
 def recentre_softmax(graph: Graph, point: Mapping[str, Array] | Sequence[Array]) -> Graph:
     """The same function with every softmax row shifted so that its largest argument at `point` is 0.
 
-    `point` is one input (batch size 1). Exp then neither overflows near the point nor makes a row vanish.
+    `point` is one input (batch size 1). Exp then neither overflows near the point nor makes a row vanish. A row whose largest
+    argument is not finite there stays as it is.
     """
     arrays, batch = input_values(graph, point, np.float64)
     nodes = list(graph.nodes)
@@ -134,7 +135,8 @@ def recentre_softmax(graph: Graph, point: Mapping[str, Array] | Sequence[Array])
         value = arrays[i] if i in arrays else node_value(graph, node, [values[j] for j in node.inputs], batch)
         if i in graph.shifts and isinstance(node, Affine):
             rows = value.reshape(-1, node.shape[-1])
-            shift = np.broadcast_to(-rows.max(axis=-1, keepdims=True), rows.shape).reshape(-1)
+            largest = rows.max(axis=-1, keepdims=True)
+            shift = np.broadcast_to(np.where(np.isfinite(largest), -largest, 0.0), rows.shape).reshape(-1)
             nodes[i] = replace(node, bias=shift if node.bias is None else node.bias + shift)
             value = value + shift
         values.append(value)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.core import Graph
+from graph.simplify import recentre_softmax
 from specs.canonical import Atom, Box, Case, Property, Rationals
 from specs.errors import PropertyError
 from specs.rounding import hull_lower, hull_upper, nearest_float32
@@ -81,6 +82,7 @@ class Problem:
 def compile_problem(graph: Graph, prop: Property) -> Problem:
     """Bind `prop` to `graph` by position: its inputs, concatenated, are the graph's inputs; its outputs likewise.
 
+    The graph of the problem is the same function over the reals; its softmax rows are shifted for the centre of the first box.
     Raises PropertyError if the numbers of variables differ.
     """
     n_in = sum(graph.nodes[i].size for i in graph.inputs)
@@ -100,10 +102,19 @@ def compile_problem(graph: Graph, prop: Property) -> Problem:
     for k, (_, atoms) in enumerate(cases):
         for a, (row, bound, strict) in enumerate(atoms):
             case_rows[k, a], case_bounds[k, a], case_strict[k, a] = row, bound, strict
+    arrays = boxes.arrays()
     return Problem(
-        graph, prop, *boxes.arrays(), rows.functionals(n_out, n_in),
+        _recentred(graph, *arrays[:2]), prop, *arrays, rows.functionals(n_out, n_in),
         np.asarray([b for b, _ in cases], dtype=np.int64), case_rows, case_bounds, case_strict,
     )
+
+
+def _recentred(graph: Graph, lower: Array, upper: Array) -> Graph:
+    """`graph` with one shift for all boxes [n_boxes, n_in]: exp would overflow for logits of more than 88 in float32 (ARITHMETIC 6)."""
+    if not graph.shifts or not len(lower):
+        return graph
+    ends = np.cumsum([graph.nodes[i].size for i in graph.inputs])[:-1]
+    return recentre_softmax(graph, np.split(lower[0] / 2 + upper[0] / 2, ends))
 
 
 def _places(prop: Property, n_out: int) -> dict[str, int]:
