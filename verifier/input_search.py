@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_input import Branching, best_rows, slot_margins, split, splittable
 from verifier.budget import Budget
@@ -30,10 +31,12 @@ class Tally:
 
 
 class InputSearch:
-    """A depth-first search of `boxes`, `batch` boxes at a time. It may be run in instalments, by numbers of nodes."""
+    """A depth-first search of `boxes`, `batch` boxes at a time. It may be run in instalments, by numbers of nodes. It ends its
+    budget ("memory") when more than `queue_bytes` are open, or when one box alone cannot be bounded."""
 
-    def __init__(self, bounder: Bounder, boxes: Boxes, branching: Branching, batch: int, probe: Probe | None) -> None:
+    def __init__(self, bounder: Bounder, boxes: Boxes, branching: Branching, batch: int, probe: Probe | None, queue_bytes: int) -> None:
         self.bounder, self.branching, self.batch, self.probe = bounder, branching, batch, probe
+        self.queue_bytes = queue_bytes
         self.stack: Stack[Boxes] = Stack()
         self.stack.push(boxes)
         self.stuck: list[Boxes] = []  # open, and too small to halve
@@ -65,6 +68,10 @@ class InputSearch:
         """Volume still open, in boxes of depth 0 times slots."""
         return self.stack.volume() + sum(b.volume() for b in self.stuck)
 
+    def open_bytes(self) -> int:
+        """Bytes of all that is open."""
+        return self.stack.nbytes + sum(b.nbytes() for b in self.stuck)
+
     def lowest_margin(self) -> float:
         """The smallest proven margin among what is open."""
         return min([self.stack.lowest_margin(), *(float(b.margin.min()) for b in self.stuck)])
@@ -77,11 +84,23 @@ class InputSearch:
             self.step(budget, self.batch if left is None else min(self.batch, left))
 
     def step(self, budget: Budget, count: int) -> None:
-        """Bound up to `count` boxes and push what is left of their halves."""
+        """Bound up to `count` boxes and push what is left of their halves. If that does not fit in memory, halve the batch instead."""
         boxes = self.stack.pop(count)
+        tally, stuck = replace(self.tally), len(self.stuck)
+        if fits(lambda: self._bound(boxes)):
+            budget.spent += len(boxes)
+        else:
+            self.tally = tally
+            del self.stuck[stuck:]
+            self.stack.push(boxes)
+            self.batch = len(boxes) // 2
+        if not self.batch or self.open_bytes() > self.queue_bytes:
+            budget.out_of_memory()
+
+    def _bound(self, boxes: Boxes) -> None:
+        """Bound these boxes and push what is left of their halves; the push comes last."""
         found = self.bounder.bound(boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         closed = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
-        budget.spent += len(boxes)
         self.tally.nodes += len(boxes)
         self.tally.closed_volume += float((torch.exp2(-boxes.depth.double()) * closed.sum(-1)).sum())
         is_open = boxes.is_open & ~closed

@@ -6,6 +6,7 @@ multipliers in the final backward pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from bounds.linear import LinearBounds, State
 from graph.core import Elementwise
 from graph.functions.facts import Pieces
+from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_neuron import gap_scores, split_point
 from verifier.budget import Budget
@@ -97,16 +99,24 @@ class Domains:
             torch.cat([p.node for p in parts]), torch.cat([p.element for p in parts]), torch.cat([p.threshold for p in parts]),
         )
 
+    def nbytes(self) -> int:
+        """Bytes held."""
+        slopes = [t for pair in self.multipliers.slopes.values() for t in pair if t is not None]
+        tables = [*self.lower.values(), *self.upper.values(), *self.signs.values(), *self.multipliers.betas.values(), *slopes]
+        return sum(t.nbytes for t in (self.group, self.margin, self.depth, self.node, self.element, self.threshold, *tables))
+
     def volume(self) -> float:
         """Sum of 2^-depth."""
         return float(torch.exp2(-self.depth.double()).sum())
 
 
 class NeuronSearch:
-    """A search over the cases of `bounder.groups` (one case a group), `lower`, `upper` [G, n_in] being their boxes."""
+    """A search over the cases of `bounder.groups` (one case a group), `lower`, `upper` [G, n_in] being their boxes. It ends its
+    budget ("memory") when more than `queue_bytes` are open, or when one sub-problem alone cannot be bounded."""
 
-    def __init__(self, bounder: Bounder, lower: Tensor, upper: Tensor, effort: Effort, probe: Probe | None) -> None:
+    def __init__(self, bounder: Bounder, lower: Tensor, upper: Tensor, effort: Effort, probe: Probe | None, queue_bytes: int) -> None:
         self.bounder, self.effort, self.probe = bounder, effort, probe
+        self.queue_bytes = queue_bytes
         self.linear: LinearBounds = bounder.linear
         self.lower, self.upper = lower, upper
         self.stack: Stack[Domains] = Stack()
@@ -143,12 +153,20 @@ class NeuronSearch:
         parts = [d.group for d in (*self.stuck, *self.stack.all())]
         return torch.unique(torch.cat(parts)) if parts else torch.zeros(0, dtype=torch.long)
 
+    def open_bytes(self) -> int:
+        """Bytes of all that is open."""
+        return self.stack.nbytes + sum(d.nbytes() for d in self.stuck)
+
     def lowest_margin(self) -> float:
         """The smallest proven margin among what is open."""
         return min([self.stack.lowest_margin(), *(float(d.margin.min()) for d in self.stuck)])
 
-    def start(self, group: Tensor, state: State, steps: int) -> None:
-        """Bound the cases `group` [B] at the root, in the state of their boxes ([B, size] tensors), with `steps` gradient steps."""
+    def start(self, group: Tensor, state: State, steps: int) -> bool:
+        """Bound the cases `group` [B] at the root, in the state of their boxes ([B, size] tensors), with `steps` gradient steps.
+        False, and nothing done, if that does not fit in memory."""
+        return self._undone_unless_it_fits(lambda: self._start(group, state, steps))
+
+    def _start(self, group: Tensor, state: State, steps: int) -> None:
         multipliers = initial(self.linear, state, int(self.rows.numel()))
         betas: dict[int, Tensor] = {}
         signs: dict[int, Tensor] = {}
@@ -176,9 +194,28 @@ class NeuronSearch:
             self.step(budget, self.effort.batch if left is None else max(1, min(self.effort.batch, left // 2)))
 
     def step(self, budget: Budget, count: int) -> None:
-        """Split up to `count` sub-problems in two and bound the halves."""
-        children = _halves(self.stack.pop(count))
-        budget.spent += len(children)
+        """Split up to `count` sub-problems in two and bound the halves. If that does not fit in memory, halve the batch instead."""
+        parents = self.stack.pop(count)
+        if self._undone_unless_it_fits(lambda: self._split(parents)):
+            budget.spent += 2 * len(parents)
+        else:
+            self.stack.push(parents)
+            self.effort = replace(self.effort, batch=len(parents) // 2)
+        if not self.effort.batch or self.open_bytes() > self.queue_bytes:
+            budget.out_of_memory()
+
+    def _undone_unless_it_fits(self, work: Callable[[], None]) -> bool:
+        """Do `work`, whose last deed is to push; if memory runs out, leave everything as it was and return False."""
+        tally, stuck = replace(self.tally), len(self.stuck)
+        if fits(work):
+            return True
+        self.tally = tally
+        del self.stuck[stuck:]
+        return False
+
+    def _split(self, parents: Domains) -> None:
+        """Bound both halves of these sub-problems."""
+        children = _halves(parents)
         known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
         box = (self.lower[children.group], self.upper[children.group])
         state = self.linear.propagate(*box, refine=self.effort.refine, known=known)
