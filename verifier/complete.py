@@ -30,12 +30,12 @@ class Clock(Protocol):
     def charge(self, phase: str) -> None: ...
 
 
+@torch.no_grad()
 def decide(
     problem: Problem, cases: Array, replayer: Replayer | None, options: Options, budget: Budget, observer: Observer, clock: Clock
 ) -> tuple[Found, float | None]:
     """Decide the open `cases`. Returns what was found, and the smallest violation margin that a concrete run reached."""
     torch.set_num_threads(options.threads)
-    torch.set_grad_enabled(False)
     net = TorchGraph(problem.graph, torch.float32, _device(options.device))
     allotment = Allotment.of(options.memory)
     attacker = None if replayer is None else Attacker(problem, net, replayer, options.seed, memory=allotment.attack_bytes)
