@@ -23,7 +23,7 @@ from verifier.replay import Replayer, Witness
 
 Array = NDArray[Any]
 
-MEMORY_BYTES = 256 << 20  # what the activations of one batch may take, gradients included
+MEMORY_BYTES = 256 << 20  # what the activations of one batch may take, gradients included, if nothing else is said
 MAX_ROWS = 1024
 CANDIDATES = 3  # points handed to the runtime per step in which new violations appear
 FIRST_WORK = 4_000_000_000  # multiplications the first round may take, estimated from the graph
@@ -69,7 +69,9 @@ class Attacker:
     execution reached so far (+inf: none yet; non-finite executions do not count).
     """
 
-    def __init__(self, problem: Problem, torch_graph: TorchGraph, replayer: Replayer, seed: int = 0, budget: Budget | None = None) -> None:
+    def __init__(
+        self, problem: Problem, torch_graph: TorchGraph, replayer: Replayer, seed: int = 0, budget: Budget | None = None, memory: int = MEMORY_BYTES
+    ) -> None:
         self.problem = problem
         self.best_margin: Array = np.full(len(problem.case_box), np.inf)
         self.rounds = 0
@@ -80,7 +82,7 @@ class Attacker:
         self._lower = torch.from_numpy(problem.witness_lower)
         self._upper = torch.from_numpy(problem.witness_upper)
         per_row = 8 * sum(node.size for _, node in problem.graph)
-        self._rows = max(1, min(MAX_ROWS, MEMORY_BYTES // max(per_row, 1)))
+        self._rows = max(1, min(MAX_ROWS, memory // max(per_row, 1)))
 
     def round(self, seconds: float, cases: Array | None = None) -> Witness | None:
         """One round over `cases` (indices; all by default), the smallest margins first; None when nothing was confirmed.

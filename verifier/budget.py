@@ -13,7 +13,7 @@ class Budget:
     deadline: float
     nodes: int | None = None
     spent: int = 0
-    stopped: str | None = field(default=None)  # "time" or "nodes": why it ran out
+    stopped: str | None = field(default=None)  # "time", "nodes" or "memory": why it ran out
 
     def seconds_left(self) -> float:
         """Seconds until the deadline, possibly negative."""
@@ -23,8 +23,14 @@ class Budget:
         """Nodes left, or None for no limit."""
         return None if self.nodes is None else max(self.nodes - self.spent, 0)
 
+    def out_of_memory(self) -> None:
+        """Stop: what is open, or bounding one sub-problem of it, does not fit in memory."""
+        self.stopped = "memory"
+
     def exhausted(self) -> bool:
         """Whether to stop; remembers why."""
+        if self.stopped == "memory":
+            return True
         if self.nodes is not None and self.spent >= self.nodes:
             self.stopped = "nodes"
         elif self.seconds_left() <= 0:

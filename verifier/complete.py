@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from bounds.torch_graph import TorchGraph
+from verifier.allotment import Allotment, fits
 from verifier.attack import Attacker
 from verifier.budget import Budget
 from verifier.domains import Boxes
@@ -29,15 +30,17 @@ class Clock(Protocol):
     def charge(self, phase: str) -> None: ...
 
 
+@torch.no_grad()
 def decide(
     problem: Problem, cases: Array, replayer: Replayer | None, options: Options, budget: Budget, observer: Observer, clock: Clock
 ) -> tuple[Found, float | None]:
     """Decide the open `cases`. Returns what was found, and the smallest violation margin that a concrete run reached."""
     torch.set_num_threads(options.threads)
-    torch.set_grad_enabled(False)
     net = TorchGraph(problem.graph, torch.float32, _device(options.device))
-    falsifier = None if replayer is None else _Falsifier(Attacker(problem, net, replayer, options.seed), options.timeout)
-    search = Search(problem, net, budget, observer, None if replayer is None else replayer.judge)
+    allotment = Allotment.of(options.memory)
+    attacker = None if replayer is None else Attacker(problem, net, replayer, options.seed, memory=allotment.attack_bytes)
+    falsifier = None if attacker is None else _Falsifier(attacker, options.timeout)
+    search = Search(problem, net, budget, observer, None if replayer is None else replayer.judge, allotment)
     found = search.found
     found.open_cases = cases
     if falsifier is not None:
@@ -51,7 +54,8 @@ def decide(
         found.witness = falsifier.round(budget, cases)
         clock.charge("attack")
     if found.witness is None and len(cases) and not budget.exhausted():
-        search.branch(cases, None if falsifier is None else falsifier.interlude)
+        if not fits(lambda: search.branch(cases, None if falsifier is None else falsifier.interlude)):
+            budget.out_of_memory()  # what was open before is still open
         clock.charge("search")
     return found, None if falsifier is None else falsifier.least_margin()
 

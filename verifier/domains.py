@@ -34,6 +34,10 @@ class Boxes:
         """All boxes of `parts`, in order. `parts` is not empty."""
         return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Boxes)))
 
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(getattr(self, f.name).nbytes for f in fields(self))
+
     def volume(self) -> float:
         """Sum of 2^-depth times the number of open slots."""
         return float((torch.exp2(-self.depth.double()) * self.is_open.sum(-1)).sum())
@@ -48,6 +52,7 @@ class Batch(Protocol):
     def select(self, keep: Tensor) -> Self: ...
     @classmethod
     def concatenate(cls, parts: list[Self]) -> Self: ...
+    def nbytes(self) -> int: ...
     def volume(self) -> float: ...
 
 
@@ -59,6 +64,7 @@ class Stack(Generic[B]):
 
     def __init__(self) -> None:
         self._chunks: list[B] = []
+        self.nbytes = 0  # of all chunks
 
     def __len__(self) -> int:
         return sum(len(c) for c in self._chunks)
@@ -66,20 +72,25 @@ class Stack(Generic[B]):
     def push(self, rows: B) -> None:
         """Add rows; of these the one with the smallest margin will be taken first."""
         if len(rows):
-            self._chunks.append(rows.select(torch.argsort(rows.margin, descending=True, stable=True)))
+            self._add(rows.select(torch.argsort(rows.margin, descending=True, stable=True)))
 
     def pop(self, count: int) -> B:
         """Take up to `count` rows. The stack is not empty."""
         taken: list[B] = []
         while self._chunks and count > 0:
             chunk = self._chunks.pop()
+            self.nbytes -= chunk.nbytes()
             if len(chunk) > count:
                 rest = len(chunk) - count
-                self._chunks.append(chunk.select(torch.arange(rest)))
+                self._add(chunk.select(torch.arange(rest)))
                 chunk = chunk.select(torch.arange(rest, len(chunk)))
             count -= len(chunk)
             taken.append(chunk)
         return taken[0].concatenate(taken)
+
+    def _add(self, chunk: B) -> None:
+        self._chunks.append(chunk)
+        self.nbytes += chunk.nbytes()
 
     def all(self) -> list[B]:
         """Every chunk, left in place."""

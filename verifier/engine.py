@@ -114,6 +114,9 @@ def _after_search(problem: Problem, found: Found, least: float | None, budget: B
         return Outcome("unknown", Reason("nodes", f"the limit of {budget.nodes} nodes was reached; {left}"), bound=found.bound, gap=gap, **facts)
     if budget.stopped == "time":
         return Outcome("timed-out", Reason("time", f"the time limit was reached; {left}"), bound=found.bound, gap=gap, **facts)
+    if budget.stopped == "memory":
+        text = f"the search does not fit in memory (--memory gives it more); {left}"
+        return Outcome("unknown", Reason("memory", text), bound=found.bound, gap=gap, **facts)
     text = f"what is open cannot be split further in double precision; {left}"
     return Outcome("unknown", Reason("numerical", text), bound=found.bound, gap=gap, **facts)
 

@@ -95,3 +95,25 @@ Observer = Callable[[Event], None]
 
 def ignore(_: Event) -> None:
     """An observer that does nothing."""
+
+
+class Pending:
+    """Events of one batch, told once the batch is done: a batch that does not fit in memory is undone, and nobody hears of it."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._events: list[Event] = []
+
+    def add(self, event: Event) -> None:
+        """Keep an event for `send`."""
+        self._events.append(event)
+
+    def send(self) -> None:
+        """Tell what was kept, in order."""
+        events, self._events = self._events, []
+        for event in events:
+            self._observer(event)
+
+    def drop(self) -> None:
+        """Forget what was kept."""
+        self._events = []

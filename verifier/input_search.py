@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_input import Branching, best_rows, slot_margins, split, splittable
 from verifier.budget import Budget
 from verifier.clip import clip
 from verifier.domains import Boxes, Stack
-from verifier.events import Closed, Derive, Observer, Roots, Split, ignore
+from verifier.events import Closed, Derive, Observer, Pending, Roots, Split, ignore
 from verifier.replay import Witness
 
 # Given the open boxes of a batch, the coefficients of each box's hardest row [B, n_in]: a replayed witness, or None.
@@ -33,13 +34,23 @@ class Tally:
 
 
 class InputSearch:
-    """A depth-first search of `boxes`, `batch` boxes at a time. It may be run in instalments, by numbers of nodes."""
+    """A depth-first search of `boxes`, `batch` boxes at a time. It may be run in instalments, by numbers of nodes. It ends its
+    budget ("memory") when more than `queue_bytes` are open, or when one box alone cannot be bounded."""
 
     def __init__(
-        self, bounder: Bounder, boxes: Boxes, branching: Branching, batch: int, probe: Probe | None, observer: Observer = ignore
+        self,
+        bounder: Bounder,
+        boxes: Boxes,
+        branching: Branching,
+        batch: int,
+        probe: Probe | None,
+        queue_bytes: int,
+        observer: Observer = ignore,
     ) -> None:
         self.bounder, self.branching, self.batch, self.probe = bounder, branching, batch, probe
-        self._observer, self._name, self._next_id = observer, f"inputs/{branching.name}", len(boxes)
+        self.queue_bytes = queue_bytes
+        self._events = Pending(observer)
+        self._name, self._next_id = f"inputs/{branching.name}", len(boxes)
         self._inputs = _places(bounder)
         observer(Roots(self._name, boxes.id.numpy(), bounder.groups.case[boxes.group.numpy()]))
         self.stack: Stack[Boxes] = Stack()
@@ -73,6 +84,10 @@ class InputSearch:
         """Volume still open, in boxes of depth 0 times slots."""
         return self.stack.volume() + sum(b.volume() for b in self.stuck)
 
+    def open_bytes(self) -> int:
+        """Bytes of all that is open."""
+        return self.stack.nbytes + sum(b.nbytes() for b in self.stuck)
+
     def lowest_margin(self) -> float:
         """The smallest proven margin among what is open."""
         return min([self.stack.lowest_margin(), *(float(b.margin.min()) for b in self.stuck)])
@@ -85,11 +100,25 @@ class InputSearch:
             self.step(budget, self.batch if left is None else min(self.batch, left))
 
     def step(self, budget: Budget, count: int) -> None:
-        """Bound up to `count` boxes and push what is left of their halves."""
+        """Bound up to `count` boxes and push what is left of their halves. If that does not fit in memory, halve the batch instead."""
         boxes = self.stack.pop(count)
+        tally, stuck = replace(self.tally), len(self.stuck)
+        if fits(lambda: self._bound(boxes)):
+            self._events.send()
+            budget.spent += len(boxes)
+        else:
+            self._events.drop()
+            self.tally = tally
+            del self.stuck[stuck:]
+            self.stack.push(boxes)
+            self.batch = len(boxes) // 2
+        if not self.batch or self.open_bytes() > self.queue_bytes:
+            budget.out_of_memory()
+
+    def _bound(self, boxes: Boxes) -> None:
+        """Bound these boxes and push what is left of their halves; the push comes last."""
         found = self.bounder.bound(boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         closed = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
-        budget.spent += len(boxes)
         self.tally.nodes += len(boxes)
         self.tally.closed_volume += float((torch.exp2(-boxes.depth.double()) * closed.sum(-1)).sum())
         self._closed(boxes.id, closed, "bound")
@@ -121,7 +150,7 @@ class InputSearch:
             self._next_id += 2 * len(h.id)
             dim = h.dim.numpy()
             ends = (h.id.numpy(), h.low.numpy(), h.high.numpy())
-            self._observer(Split(self._name, *ends, self._inputs[0][dim], self._inputs[1][dim], h.threshold.double().numpy()))
+            self._events.add(Split(self._name, *ends, self._inputs[0][dim], self._inputs[1][dim], h.threshold.double().numpy()))
         member = member if member.shape[0] == 1 else member[parent]
         lower, upper, is_open = clip(children.lower, children.upper, children.is_open, coefficients[parent], constant[parent], member)
         clipped = children.is_open & ~is_open
@@ -130,13 +159,13 @@ class InputSearch:
         rest = is_open.any(-1)
         self.tally.leaves += int((~rest).sum())
         left = replace(children, lower=lower, upper=upper, is_open=is_open).select(rest)
-        self._observer(Derive(self._name, left.id.numpy(), left.lower.numpy(), left.upper.numpy()))
+        self._events.add(Derive(self._name, left.id.numpy(), left.lower.numpy(), left.upper.numpy()))
         self.stack.push(left)
 
     def _closed(self, ids: Tensor, slots: Tensor, how: str) -> None:
         some = slots.any(-1)
         if bool(some.any()):
-            self._observer(Closed(self._name, ids[some].numpy(), slots[some].numpy(), how))
+            self._events.add(Closed(self._name, ids[some].numpy(), slots[some].numpy(), how))
 
     def _member(self, group: Tensor, found: Margins) -> Tensor:
         member = self.bounder.member[:, :, found.rows]

@@ -6,6 +6,7 @@ multipliers in the final backward pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -14,11 +15,12 @@ from torch import Tensor
 from bounds.linear import LinearBounds, State
 from graph.core import Elementwise
 from graph.functions.facts import Pieces
+from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_neuron import gap_scores, split_point
 from verifier.budget import Budget
 from verifier.domains import Boxes, Stack
-from verifier.events import Closed, Observer, Roots, Split, ignore
+from verifier.events import Closed, Observer, Pending, Roots, Split, ignore
 from verifier.input_search import Probe, Tally
 from verifier.optimise import Multipliers, builders, initial, optimise, planes_of, signed
 from verifier.replay import Witness
@@ -102,18 +104,34 @@ class Domains:
             torch.cat([p.id for p in parts]),
         )
 
+    def nbytes(self) -> int:
+        """Bytes held."""
+        slopes = [t for pair in self.multipliers.slopes.values() for t in pair if t is not None]
+        tables = [*self.lower.values(), *self.upper.values(), *self.signs.values(), *self.multipliers.betas.values(), *slopes]
+        return sum(t.nbytes for t in (self.group, self.margin, self.depth, self.node, self.element, self.threshold, *tables))
+
     def volume(self) -> float:
         """Sum of 2^-depth."""
         return float(torch.exp2(-self.depth.double()).sum())
 
 
 class NeuronSearch:
-    """A search over the cases of `bounder.groups` (one case a group), `lower`, `upper` [G, n_in] being their boxes."""
+    """A search over the cases of `bounder.groups` (one case a group), `lower`, `upper` [G, n_in] being their boxes. It ends its
+    budget ("memory") when more than `queue_bytes` are open, or when one sub-problem alone cannot be bounded."""
 
     def __init__(
-        self, bounder: Bounder, lower: Tensor, upper: Tensor, effort: Effort, probe: Probe | None, observer: Observer = ignore
+        self,
+        bounder: Bounder,
+        lower: Tensor,
+        upper: Tensor,
+        effort: Effort,
+        probe: Probe | None,
+        queue_bytes: int,
+        observer: Observer = ignore,
     ) -> None:
-        self.bounder, self.effort, self.probe, self._observer = bounder, effort, probe, observer
+        self.bounder, self.effort, self.probe = bounder, effort, probe
+        self.queue_bytes = queue_bytes
+        self._events = Pending(observer)
         self._next_id = len(bounder.groups)  # a root has the number of its group
         self.linear: LinearBounds = bounder.linear
         self.lower, self.upper = lower, upper
@@ -151,12 +169,20 @@ class NeuronSearch:
         parts = [d.group for d in (*self.stuck, *self.stack.all())]
         return torch.unique(torch.cat(parts)) if parts else torch.zeros(0, dtype=torch.long)
 
+    def open_bytes(self) -> int:
+        """Bytes of all that is open."""
+        return self.stack.nbytes + sum(d.nbytes() for d in self.stuck)
+
     def lowest_margin(self) -> float:
         """The smallest proven margin among what is open."""
         return min([self.stack.lowest_margin(), *(float(d.margin.min()) for d in self.stuck)])
 
-    def start(self, group: Tensor, state: State, steps: int) -> None:
-        """Bound the cases `group` [B] at the root, in the state of their boxes ([B, size] tensors), with `steps` gradient steps."""
+    def start(self, group: Tensor, state: State, steps: int) -> bool:
+        """Bound the cases `group` [B] at the root, in the state of their boxes ([B, size] tensors), with `steps` gradient steps.
+        False, and nothing done, if that does not fit in memory."""
+        return self._undone_unless_it_fits(lambda: self._start(group, state, steps))
+
+    def _start(self, group: Tensor, state: State, steps: int) -> None:
         multipliers = initial(self.linear, state, int(self.rows.numel()))
         betas: dict[int, Tensor] = {}
         signs: dict[int, Tensor] = {}
@@ -174,7 +200,7 @@ class NeuronSearch:
             {j: state.lower[j] for j in known}, {j: state.upper[j] for j in known}, signs, Multipliers(multipliers.slopes, betas),
             nothing, nothing, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), group,
         )
-        self._observer(Roots(NAME, group.numpy(), self.bounder.groups.case[group.numpy()]))
+        self._events.add(Roots(NAME, group.numpy(), self.bounder.groups.case[group.numpy()]))
         self._bound(root, state, steps)
 
     def run(self, budget: Budget, nodes: int | None = None) -> None:
@@ -185,14 +211,34 @@ class NeuronSearch:
             self.step(budget, self.effort.batch if left is None else max(1, min(self.effort.batch, left // 2)))
 
     def step(self, budget: Budget, count: int) -> None:
-        """Split up to `count` sub-problems in two and bound the halves."""
+        """Split up to `count` sub-problems in two and bound the halves. If that does not fit in memory, halve the batch instead."""
         parents = self.stack.pop(count)
+        if self._undone_unless_it_fits(lambda: self._split(parents)):
+            budget.spent += 2 * len(parents)
+        else:
+            self.stack.push(parents)
+            self.effort = replace(self.effort, batch=len(parents) // 2)
+        if not self.effort.batch or self.open_bytes() > self.queue_bytes:
+            budget.out_of_memory()
+
+    def _undone_unless_it_fits(self, work: Callable[[], None]) -> bool:
+        """Do `work`, whose last deed is to push; if memory runs out, leave everything as it was and return False."""
+        tally, stuck = replace(self.tally), len(self.stuck)
+        if fits(work):
+            self._events.send()
+            return True
+        self._events.drop()
+        self.tally = tally
+        del self.stuck[stuck:]
+        return False
+
+    def _split(self, parents: Domains) -> None:
+        """Bound both halves of these sub-problems."""
         children = replace(_halves(parents), id=self._next_id + torch.arange(2 * len(parents)))
         self._next_id += len(children)
         low, high = children.id[: len(parents)], children.id[len(parents) :]
         where = (parents.node.numpy(), parents.element.numpy(), parents.threshold.double().numpy())
-        self._observer(Split(NAME, parents.id.numpy(), low.numpy(), high.numpy(), *where))
-        budget.spent += len(children)
+        self._events.add(Split(NAME, parents.id.numpy(), low.numpy(), high.numpy(), *where))
         known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
         box = (self.lower[children.group], self.upper[children.group])
         state = self.linear.propagate(*box, refine=self.effort.refine, known=known)
@@ -219,7 +265,7 @@ class NeuronSearch:
         empty = closed & state.crossed if state.crossed is not None else torch.zeros_like(closed)
         for mask, how in ((empty, "empty"), (closed & ~empty, "bound")):
             if bool(mask.any()):
-                self._observer(Closed(NAME, domains.id[mask].numpy(), mask[mask].unsqueeze(-1).numpy(), how))
+                self._events.add(Closed(NAME, domains.id[mask].numpy(), mask[mask].unsqueeze(-1).numpy(), how))
         keep = torch.nonzero(~closed).squeeze(-1)
         if keep.numel() == 0:
             return

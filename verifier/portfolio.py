@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bounds.linear import LinearBounds
+from verifier.allotment import Allotment
 
 
 @dataclass(frozen=True)
 class Constants:
     """Numbers that steer the search and cannot affect soundness."""
 
-    block_bytes: int = 1 << 26  # backward coefficients of one block of rows
-    batch_bytes: int = 3 << 25  # coefficients of one batch of boxes
     batch_most: int = 1024  # boxes a batch: more only spills the caches
     race_nodes: int = 600  # boxes for each way of halving inputs, before the best goes on
     trial_nodes: int = 2_000  # boxes tried before neurons are split, where more inputs vary but boxes are cheap
@@ -26,7 +25,6 @@ class Constants:
     forward_most: int = 24  # varying inputs up to which hidden layers may be bounded forwards
     forward_ratio: int = 300  # and hidden neurons per varying input (plus one) from which they are
     narrow_layer: int = 128  # layers up to which backward bounds are computed all the same
-    neuron_batch_bytes: int = 1 << 28  # slopes, bounds and coefficients of one batch of sub-problems
     neuron_batch_most: int = 512
     root_steps: int = 40  # gradient steps at the root
     hidden_steps: int = 20  # gradient steps for the hidden bounds at the root
@@ -55,14 +53,14 @@ class Plan:
     reason: str
 
 
-def batch_of_boxes(bounds: LinearBounds, rows: int, varying: int) -> int:
+def batch_of_boxes(bounds: LinearBounds, rows: int, varying: int, allotment: Allotment) -> int:
     """Boxes that one input-split batch may hold: the widest hidden layer's coefficients must fit."""
     if prefers_forward(bounds, varying):
         forms = max(rows, 6 * (varying + 1))  # both forms of a node, and what is computed from them
-        return max(1, min(CONSTANTS.batch_most, CONSTANTS.batch_bytes // (8 * forms * bounds.widest)))
+        return max(1, min(CONSTANTS.batch_most, allotment.batch_bytes // (8 * forms * bounds.widest)))
     sizes = [bounds.graph.nodes[j].size for j in bounds.targets if j not in bounds.exact_interval]
     most_rows = max([rows, *(2 * min(s, 512) for s in sizes)])
-    return max(1, min(CONSTANTS.batch_most, CONSTANTS.batch_bytes // (4 * most_rows * bounds.widest)))
+    return max(1, min(CONSTANTS.batch_most, allotment.batch_bytes // (4 * most_rows * bounds.widest)))
 
 
 def prefers_forward(bounds: LinearBounds, varying: int) -> bool:
@@ -71,13 +69,13 @@ def prefers_forward(bounds: LinearBounds, varying: int) -> bool:
     return varying <= CONSTANTS.forward_most and hidden > CONSTANTS.forward_ratio * (varying + 1)
 
 
-def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int) -> Plan:
+def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, allotment: Allotment) -> Plan:
     """The search for a problem with `varying` inputs and `relaxed_neurons` neurons that intervals leave non-linear."""
     hidden = sum(bounds.graph.nodes[j].size for j in bounds.targets)
     per_node = 16 * hidden * max(rows, 1) * 4
-    neuron_batch = max(1, min(CONSTANTS.neuron_batch_most, CONSTANTS.neuron_batch_bytes // max(per_node, 1)))
+    neuron_batch = max(1, min(CONSTANTS.neuron_batch_most, allotment.neuron_batch_bytes // max(per_node, 1)))
     refine = hidden <= CONSTANTS.refine_rows
-    boxes = batch_of_boxes(bounds, rows, varying)
+    boxes = batch_of_boxes(bounds, rows, varying, allotment)
     if varying <= CONSTANTS.input_split_most:
         return Plan("inputs", boxes, refine, 0, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
     trial = CONSTANTS.trial_nodes if boxes >= CONSTANTS.trial_batch else 0

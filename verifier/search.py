@@ -14,6 +14,7 @@ from torch import Tensor
 from bounds.linear import State
 from bounds.torch_graph import TorchGraph
 from verifier import branch_input
+from verifier.allotment import Allotment, fits
 from verifier.bounding import Bounder, outward, raise_if_crossed
 from verifier.budget import Budget
 from verifier.domains import Boxes
@@ -52,10 +53,13 @@ class Found:
 class Search:
     """One search over the open cases of a problem. `accept` replays candidates; None: no concrete execution may end the run."""
 
-    def __init__(self, problem: Problem, net: TorchGraph, budget: Budget, observer: Observer, accept: Accept | None) -> None:
+    def __init__(
+        self, problem: Problem, net: TorchGraph, budget: Budget, observer: Observer, accept: Accept | None, allotment: Allotment
+    ) -> None:
+        self.allotment = allotment
         self.problem, self.net, self.budget, self.observer, self.accept = problem, net, budget, observer, accept
         self.found = Found(np.arange(len(problem.case_box)))  # open until refuted
-        if rounding_share(problem, net) > CONSTANTS.double_gap:
+        if rounding_share(problem, net, allotment.block_bytes) > CONSTANTS.double_gap:
             self.net = net = TorchGraph(net.graph, torch.float64, net.device)
             self.found.portfolio.append("float64: the rounding of float32 alone would hide the margins")
         lower, upper = outward(problem.lower, problem.upper, net.dtype)
@@ -66,19 +70,21 @@ class Search:
     def bound_once(self, cases: Array) -> Array:
         """Bound every case on its whole box; returns the cases that stay open, the hardest first."""
         groups = group_cases(self.problem, cases)
-        bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
+        bounder = Bounder(self.problem, groups, self.net, self.allotment.block_bytes)
         boxes = self._root(groups)
         self.observer(Phase("bound", f"{len(cases)} cases on {len(groups)} boxes"))
         open_slots, margins = boxes.is_open.clone(), torch.full((len(boxes),), -torch.inf, dtype=self.net.dtype)
-        for part in torch.arange(len(boxes)).split(self._batch(bounder, groups)):
-            if self.budget.exhausted():
-                break
+
+        def bound(part: Tensor) -> None:
             b = boxes.select(part)
             found = bounder.bound(b.lower, b.upper, b.group, b.is_open)
             closed = bounder.retry_in_double(found, b.lower, b.upper, b.group, b.is_open)
+            still_open = b.is_open & ~closed
+            margins[part] = branch_input.slot_margins(bounder, b.group, still_open, found)
+            open_slots[part] = still_open
             self.found.nodes += len(b)
-            open_slots[part] = b.is_open & ~closed
-            margins[part] = branch_input.slot_margins(bounder, b.group, open_slots[part], found)
+
+        self._in_parts(torch.arange(len(boxes)), self._batch_of_boxes(bounder), lambda part: fits(lambda: bound(part)))
         self.observer(Roots("root", boxes.id.numpy(), groups.case))
         self.observer(Closed("root", boxes.id.numpy(), (boxes.is_open & ~open_slots).numpy(), "bound"))
         left = groups.case[open_slots.numpy()]
@@ -90,8 +96,21 @@ class Search:
         self._remember(left, float(margins[box_of].min()) if len(left) else None)
         return np.asarray(left[order])
 
-    def _batch(self, bounder: Bounder, groups: Groups) -> int:
-        return batch_of_boxes(bounder.linear, bounder.member.shape[-1], self.problem.varying(groups.box))
+    def _in_parts(self, members: Tensor, size: int, work: Callable[[Tensor], bool]) -> None:
+        """`work` through `members`, `size` at a time, within the budget. A part for which it returns False, for want of memory, is halved."""
+        parts = list(members.split(max(1, size)))[::-1]
+        while parts and not self.budget.exhausted():
+            part = parts.pop()
+            if work(part):
+                continue
+            if len(part) == 1:
+                self.budget.out_of_memory()
+            else:
+                parts += part.split(-(-len(part) // 2))[::-1]
+
+    def _batch_of_boxes(self, bounder: Bounder) -> int:
+        varying = self.problem.varying(bounder.groups.box)
+        return batch_of_boxes(bounder.linear, bounder.member.shape[-1], varying, self.allotment)
 
     def _root(self, groups: Groups) -> Boxes:
         count = len(groups)
@@ -110,8 +129,8 @@ class Search:
     def branch(self, cases: Array, interlude: Interlude | None = None) -> Found:
         """Branch and bound on these cases until they are refuted, a witness is found, or the budget is spent."""
         groups = group_cases(self.problem, cases)
-        bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
-        plan = choose(bounder.linear, self.problem.varying(groups.box), self._relaxed(bounder, groups), bounder.member.shape[-1])
+        bounder = Bounder(self.problem, groups, self.net, self.allotment.block_bytes)
+        plan = choose(bounder.linear, self.problem.varying(groups.box), self._relaxed(bounder, groups), bounder.member.shape[-1], self.allotment)
         self.found.portfolio.append(plan.reason)
         self.observer(Phase("search", plan.reason))
         if plan.kind == "inputs":
@@ -123,7 +142,7 @@ class Search:
             self._account_inputs(search, groups)
             return self.found
         if plan.trial:
-            trial = self._racers(bounder, groups, self._batch(bounder, groups))[0]
+            trial = self._racers(bounder, groups, self._batch_of_boxes(bounder))[0]
             trial.run(self.budget, plan.trial)
             if trial.finished and not trial.stuck:
                 self.found.portfolio.append("halving inputs sufficed")
@@ -136,7 +155,8 @@ class Search:
     def _racers(self, bounder: Bounder, groups: Groups, batch: int) -> list[InputSearch]:
         """Searches that differ in the choice of the input to halve, the preferred one first."""
         ways = [branch_input.weighted(self.net.graph, bounder), branch_input.longest(), branch_input.smart(bounder)]
-        return [InputSearch(bounder, self._root(groups), way, batch, self._probe(groups), self.observer) for way in ways]
+        queue, observer = self.allotment.queue_bytes, self.observer
+        return [InputSearch(bounder, self._root(groups), way, batch, self._probe(groups), queue, observer) for way in ways]
 
     def _relaxed(self, bounder: Bounder, groups: Groups) -> int:
         """Neurons that intervals leave non-linear on the first box."""
@@ -160,10 +180,12 @@ class Search:
 
     def _branch_neurons(self, cases: Array, plan: Plan, interlude: Interlude | None) -> None:
         groups = _one_case_each(self.problem, cases)
-        bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
+        bounder = Bounder(self.problem, groups, self.net, self.allotment.block_bytes)
         effort = Effort(plan.batch, CONSTANTS.node_steps, CONSTANTS.rate, CONSTANTS.candidates, plan.refine)
         box = torch.from_numpy(groups.box)
-        search = NeuronSearch(bounder, self.lower[box], self.upper[box], effort, self._probe(groups), self.observer)
+        search = NeuronSearch(
+            bounder, self.lower[box], self.upper[box], effort, self._probe(groups), self.allotment.queue_bytes, self.observer
+        )
         started = np.zeros(len(groups), dtype=bool)
         for b in torch.unique(box):  # one bounding pass of the hidden layers per box, shared by its cases
             members = torch.nonzero(box == b).squeeze(-1)
@@ -172,10 +194,15 @@ class Search:
                 bounder.linear, state, steps=CONSTANTS.hidden_steps, rate=CONSTANTS.rate, most_work=CONSTANTS.hidden_work, budget=self.budget
             )
             raise_if_crossed(state)
-            for part in members.split(max(1, plan.batch)):
-                if not self.budget.exhausted() and search.witness is None:
-                    search.start(part, _expand(state, len(part)), CONSTANTS.root_steps)
-                    started[part.numpy()] = True
+
+            def start(part: Tensor, state: State = state) -> bool:
+                if search.witness is not None:
+                    return True
+                begun = search.start(part, _expand(state, len(part)), CONSTANTS.root_steps)
+                started[part.numpy()] = begun
+                return begun
+
+            self._in_parts(members, plan.batch, start)
         self._instalments(search, groups, plan, interlude)
         self.found.nodes += search.tally.nodes
         self.found.leaves += search.tally.leaves
@@ -204,7 +231,7 @@ class Search:
         accept = self.accept
         box_of = torch.from_numpy(groups.box)
         low, high = torch.from_numpy(self.problem.witness_lower), torch.from_numpy(self.problem.witness_upper)
-        bounder = Bounder(self.problem, groups, self.net, CONSTANTS.block_bytes)
+        bounder = Bounder(self.problem, groups, self.net, self.allotment.block_bytes)
 
         def probe(boxes: Boxes, coefficients: Tensor) -> Witness | None:
             box = box_of[boxes.group]
@@ -224,7 +251,7 @@ class Search:
         self.observer(Progress(self.found.nodes + nodes, open_nodes, len(self.found.open_cases), least, volume))
 
 
-def rounding_share(problem: Problem, net: TorchGraph) -> float:
+def rounding_share(problem: Problem, net: TorchGraph, memory: int) -> float:
     """How much of the margin at the centre of the first box float32's rounding terms take: 0 for none, inf if all is lost."""
     groups = group_cases(problem, np.flatnonzero(problem.case_box == 0)[:1])
     centre = torch.from_numpy((problem.lower[:1] + problem.upper[:1]) / 2).float()
@@ -232,7 +259,7 @@ def rounding_share(problem: Problem, net: TorchGraph) -> float:
     margins = []
     for candidate in (net, TorchGraph(net.graph, torch.float64, net.device)):
         point = centre.to(candidate.dtype)
-        bounder = Bounder(problem, groups, candidate, CONSTANTS.block_bytes)
+        bounder = Bounder(problem, groups, candidate, memory)
         margins.append(bounder.bound(point, point, group, is_open).margin.double())
     single, double = margins
     share = ((double - single) / double.abs().clamp(min=torch.finfo(torch.float64).tiny)).amax()
