@@ -234,9 +234,9 @@ class NeuronSearch:
 
     def _split(self, parents: Domains) -> None:
         """Bound both halves of these sub-problems."""
-        children = replace(_halves(parents), id=self._next_id + torch.arange(2 * len(parents)))
-        self._next_id += len(children)
-        low, high = children.id[: len(parents)], children.id[len(parents) :]
+        children = _halves(parents, self._next_id)
+        low, high = (self._next_id + torch.arange(2 * len(parents))).split(len(parents))
+        self._next_id += 2 * len(parents)
         where = (parents.node.numpy(), parents.element.numpy(), parents.threshold.double().numpy())
         self._events.add(Split(NAME, parents.id.numpy(), low.numpy(), high.numpy(), *where))
         known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
@@ -327,7 +327,7 @@ class NeuronSearch:
             tried = replace(
                 parents, node=candidates.node[:, k], element=candidates.element[:, k], threshold=candidates.threshold[:, k].to(parents.margin.dtype)
             )
-            children = _halves(tried)
+            children = _halves(tried, 0)
             known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
             state = self.linear.propagate(self.lower[children.group], self.upper[children.group], refine=False, known=known)
             functional, constant = self.bounder.functional(children.group, self.rows)
@@ -347,8 +347,8 @@ class NeuronSearch:
         return candidates.column(gains.argmax(-1))
 
 
-def _halves(parents: Domains) -> Domains:
-    """Both sides of every sub-problem's split, h <= threshold first: 2N sub-problems."""
+def _halves(parents: Domains, first_id: int) -> Domains:
+    """Both sides of every sub-problem's split, h <= threshold first: 2N sub-problems with new ids from `first_id`."""
     double = torch.arange(len(parents)).repeat(2)
     both = parents.select(double)
     count = len(parents)
@@ -367,5 +367,6 @@ def _halves(parents: Domains) -> Domains:
             signs[j][mine, element] = torch.where(side == 1, -side, signs[j][mine, element])
             signs[j][mine + count, element] = torch.where(side == 1, side, signs[j][mine + count, element])
     return Domains(
-        both.group, both.margin, both.depth + 1, lower, upper, signs, both.multipliers, both.node, both.element, both.threshold, both.id
+        both.group, both.margin, both.depth + 1, lower, upper, signs, both.multipliers, both.node, both.element, both.threshold,
+        first_id + torch.arange(2 * count),
     )

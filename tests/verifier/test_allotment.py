@@ -130,10 +130,10 @@ def test_the_stack_counts_its_bytes() -> None:
         margin = torch.arange(count, dtype=torch.float32)
         wide = torch.zeros(count, 3)
         whole = torch.zeros(count, dtype=torch.long)
-        return Boxes(wide, wide, whole, torch.ones(count, 2, dtype=torch.bool), margin, whole)
+        return Boxes(wide, wide, whole, torch.ones(count, 2, dtype=torch.bool), margin, whole, whole)
 
     stack: Stack[Boxes] = Stack()
-    per_box = 2 * 3 * 4 + 8 + 2 + 4 + 8
+    per_box = 2 * 3 * 4 + 8 + 2 + 4 + 8 + 8
     for push, pop in ((5, 2), (4, 4), (1, 3)):
         stack.push(boxes(push))
         taken = stack.pop(pop)

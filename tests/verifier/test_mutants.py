@@ -84,7 +84,12 @@ def _lost_half(keep: slice) -> Callable[[pytest.MonkeyPatch], None]:
     def plant(patch: pytest.MonkeyPatch) -> None:
         halves, children = input_search.split, neuron_search._halves
         patch.setattr(input_search, "split", lambda boxes, scores, ways, first: _some(*halves(boxes, scores, 1, first), keep))
-        patch.setattr(neuron_search, "_halves", lambda parents: _part(children(parents), keep))
+
+        def some_children(parents: Any, first: int) -> Any:
+            both = children(parents, first)
+            return _part(both, keep) if first else both  # numbered from 0: only tried out, to choose the split
+
+        patch.setattr(neuron_search, "_halves", some_children)
 
     return plant
 
