@@ -11,7 +11,7 @@ JOBS ?= --jobs 2 --threads 1
 JUDGE := $(patsubst %,--judge %,$(wildcard ../shared/tools/replay.py))
 DEV_TABLE := benchmarks/results/dev.csv
 
-.PHONY: demo test check test-all bench bench-dev dist clean
+.PHONY: demo test check test-all bench bench-dev bench-speed dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -36,6 +36,9 @@ bench: $(STAMP)
 bench-dev: $(STAMP)
 	mkdir -p $(dir $(DEV_TABLE))
 	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(JOBS) $(JUDGE) --out $(DEV_TABLE)
+
+bench-speed: $(STAMP)
+	$(BIN)/python -m benchmarks.speed
 
 dist: $(STAMP)
 	$(BIN)/python -m build --no-isolation --outdir dist .

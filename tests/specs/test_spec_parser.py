@@ -332,16 +332,17 @@ def test_all_real_properties_parse(vnncomp_dir):
 
 
 @pytest.mark.vnncomp
-def test_the_largest_real_property_in_six_seconds_and_one_gigabyte(vnncomp_dir):
+def test_the_largest_real_property_fits_in_one_gigabyte(vnncomp_dir):
+    """Its time is measured by benchmarks/speed.py: a test that times fails on a busy machine."""
     script = (
-        "import resource, sys, time; start = time.perf_counter(); from specs.vnnlib import read; cases = read(sys.argv[1]).cases; "
-        "print(len(cases), time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
+        "import resource, sys; from specs.vnnlib import read; cases = read(sys.argv[1]).cases; "
+        "print(len(cases), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
     )
     file = vnncomp_dir / "nn4sys" / "vnnlib" / "cardinality_0_2680_128.vnnlib.gz"
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", script, str(file)], cwd=root, capture_output=True, text=True, check=True)
-    cases, seconds, gigabytes = map(float, done.stdout.split())
-    assert cases == 5360 and seconds <= 6 and gigabytes <= 1
+    cases, gigabytes = map(float, done.stdout.split())
+    assert cases == 5360 and gigabytes <= 1
 
 
 # --- vacuous cases are named -----------------------------------------------------------------------------------------------------
