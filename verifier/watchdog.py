@@ -199,7 +199,7 @@ def _environment(options: Options) -> dict[str, str]:
     """Threads are set before numpy and torch start their pools; hashing is fixed so that runs are alike.
 
     Threads that wait for each other sleep instead of spinning: on a busy machine that halves the time of small networks
-    (acasxu 5_5, prop_1 beside two other runs on two cores: 3.0 s instead of 5.5 s), on an idle one it costs hundredths.
+    (six layers of 50 neurons, beside two other runs on two cores: 3.0 s instead of 5.5 s), on an idle one it costs hundredths.
     """
     pools = {f"{pool}_NUM_THREADS": str(options.threads) for pool in ("OMP", "MKL", "OPENBLAS")}
     return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **pools, "PYTHONHASHSEED": "0"}
