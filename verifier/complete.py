@@ -23,6 +23,8 @@ from verifier.search import Found, Search
 
 Array = NDArray[Any]
 
+DEVICE = "cpu"  # bounds run on CUDA as well; the search has not been tried there, and `Options` refuses to promise it
+
 
 class Clock(Protocol):
     """Books the time since the last call on a phase."""
@@ -36,7 +38,7 @@ def decide(
 ) -> tuple[Found, float | None]:
     """Decide the open `cases`. Returns what was found, and the smallest violation margin that a concrete run reached."""
     torch.set_num_threads(options.threads)
-    net = TorchGraph(problem.graph, torch.float32, _device(options.device))
+    net = TorchGraph(problem.graph, torch.float32, DEVICE)
     allotment = Allotment.of(options.memory)
     attacker = None if replayer is None else Attacker(problem, net, replayer, options.seed, memory=allotment.attack_bytes)
     falsifier = None if attacker is None else _Falsifier(attacker, options.timeout)
@@ -93,9 +95,3 @@ class _Falsifier:
         """The smallest violation margin reached so far."""
         least = float(self._attacker.best_margin.min(initial=np.inf))
         return least if np.isfinite(least) else None
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name

@@ -53,6 +53,7 @@ class Options:
         _check(0 <= self.seed < 2**63, "--seed", self.seed, "an integer from 0 to 2^63 - 1")
         _check(self.threads >= 1, "--threads", self.threads, "a number of threads, 1 or more")
         _check(self.device in DEVICES, "--device", self.device, f"one of {', '.join(DEVICES)}")
+        _check(self.device != "cuda", "--device", self.device, "cpu or auto: the search has not been run on a GPU yet")
         for name in self.trust:
             _check(name in TRUSTABLE, "--trust", name, f"a list of {', '.join(TRUSTABLE)}, separated by commas")
         for flag, path in (("--results-file", self.results_file), ("--json", self.json)):
