@@ -44,7 +44,7 @@ class Boxes:
 
 
 class Batch(Protocol):
-    """Anything held in rows that can be selected and joined, with a margin and a volume per row."""
+    """Anything held in rows that can be selected and joined, with a margin per row."""
 
     @property
     def margin(self) -> Tensor: ...
@@ -53,7 +53,6 @@ class Batch(Protocol):
     @classmethod
     def concatenate(cls, parts: list[Self]) -> Self: ...
     def nbytes(self) -> int: ...
-    def volume(self) -> float: ...
 
 
 B = TypeVar("B", bound=Batch)
@@ -95,10 +94,6 @@ class Stack(Generic[B]):
     def all(self) -> list[B]:
         """Every chunk, left in place."""
         return list(self._chunks)
-
-    def volume(self) -> float:
-        """Open volume: the sum of the chunks' volumes."""
-        return sum(c.volume() for c in self._chunks)
 
     def lowest_margin(self) -> float:
         """The smallest margin proven for anything open; +inf if there is nothing."""

@@ -80,10 +80,6 @@ class InputSearch:
         everything = Boxes.concatenate([*self.stuck, *self.stack.all()])
         return everything.select(torch.argsort(everything.margin, stable=True)[:count])
 
-    def open_volume(self) -> float:
-        """Volume still open, in boxes of depth 0 times slots."""
-        return self.stack.volume() + sum(b.volume() for b in self.stuck)
-
     def open_bytes(self) -> int:
         """Bytes of all that is open."""
         return self.stack.nbytes + sum(b.nbytes() for b in self.stuck)

@@ -110,10 +110,6 @@ class Domains:
         tables = [*self.lower.values(), *self.upper.values(), *self.signs.values(), *self.multipliers.betas.values(), *slopes]
         return sum(t.nbytes for t in (self.group, self.margin, self.depth, self.node, self.element, self.threshold, *tables))
 
-    def volume(self) -> float:
-        """Sum of 2^-depth."""
-        return float(torch.exp2(-self.depth.double()).sum())
-
 
 class NeuronSearch:
     """A search over the cases of `bounder.groups` (one case a group), `lower`, `upper` [G, n_in] being their boxes. It ends its
@@ -150,10 +146,6 @@ class NeuronSearch:
     def proven(self) -> bool:
         """Every case was closed."""
         return self.witness is None and not len(self.stack) and not self.stuck
-
-    def open_volume(self) -> float:
-        """Volume still open, in whole cases."""
-        return self.stack.volume() + sum(d.volume() for d in self.stuck)
 
     def hardest(self, count: int) -> Boxes:
         """The boxes of the `count` hardest open sub-problems. Something is open."""

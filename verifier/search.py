@@ -47,7 +47,6 @@ class Found:
     bound: float | None = None
     proven: bool = False  # set where a phase saw every case closed, never by absence
     portfolio: list[str] = field(default_factory=list)
-    stuck: bool = False
 
 
 class Search:
@@ -168,7 +167,7 @@ class Search:
         self.found.nodes += search.tally.nodes
         self.found.leaves += search.tally.leaves
         self.found.closed_volume += search.tally.closed_volume
-        self.found.witness, self.found.stuck = search.witness, bool(search.stuck)
+        self.found.witness = search.witness
         rest = search.open_boxes()
         if search.proven:
             self.found.proven = True
@@ -207,7 +206,7 @@ class Search:
         self.found.nodes += search.tally.nodes
         self.found.leaves += search.tally.leaves
         self.found.closed_volume += search.tally.closed_volume
-        self.found.witness, self.found.stuck = search.witness, bool(search.stuck)
+        self.found.witness = search.witness
         if search.witness is None:
             left = ~started  # what the budget did not let begin is as open as what is left of the rest
             left[search.open_groups().numpy()] = True
