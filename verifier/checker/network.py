@@ -1,0 +1,147 @@
+"""The checker's graph: core nodes, what functions they hold, and what float32 does to each ONNX operator's output.
+
+Frozen data, made by `lowering/`, read by every arithmetic. A node is exact over the reals. `rounding` stands on the last
+core node of an ONNX operator and says how far float32 may take the operator's output from the reals (ARITHMETIC 8);
+nodes inside an operator have None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from verifier.checker.maps import Map
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """f(x) = slopes[i] x + intercepts[i] between breakpoints[i-1] and breakpoints[i]; values[i] = f(breakpoints[i]).
+
+    All numbers are exact doubles. `step` is "" or "floor" | "ceil" | "round" (half to even): then the lists are empty.
+    """
+
+    breakpoints: tuple[float, ...] = ()
+    slopes: tuple[float, ...] = ()
+    intercepts: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """`name` in functions.SMOOTH: exp log sqrt reciprocal sigmoid tanh erf sin cos softplus pow; `parameter` is the exponent of pow."""
+
+    name: str
+    parameter: float = 0.0
+
+
+Function = Pieces | Smooth
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What float32 does to an operator's output. `kind` names the row of ARITHMETIC 8:
+
+    "affine": `count` roundings, magnitudes composed over the operator's core nodes from `sources` (its input nodes);
+    "exact" (Relu, Max, Clip, Abs ...: s = theta); "moves" (re-indexing: s = 0); "product" (`count` roundings of H_x H_y;
+    for Div `divisor` is the node of y); "pieces" (LeakyRelu, HardSigmoid: `count`); "sqrt" (`count` = 1, or 2 for its reciprocal);
+    "kernel" (`name` in the measured table, the argument is sources[0]); "softmax" (over `count` values, the argument is
+    sources[0]); "refused" (`name` says why).
+    """
+
+    kind: str
+    sources: tuple[int, ...] = ()
+    count: int = 0
+    divisor: int = -1
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """`place` names the ONNX operator, `inputs` are indices of earlier nodes, `shape` includes the batch axis."""
+
+    place: str
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    rounding: Rounding | None
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Node):
+    """A graph input named `name`."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Node):
+    """Known numbers, flat [size]: |true value - value| <= radius (0 for numbers that were read)."""
+
+    value: Array = field(repr=False)
+    radius: Array = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Node):
+    """sum_p maps[p](inputs[p]) + bias; bias flat [size] or None, |true bias - bias| <= bias_radius (None: read, exact)."""
+
+    maps: tuple[Map, ...]
+    bias: Array | None = field(repr=False, default=None)
+    bias_radius: Array | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Node):
+    """function(x), element by element."""
+
+    function: Function
+
+
+@dataclass(frozen=True, eq=False)
+class Product(Node):
+    """x y, element by element; equal sizes."""
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul(Node):
+    """x @ y for shapes (outer..., n, k) and (outer..., k, m), equal outer axes, both variable."""
+
+
+@dataclass(frozen=True, eq=False)
+class Maximum(Node):
+    """y[i] = max over j of x[windows[i, j]]; -1 is padding, which is ignored. Min is -Maximum(-x)."""
+
+    windows: Array = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """One Softmax operator: `node` is the Affine x - shift (bias = -shift, to be given per certificate) in front of its Exp, of
+    `rows` rows; `row_of` [size] says which row an element of that node belongs to."""
+
+    node: int
+    rows: int
+    row_of: Array = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """`nodes` in topological order. `sites`: (ONNX tensor name, k) -> the k-th non-linear core node of the operator that outputs it."""
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    sites: Mapping[tuple[str, int], int]
+    softmaxes: tuple[Softmax, ...]
