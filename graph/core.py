@@ -20,10 +20,15 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a node comes from: the file's operators ("Gemm 'fc1'"), and the element type of the file's tensor."""
+    """Where a node comes from: the file's operators ("Gemm 'fc1'"), and the element type of the file's tensor.
+
+    `site`, of non-linear nodes: (ONNX tensor, k), the node being the k-th non-linear one of the operator whose first output
+    the tensor is. So a certificate names it, whatever the passes do to the affine nodes around it.
+    """
 
     operators: tuple[str, ...] = ()
     element_type: str = "float32"
+    site: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +99,7 @@ class Graph:
     """Nodes in topological order. `names` maps ONNX tensor names to node indices (every graph input and output is there;
     hidden tensors where a pass has not removed them). `notes` are sentences for the user ("batch dimension N set to 1").
     `shifts` are the Affine nodes that feed the Exp of a softmax: adding one constant to a row (last axis) of such a node
-    changes no softmax, so `simplify.recentre_softmax` may do it."""
+    changes no softmax, so `simplify.recentre_softmax` may do it; it has subtracted `centres`, one array [rows] per shift (none: 0)."""
 
     nodes: tuple[Node, ...]
     inputs: tuple[int, ...]
@@ -104,6 +109,7 @@ class Graph:
     opset: int = 0
     notes: tuple[str, ...] = ()
     shifts: tuple[int, ...] = ()
+    centres: tuple[Array, ...] = field(default=(), repr=False)
 
     def __iter__(self) -> Iterator[tuple[int, Node]]:
         return iter(enumerate(self.nodes))

@@ -236,7 +236,7 @@ class _Lowering:
         inputs = tuple(self._value(name, node) if name else None for name in node.input)
         variables = [x for x in inputs if isinstance(x, Tensor)]
         if variables:
-            self.builder.origin = Origin((f"{node.op_type} {node.name or node.output[0]!r}",), variables[0].element_type)
+            self.builder.begin(f"{node.op_type} {node.name or node.output[0]!r}", variables[0].element_type, node.output[0])
             results = self._emit(Operator(self.builder, node, self.opset, version, attributes, inputs))
         else:
             results = self._fold(node, [x.value if isinstance(x, Known) else None for x in inputs])

@@ -129,18 +129,20 @@ def recentre_softmax(graph: Graph, point: Mapping[str, Array] | Sequence[Array])
     argument is not finite there stays as it is.
     """
     arrays, batch = input_values(graph, point, np.float64)
-    nodes = list(graph.nodes)
+    nodes, centres = list(graph.nodes), dict(zip(graph.shifts, graph.centres, strict=False))
     values: list[Array] = []
     for i, node in enumerate(nodes):
         value = arrays[i] if i in arrays else node_value(graph, node, [values[j] for j in node.inputs], batch)
         if i in graph.shifts and isinstance(node, Affine):
             rows = value.reshape(-1, node.shape[-1])
-            largest = rows.max(axis=-1, keepdims=True)
-            shift = np.broadcast_to(np.where(np.isfinite(largest), -largest, 0.0), rows.shape).reshape(-1)
+            largest = rows.max(axis=-1)
+            centre = np.where(np.isfinite(largest), largest, 0.0)
+            centres[i] = centres.get(i, 0.0) + centre
+            shift = np.repeat(-centre, rows.shape[-1])
             nodes[i] = replace(node, bias=shift if node.bias is None else node.bias + shift)
             value = value + shift
         values.append(value)
-    return check(replace(graph, nodes=tuple(nodes)))
+    return check(replace(graph, nodes=tuple(nodes), centres=tuple(centres[i] for i in graph.shifts)))
 
 
 def _renumbered(graph: Graph, nodes: Sequence[Node], place: Mapping[int, int]) -> Graph:

@@ -17,6 +17,8 @@ from graph.linear_map import Gather, LinearMap, Reshape
 
 Array = NDArray[Any]
 
+NON_LINEAR = (Elementwise, Bilinear, Max)
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -51,13 +53,20 @@ Value = Tensor | Known
 
 @dataclass
 class Builder:
-    """Collects core nodes in topological order. `origin` names the file operator that is being lowered."""
+    """Collects core nodes in topological order. `origin` names the file operator that is being lowered; `begin` sets it."""
 
     node_limit: int
     element_limit: int
     nodes: list[Node] = field(default_factory=list)
     shifts: list[int] = field(default_factory=list)
     origin: Origin = field(default_factory=Origin)
+    _tensor: str = ""
+    _sites: int = 0  # non-linear nodes of the operator so far
+
+    def begin(self, operator: str, element_type: str, tensor: str) -> None:
+        """From now on nodes belong to this operator of the file, `tensor` being its first output."""
+        self.origin = Origin((operator,), element_type)
+        self._tensor, self._sites = tensor, 0
 
     def check_size(self, shape: Sequence[int]) -> Shape:
         """`shape`, refused with ModelError before anything of that size is allocated if it is beyond the limit."""
@@ -133,6 +142,9 @@ class Builder:
             raise ModelError(f"the network needs more than {self.node_limit} core nodes (at {place}); raise the limit to load it")
         if element_type != node.origin.element_type:
             node = replace(node, origin=replace(node.origin, element_type=element_type))
+        if isinstance(node, NON_LINEAR):
+            node = replace(node, origin=replace(node.origin, site=(self._tensor, self._sites)))
+            self._sites += 1
         self.nodes.append(node)
         return Tensor(len(self.nodes) - 1, node.shape, element_type)
 
