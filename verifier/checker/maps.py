@@ -1,0 +1,240 @@
+"""Linear maps W between flat tensors, in float64: the sums of products that every arithmetic of the checker is made of.
+
+Arguments are flat on their last axis; all other axes are batch axes. Every result is a conventional sum of products of a
+weight and an entry of the argument, in some order: at most `products` of them in an element of W x, at most `meets` in
+one of d W, whatever BLAS does. Two weights are never multiplied together. Where weights were computed, the true W differs
+from the one held by at most R, entry by entry.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verifier.checker.refusal import Rejected
+
+Array = NDArray[Any]
+Entries = Iterator[tuple[int, int, float]]
+
+BLOCK = 1 << 19  # numbers in one block of patches of a convolution: 4 MB, which stays in the cache of a core
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise Rejected("shape", what)
+
+
+def _numbers(x: Array, dimensions: int, what: str) -> Array:
+    """A read-only float64 copy of finite floats; widening is exact."""
+    _require(x.ndim == dimensions and x.size > 0, f"{what} of shape {x.shape}")
+    if x.dtype not in (np.float16, np.float32, np.float64):
+        raise Rejected("dtype", f"{what} of {x.dtype}")
+    copy = np.array(x, dtype=np.float64, order="C")
+    if not np.isfinite(copy).all():
+        raise Rejected("not-finite", what)
+    copy.setflags(write=False)
+    return copy
+
+
+def _sizes(x: Iterable[int], count: int, least: int, what: str) -> tuple[int, ...]:
+    sizes = tuple(x)
+    _require(len(sizes) == count and all(type(n) is int and n >= least for n in sizes), f"{what} {sizes}")
+    return sizes
+
+
+class Map:
+    """W. A kind of map says how rows of numbers are multiplied by its weights, and by their transpose."""
+
+    def __init__(self, sizes: tuple[int, int], products: int, meets: int, weight: Array, error: Array | None = None, moves: bool = False) -> None:
+        self.in_size, self.out_size = sizes
+        self.products = products  # most products in one element of W x: n_in of ARITHMETIC 4
+        self.meets = meets  # most products in one element of d W: m of ARITHMETIC 5
+        self.moves = moves  # each output is one input or 0, each input at most one output: no arithmetic either way
+        self.weight, self.size, self.error = weight, np.abs(weight), error
+
+    def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
+        """[n, in] times the transpose of the map with these weights; if `transposed`, [n, out] times the map."""
+        raise NotImplementedError
+
+    def _times(self, x: Array, weight: Array, transposed: bool) -> Array:
+        before, after = (self.out_size, self.in_size) if transposed else (self.in_size, self.out_size)
+        if x.dtype != np.float64:
+            raise Rejected("dtype", f"argument of {type(self).__name__}: {x.dtype}")
+        _require(x.ndim > 0 and x.shape[-1] == before, f"argument of {type(self).__name__}: {x.shape} instead of {before}")
+        return np.asarray(self._multiply(x.reshape(-1, before), weight, transposed)).reshape(*x.shape[:-1], after)
+
+    def apply(self, x: Array) -> Array:
+        """W x."""
+        return self._times(x, self.weight, False)
+
+    def adjoint(self, d: Array) -> Array:
+        """d W."""
+        return self._times(d, self.weight, True)
+
+    def magnitude(self, x: Array) -> Array:
+        """|W| x."""
+        return self._times(x, self.size, False)
+
+    def radius(self, x: Array) -> Array | None:
+        """R x, or None where all weights were read."""
+        return None if self.error is None else self._times(x, self.error, False)
+
+    def row_sums(self) -> Array:
+        """Per output the sum of |W|."""
+        return self.magnitude(np.ones(self.in_size))
+
+    def entries(self) -> Entries:
+        """(output, input, weight) of every weight that is not 0, each place once."""
+        raise NotImplementedError
+
+    def radii(self) -> Entries:
+        """(output, input, radius) of every weight that was computed: only scales hold such weights."""
+        return iter(()) if self.error is None else ((i, i, r) for i, r in enumerate(self.error.tolist()))
+
+
+class Dense(Map):
+    """weight [out, in], applied to each of `outer` rows of the tensor."""
+
+    def __init__(self, weight: Array, outer: int = 1) -> None:
+        numbers, (self.outer,) = _numbers(weight, 2, "dense weight"), _sizes((outer,), 1, 1, "rows of a dense map")
+        out, within = numbers.shape
+        super().__init__((outer * within, outer * out), within, out, numbers)
+
+    def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
+        matrix = weight if transposed else weight.T
+        return np.asarray(rows.reshape(-1, len(matrix)) @ matrix)
+
+    def entries(self) -> Entries:
+        (out, within), places = self.weight.shape, np.argwhere(self.weight).tolist()
+        return ((n * out + i, n * within + j, float(self.weight[i, j])) for n in range(self.outer) for i, j in places)
+
+
+class Convolution(Map):
+    """weight [C_out, C_in/groups, *kernel] over [N, C_in, *spatial], as one product of matrices per block of patches."""
+
+    def __init__(
+        self, weight: Array, in_shape: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int], groups: int
+    ) -> None:
+        rank = weight.ndim - 2
+        _require(1 <= rank <= 3, f"convolution weight of shape {weight.shape}")
+        (c_out, c_in, *kernel), shape = weight.shape, _sizes(in_shape, rank + 2, 1, "input of a convolution")
+        self.strides, self.dilations = _sizes(strides, rank, 1, "strides"), _sizes(dilations, rank, 1, "dilations")
+        self.before, (groups,) = _sizes(pads, 2 * rank, 0, "pads")[:rank], _sizes((groups,), 1, 1, "groups")
+        _require(shape[1] == groups * c_in and c_out % groups == 0, f"{shape[1]} channels in {groups} groups, weight of shape {weight.shape}")
+        self.padded = tuple(n + a + b for n, a, b in zip(shape[2:], pads[:rank], pads[rank:], strict=True))
+        room = [n - step * (k - 1) - 1 for n, step, k in zip(self.padded, self.dilations, kernel, strict=True)]
+        _require(all(n >= 0 for n in room), f"kernel {kernel} on a padded input {self.padded}")
+        self.spatial, self.out_spatial = shape[2:], tuple(n // s + 1 for n, s in zip(room, self.strides, strict=True))
+        self.in_shape, self.out_shape = shape, (shape[0], c_out, *self.out_spatial)
+        self.taps = list(np.ndindex(*kernel))
+        grouped = _numbers(weight, rank + 2, "convolution weight").reshape(groups, c_out // groups, c_in, len(self.taps))
+        matrix = np.ascontiguousarray(grouped.transpose(0, 3, 2, 1))  # [groups, taps, C_in/groups, C_out/groups]
+        sizes = (math.prod(self.in_shape), math.prod(self.out_shape))
+        super().__init__(sizes, c_in * len(self.taps), c_out // groups * len(self.taps), matrix)
+
+    def _window(self, tap: tuple[int, ...]) -> tuple[Any, ...]:
+        """The places of the padded input that this tap of the kernel reads, one for every output."""
+        places = zip(tap, self.dilations, self.strides, self.out_spatial, strict=True)
+        return (..., *(slice(t * step, t * step + s * (n - 1) + 1, s) for t, step, s, n in places))
+
+    def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
+        """Over blocks of rows and taps whose patches are at most BLOCK numbers, as far as one tap of one row is."""
+        groups, _, per_group, outs = weight.shape
+        d_shape, x_shape = (groups, outs, math.prod(self.out_spatial)), (groups, per_group, *self.spatial)
+        rows = rows.reshape(-1, *(d_shape if transposed else x_shape))
+        result = np.zeros((len(rows), *(x_shape if transposed else d_shape)))
+        one_tap = groups * per_group * math.prod(self.out_spatial)
+        taps_at_once = np.clip(BLOCK // one_tap, 1, len(self.taps))
+        rows_at_once = np.maximum(BLOCK // (one_tap * taps_at_once), 1)
+        inside: tuple[Any, ...] = (..., *(slice(a, a + n) for a, n in zip(self.before, self.spatial, strict=True)))
+        for block in (slice(a, a + rows_at_once) for a in range(0, len(rows), rows_at_once)):
+            padded = np.zeros((len(rows[block]), groups, per_group, *self.padded))
+            if not transposed:
+                padded[inside] = rows[block]
+            for taps in (slice(a, a + taps_at_once) for a in range(0, len(self.taps), taps_at_once)):
+                matrix, windows = weight[:, taps].reshape(groups, -1, outs), [self._window(tap) for tap in self.taps[taps]]
+                if transposed:
+                    patches = (matrix @ rows[block]).reshape(len(padded), groups, -1, per_group, *self.out_spatial)
+                    for i, window in enumerate(windows):
+                        padded[window] += patches[:, :, i]
+                else:
+                    patches = np.stack([padded[window] for window in windows], axis=2)
+                    result[block] += matrix.swapaxes(1, 2) @ patches.reshape(len(padded), groups, matrix.shape[1], -1)
+            if transposed:
+                result[block] = padded[inside]
+        return result
+
+    def entries(self) -> Entries:
+        per_group, outs = self.weight.shape[2:]
+        for i, (n, c, *at) in enumerate(np.ndindex(*self.out_shape)):
+            for (t, tap), j in product(enumerate(self.taps), range(per_group)):
+                along = zip(at, self.strides, tap, self.dilations, self.before, strict=True)
+                where = [o * s + k * step - a for o, s, k, step, a in along]
+                weight = float(self.weight[c // outs, t, j, c % outs])
+                if weight != 0 and all(0 <= w < size for w, size in zip(where, self.spatial, strict=True)):
+                    yield i, int(np.ravel_multi_index((n, c // outs * per_group + j, *where), self.in_shape)), weight
+
+
+class Index(Map):
+    """y[i] = x[source[i]], or 0 where source[i] is -1."""
+
+    def __init__(self, source: Array, in_size: int) -> None:
+        _require(source.ndim == 1 and source.size > 0 and source.dtype == np.int64, f"index of shape {source.shape} and {source.dtype}")
+        _sizes((in_size,), 1, 1, "input of an index")
+        _require(bool((source >= -1).all() and (source < in_size).all()), f"index outside of {in_size} inputs")
+        self.source, used = source.copy(), np.flatnonzero(source >= 0)
+        self.used = used[np.argsort(source[used], kind="stable")]  # outputs that are not 0, by the input they read
+        self.inputs, self.starts, counts = np.unique(source[self.used], return_index=True, return_counts=True)
+        meets = int(counts.max(initial=1))
+        super().__init__((in_size, source.size), 1, meets, np.ones(1), moves=meets == 1)
+        self.inverse = np.full(in_size, -1)
+        self.inverse[source[self.used]] = self.used  # of use where the map moves
+        self.identity = in_size == source.size and bool((source == np.arange(in_size)).all())
+
+    def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
+        if self.identity:
+            return rows
+        if transposed and not self.moves:
+            result = np.zeros((len(rows), self.in_size))
+            result[:, self.inputs] = np.add.reduceat(np.take(rows, self.used, axis=1), self.starts, axis=1)
+            return result
+        source = self.inverse if transposed else self.source
+        return np.where(source >= 0, np.take(rows, np.maximum(source, 0), axis=1), 0.0)
+
+    def entries(self) -> Entries:
+        return ((i, j, 1.0) for i, j in enumerate(self.source.tolist()) if j >= 0)
+
+
+class Diagonal(Map):
+    """y = weight * x; the true weight is within `error` of `weight`, or equal to it without one."""
+
+    def __init__(self, weight: Array, error: Array | None = None) -> None:
+        numbers = _numbers(weight, 1, "scale")
+        around = None if error is None else _numbers(error, 1, "radius of a scale")
+        _require(around is None or (around.shape == numbers.shape and bool((around >= 0).all())), "radius of a scale")
+        super().__init__((weight.size, weight.size), 1, 1, numbers, around)
+
+    def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
+        return np.asarray(rows * weight)
+
+    def entries(self) -> Entries:
+        return ((i, i, w) for i, w in enumerate(self.weight.tolist()) if w != 0)
+
+
+class Transposed(Map):
+    """The transpose of a map: sums over what an expansion copied, transposed convolutions."""
+
+    def __init__(self, of: Map) -> None:
+        super().__init__((of.out_size, of.in_size), of.meets, of.products, of.weight, of.error, of.moves)
+        self.of, self.size = of, of.size
+
+    def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
+        return self.of._multiply(rows, weight, not transposed)
+
+    def entries(self) -> Entries:
+        return ((j, i, w) for i, j, w in self.of.entries())
