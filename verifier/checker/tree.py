@@ -134,7 +134,7 @@ def grow(certificate: Certificate, cases: CaseList, sizes: list[int]) -> Forest:
 
 def _run(certificate: Certificate) -> tuple[Array, ...]:
     """Of every node: tree, parent, depth, site splits above it, signature, number of its last record; of every record: where its args begin."""
-    columns, begin = tuple(array("q") for _ in range(6)), array("q")
+    nodes, begin = array("q"), array("q")
     args, programs, is_site = certificate.arg.data, certificate.tree_program.tolist(), [name.kind == "site" for name in certificate.tensors]
     stack: list[tuple[int, int, int]] = []  # of nodes still to come: parent, depth, site splits above
     kinds: dict[tuple[int, int], int] = {}  # sequences of derive records, as a trie
@@ -147,11 +147,9 @@ def _run(certificate: Certificate) -> tuple[Array, ...]:
                 derived = kinds.setdefault((derived, code), len(kinds) + 1)
                 here += 3 + args[here + 2] if code == ROWS else 0
                 continue
-            node, mode = len(columns[0]), args[here] if code == LEAF else -1
+            node, mode = len(nodes) // 6, args[here] if code == LEAF else -1
             key = (programs[trees], derived, code, mode, args[here + 1] if mode == MULTIPLIERS else -1)
-            found = (trees, above, level, cuts, known.setdefault(key, len(known)), number)
-            for column, value in zip(columns, found, strict=True):
-                column.append(value)
+            nodes.extend((trees, above, level, cuts, known.setdefault(key, len(known)), number))
             derived = 0
             if code == SPLIT:
                 above, level, cuts = node, level + 1, cuts + is_site[args[here]]
@@ -167,7 +165,7 @@ def _run(certificate: Certificate) -> tuple[Array, ...]:
         raise Malformed("stream", f"record {number}: no such tree, tensor or argument") from error
     if stack or derived or trees != len(programs) or here != len(args) or (certificate.op > FORWARD).any():
         raise Malformed("stream", f"{trees} of {len(programs)} trees are complete, {here} of {len(args)} arguments used, or a record is unknown")
-    return tuple(np.array(column, np.int64) for column in (*columns, begin))
+    return (*np.array(nodes, np.int64).reshape(-1, 6).T.copy(), np.array(begin, np.int64))
 
 
 def _cover(certificate: Certificate, cases: CaseList) -> Array:
