@@ -1,0 +1,136 @@
+"""The kernel against its exact twin: never above it, never far from it, and both right about concrete runs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from random import Random
+from statistics import median
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.checker.random_networks import (
+    PIECES,
+    POSITIVE_DOMAIN,
+    SMOOTH,
+    Array,
+    bounding_problems,
+    flat_slopes,
+    random_box,
+    random_functional,
+    random_network,
+    random_point,
+    random_slopes,
+)
+from tests.checker.twins import as_rows, both_bounds, box_of, float_bound, float_state, same_state
+from verifier.checker.bounds import Checker
+from verifier.checker.exact_bounds import ExactBounds
+from verifier.checker.network import Affine, Constant, Elementwise, MatMul, Maximum, Network, Product
+from verifier.checker.refusal import Rejected
+
+SEEDS, PARTS = 1000, 4
+
+
+def _relative(loss: Fraction, *sizes: Fraction) -> float:
+    return float(loss / max(Fraction(1), *map(abs, sizes)))
+
+
+def _problem(seed: int) -> tuple[Random, Network, Array, Array]:
+    r = Random(seed)
+    network = random_network(r)
+    return (r, network, *random_box(r, network))
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_thousand_networks(part: int) -> None:
+    """Lower bounds never above the exact ones with the same slopes, intervals around the exact intervals; both close."""
+    bound_loss, interval_loss, refused = [], [], 0
+    for seed in range(part, SEEDS, PARTS):
+        r, network, lower, upper = _problem(seed)
+        functional, slopes = random_functional(r, network), random_slopes(r, network)
+        try:
+            state = float_state(checker := Checker(network, None), lower, upper)
+            bound = float_bound(checker, state, functional, slopes)
+        except Rejected as refusal:  # an exponent or a domain out of reach
+            assert refusal.rule in ("domain", "not-finite"), seed
+            refused += 1
+            continue
+        twin = ExactBounds(network)
+        exact = twin.lower_bound(same_state(network, state), as_rows(functional), slopes=flat_slopes(slopes))
+        assert bound <= exact, seed
+        bound_loss.append(_relative(exact - bound, exact))
+        own = twin.state(box_of(network, lower), box_of(network, upper))
+        for k in range(len(network.nodes)):
+            for i, (low, high) in enumerate(zip(own.lower[k], own.upper[k], strict=True)):
+                wide = Fraction(float(state.lower[k][0, i])), Fraction(float(state.upper[k][0, i]))
+                assert wide[0] <= low and high <= wide[1], (seed, k, i)
+                interval_loss.append(_relative(wide[1] - wide[0] - (high - low), low, high))
+    assert refused <= SEEDS // PARTS // 20
+    assert median(bound_loss) < 1e-10 and median(interval_loss) < 1e-10
+
+
+def test_the_random_networks_hold_every_kind_of_node() -> None:
+    kinds, functions, consumers = set(), set(), 0
+    for seed in range(200):
+        network = _problem(seed)[1]
+        kinds |= {type(node) for node in network.nodes}
+        functions |= {node.function for node in network.nodes if isinstance(node, Elementwise)}
+        uses = [source for node in network.nodes for source in node.inputs]
+        consumers += len(uses) > len(set(uses))
+    assert {Affine, Constant, Elementwise, Product, MatMul, Maximum} <= kinds
+    assert functions >= {*PIECES, *SMOOTH, *POSITIVE_DOMAIN}
+    assert consumers > 50
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_no_bound_excludes_a_concrete_run(refine: bool) -> None:
+    """A box of width 0 in exact arithmetic is a run: it lies in every state, and no functional is below its bound."""
+    for seed in range(150):
+        r, network, lower, upper = _problem(seed)
+        functional, slopes = random_functional(r, network), random_slopes(r, network)
+        try:
+            state = float_state(checker := Checker(network, None), lower, upper, refine)
+            bound = float_bound(checker, state, functional, slopes)
+        except Rejected:
+            continue
+        for _ in range(3):
+            point = box_of(network, random_point(r, lower, upper))
+            run = ExactBounds(network).state(point, point)
+            terms = [(d, k, i) for k, row in as_rows(functional).items() for i, d in row.items()]
+            assert bound <= sum((d * (run.lower if d < 0 else run.upper)[k][i] for d, k, i in terms), Fraction(0)), seed
+            for k in range(len(network.nodes)):
+                for i, (low, high) in enumerate(zip(run.lower[k], run.upper[k], strict=True)):
+                    assert float(state.lower[k][0, i]) <= high and low <= float(state.upper[k][0, i]), (seed, k, i)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(bounding_problems(4))
+def test_the_kernel_is_never_above_its_twin(problem: tuple[Network, Array, Array, dict[int, Array], dict[int, tuple[Array, Array]]]) -> None:
+    """The same as above with Hypothesis, which makes a failure small."""
+    try:
+        bound, exact = both_bounds(*problem, refine=True)
+    except Rejected:
+        return
+    assert bound <= exact
+
+
+def test_batches_agree_with_single_boxes() -> None:
+    """Rows and boxes in one call give what they give one at a time, up to the order of sums."""
+    for seed in range(60):
+        r, network, lower, upper = _problem(seed)
+        boxes = [(lower, upper), *(random_box(r, network) for _ in range(2))]
+        drawn = [random_functional(r, network) for _ in range(3)]
+        nodes = sorted(set().union(*drawn))
+        functional = {k: np.array([[d.get(k, np.zeros(network.nodes[k].size)) for d in drawn]]) for k in nodes}
+        zero, checker = np.zeros((1, 3)), Checker(network, None)
+        try:
+            state = checker.state(3, *(np.stack(ends) for ends in zip(*boxes, strict=True)), {}, {}, True)
+            whole = checker.lower_bound(state, functional, zero, zero, {})
+            singles = [float_state(checker, *box, refine=True) for box in boxes]
+        except Rejected:
+            continue
+        for b, single in enumerate(singles):
+            for row in range(3):
+                alone = float_bound(checker, single, drawn[row], {})
+                assert _relative(abs(alone - Fraction(float(whole[b, row]))), alone) < 1e-6, seed
