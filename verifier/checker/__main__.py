@@ -1,0 +1,25 @@
+"""python -I -m verifier.checker MODEL PROPERTY CERTIFICATE: is the certificate a proof? The last line of stdout says so (FORMAT.md 8)."""
+
+import argparse
+import os
+
+parser = argparse.ArgumentParser("python -I -m verifier.checker", description="Check that a certificate proves a property of a model.")
+parser.add_argument("files", nargs="*", metavar="MODEL PROPERTY CERTIFICATE", help="the model and the property may be gzip files")
+parser.add_argument("--batch", metavar="LIST", help="a file of lines MODEL<TAB>PROPERTY<TAB>CERTIFICATE; one result line for each")
+parser.add_argument("--arithmetic", choices=("float64", "exact"), default="float64")
+parser.add_argument("--memory", type=float, default=8.0, metavar="GB")
+parser.add_argument("--timeout", type=float, default=0.0, metavar="S", help="for each certificate; 0: no limit")
+parser.add_argument("--threads", type=int, default=0, metavar="N", help="of matrix products; 0: as many as there are cores")
+parser.add_argument("--limit-bytes", type=int, default=100_000_000, metavar="N", help="of one array of a certificate")
+parser.add_argument("--diagnose", metavar="FILE", help="do not stop at the first leaf that is not closed; write all of them as lines of JSON")
+options = parser.parse_args()
+if (len(options.files) != 3) == (options.batch is None) or (options.files and options.batch is not None):
+    parser.error("give MODEL PROPERTY CERTIFICATE, or --batch LIST")
+if not (0 < options.memory < 1e6 and 0 <= options.timeout < 1e9 and 0 <= options.threads < 10_000 and 0 < options.limit_bytes < 1 << 40):
+    parser.error("a limit must be a positive number")
+if options.threads:
+    os.environ.update({f"{library}_NUM_THREADS": str(options.threads) for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM")})
+
+from verifier.checker.main import main  # noqa: E402 (numpy reads the number of threads when it is imported)
+
+main(options, parser)

@@ -1,0 +1,199 @@
+"""One check as a process: files are read once, hashed and parsed from the same bytes; every ending but ACCEPTED is a refusal.
+
+Exit code 0 *and* a last line ACCEPTED with the three hashes and the semantics mean that the certificate was accepted. What is printed
+from a file is printed as JSON, so that no name can imitate a line. The process ends by os._exit: nothing runs after the last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import signal
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import NoReturn, TextIO, TypeVar
+
+from verifier.checker import certificate as certificates
+from verifier.checker import exact, read_model, read_property, slack, tree, walk
+from verifier.checker.arithmetic import Array, probe_machine
+from verifier.checker.bounds import Checker
+from verifier.checker.network import Affine, Network
+from verifier.checker.refusal import Malformed, Refusal, Rejected
+
+GOOD, BAD, CRASHED = 0, 5, 4
+FILE_BYTES = 2_000_000_000  # of a model or a property, unpacked
+GIB = 1 << 30
+BATCH = 256  # nodes of trees evaluated together at most
+LONGEST_PLACE = 1000
+Files = tuple[Path, Path, Path]
+T = TypeVar("T")
+
+
+class Process:
+    """What outlives one certificate of a batch: options, and the last few models and properties by hash."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.memory = options, int(options.memory * GIB)
+        self.models: dict[str, Network] = {}
+        self.properties: dict[str, read_property.PropertyText] = {}
+
+    def outcome(self, files: Files) -> tuple[str, bool]:
+        """The result line of one certificate, and whether it was accepted."""
+        try:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, self.options.timeout, 1.0 if self.options.timeout else 0.0)
+                found = self._check(files)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
+            facts = {"certificate": found.sha256, "model": found.model, "property": found.property, "semantics": found.semantics}
+            return f"ACCEPTED {json.dumps(facts)}", True
+        except Refusal as refusal:
+            word = "MALFORMED" if isinstance(refusal, Malformed) else "REJECTED"
+            return f"{word} {json.dumps({'rule': refusal.rule, 'place': refusal.place[:LONGEST_PLACE]})}", False
+        except (MemoryError, RecursionError) as error:
+            rule = "memory" if isinstance(error, MemoryError) else "recursion"
+            return f"REJECTED {json.dumps({'rule': rule, 'place': 'the limit of this process'})}", False
+        except SystemExit as error:
+            raise RuntimeError("a library wanted to end the process") from error
+
+    def _check(self, files: Files) -> certificates.Certificate:
+        """The certificate, if it proves the property; raises otherwise."""
+        probe_machine()
+        limit = self.options.limit_bytes
+        model, text = (_unpacked(_content(path, FILE_BYTES), path) for path in files[:2])
+        certificate = certificates.read(_content(files[2], certificates.TOTAL * limit), limit)
+        for name, data, stated in (("model", model, certificate.model), ("property", text, certificate.property)):
+            if hashlib.sha256(data).hexdigest() != stated:
+                raise Malformed("hash", f"the certificate was made for another {name}")
+        network = _kept(self.models, certificate.model, lambda: read_model.read(model))
+        cases = read_property.bind(_kept(self.properties, certificate.property, lambda: read_property.read(text)), network)
+        if cases.dropped:
+            sys.stderr.write(f"{cases.dropped} cases are vacuous: their input sets are empty{'' if len(cases) else '; no other case is left'}\n")
+        forest = tree.grow(certificate, cases, tree.sizes(certificate, network))
+        self._walk(_shifted(network, certificate.shift), cases, certificate, forest)
+        probe_machine()
+        return certificate
+
+    def _walk(self, network: Network, cases: read_property.Cases, certificate: certificates.Certificate, forest: tree.Forest) -> None:
+        loss = slack.Slack(network) if certificate.semantics == "float32" else None
+        if self.options.arithmetic == "exact":
+            exact.check(network, cases, certificate, forest, loss)
+            return
+        width = 64 * sum(node.size for node in network.nodes)  # bytes of one node's state: eight doubles an element
+        block = max(1, min(BATCH, self.memory // 4 // width))
+        if self.options.diagnose is None:
+            walk.check(Checker(network, loss), cases, certificate, forest, block)
+            return
+        with open(self.options.diagnose, "w", encoding="utf-8") as file:
+            walk.check(Checker(network, loss), cases, certificate, forest, block, _Report(file))
+
+
+class _Report:
+    """Writes what could not be closed."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def __call__(self, node: int, rule: str, best: float) -> None:
+        self.file.write(json.dumps({"node": node, "rule": rule, "best": repr(best)}) + "\n")
+
+
+def main(options: argparse.Namespace, parser: argparse.ArgumentParser) -> NoReturn:
+    """Check what the options name, print one line for each certificate, end the process."""
+    sys.excepthook = _crash
+    work = [_files(options.files, parser)] if options.batch is None else _list(Path(options.batch), parser)
+    signal.signal(signal.SIGALRM, _time_is_up)
+    _limit_memory(int(options.memory * GIB))
+    process, accepted = Process(options), 0
+    for files in work:
+        line, good = process.outcome(files)
+        accepted += good
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    os._exit(GOOD if accepted == len(work) > 0 else BAD)
+
+
+def _files(names: list[str], parser: argparse.ArgumentParser) -> Files:
+    if len(names) != 3:
+        parser.error("a line of --batch must be MODEL<TAB>PROPERTY<TAB>CERTIFICATE")
+    return Path(names[0]), Path(names[1]), Path(names[2])
+
+
+def _list(path: Path, parser: argparse.ArgumentParser) -> list[Files]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        parser.error(f"--batch {path}: {error}")
+    if not lines:
+        parser.error(f"--batch {path}: no lines")
+    return [_files(line.split("\t"), parser) for line in lines]
+
+
+def _limit_memory(size: int) -> None:
+    """Address space: what is to be used, and 2 GiB that libraries and threads map without using."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    size += 2 * GIB
+    resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+
+
+def _time_is_up(number: int, frame: FrameType | None) -> NoReturn:
+    raise Rejected("time", "the limit of this process")
+
+
+def _crash(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+    """An error of the checker itself: no last line, exit code 4."""
+    sys.__excepthook__(kind, value, trace)
+    sys.stderr.flush()
+    os._exit(CRASHED)
+
+
+def _content(path: Path, limit: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise Rejected("file", f"{path}: {error.strerror}") from error
+    if len(data) > limit:
+        raise Rejected("file", f"{path}: more than {limit} bytes")
+    return data
+
+
+def _unpacked(data: bytes, path: Path) -> bytes:
+    """What a gzip file of one part holds; anything else as it is (neither a model nor a property can begin like a gzip file)."""
+    if data[:2] != b"\x1f\x8b":
+        return data
+    inflate = zlib.decompressobj(31)
+    try:
+        data = inflate.decompress(data, FILE_BYTES)
+    except zlib.error as error:
+        raise Rejected("file", f"{path}: {error}") from error
+    if not inflate.eof or inflate.unused_data:
+        raise Rejected("file", f"{path}: not one complete gzip stream, or more than {FILE_BYTES} bytes")
+    return data
+
+
+def _kept(cache: dict[str, T], key: str, make: Callable[[], T]) -> T:
+    if key not in cache:
+        if len(cache) >= 4:
+            cache.clear()
+        cache[key] = make()
+    return cache[key]
+
+
+def _shifted(network: Network, shift: Array) -> Network:
+    """Softmax is computed as exp(x - c) / sum exp(x - c): the same function for every c; the certificate chooses one for each row."""
+    nodes, at = list(network.nodes), 0
+    for softmax in network.softmaxes:
+        node = nodes[softmax.node]
+        if not isinstance(node, Affine):
+            raise Rejected("no-rule", f"softmax {node.place}")
+        nodes[softmax.node] = replace(node, bias=-shift[at : at + softmax.rows][softmax.row_of])
+        at += softmax.rows
+    return replace(network, nodes=tuple(nodes))
