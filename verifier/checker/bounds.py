@@ -1,0 +1,477 @@
+"""Interval and backward linear bounds in float64, batched over boxes and rows, every rounding paid for (ARITHMETIC 2 to 5).
+
+A state says of every execution whose input is in the box, and that meets the splits on the path: lower <= h <= upper. A
+backward pass turns sum_k D_k h_k + c into a function of the input, with an error E: value >= sum_k D_k h_k + c - E. All error
+terms are taken from `arithmetic`, as attributes, so that a test can switch them off and see the checker fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from verifier.checker import arithmetic, functions
+from verifier.checker.arithmetic import Array, dn, finite, up
+from verifier.checker.forward import Forward
+from verifier.checker.maps import Index
+from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product
+from verifier.checker.refusal import Rejected
+from verifier.checker.slack import Slack
+from verifier.checker.state import Forms, Planes, State
+
+Functional = Mapping[int, Array]  # node -> coefficients [1 or B, R, size]
+Slopes = Mapping[int, tuple[Array, Array]]  # elementwise node -> lower and upper slopes [B, 1 or R, size], in place of the default ones
+Bounds = Mapping[int, tuple[Array, Array]]  # node -> lower, upper [B or 1, size], known already
+GEMM_FLOATS = 1 << 19  # coefficients of one block of rows: more only leaves the caches
+BACKWARD, FORWARD, NARROW = 1, 2, 128  # bits of a program, and elements up to which backward bounds follow forward ones
+
+
+class Checker:
+    """The rules of one network. `slack` is None for the reals. Rows are walked in blocks of about `block` coefficients."""
+
+    def __init__(self, network: Network, slack: Slack | None, block: int = GEMM_FLOATS) -> None:
+        self.network, self.slack, self.block = network, slack, block
+        self.widen = 0.0 if slack is None else arithmetic.THETA
+        self.sizes = [network.nodes[i].size for i in network.inputs]
+        self.n_in = sum(self.sizes)
+        self.readers = _readers(network)
+        self.exact = _exact_intervals(network)
+        self.pure = {i: _is_pure(node) for i, node in enumerate(network.nodes)}
+        self.windows = {
+            i: [Index(np.ascontiguousarray(column), network.nodes[node.inputs[0]].size) for column in node.windows.T]
+            for i, node in enumerate(network.nodes) if isinstance(node, Maximum)
+        }
+
+    # ---------------------------------------------------------------- states
+
+    def state(self, batch: int, lower: Array, upper: Array, known: Bounds, cuts: Bounds, program: int, last: int | None = None) -> State:
+        """Bounds of the nodes (up to `last`) over boxes [batch or 1, n_in], intersected with what is `known` and with the paths' `cuts`.
+
+        Arrays have one row, not `batch`, as long as nothing differs between the boxes. `program`: BACKWARD refines undecided elements;
+        FORWARD carries forward bounds, and then only nodes of at most NARROW elements are refined.
+        """
+        state = State(crossed=np.zeros(batch, dtype=bool))
+        ends = np.cumsum(self.sizes)[:-1]
+        boxes = dict(zip(self.network.inputs, zip(np.split(lower, ends, 1), np.split(upper, ends, 1), strict=True), strict=True))
+        run = None if self.slack is None else self.slack.start(batch)
+        forward = Forward(self.network, self.planes, lower, upper) if program & FORWARD else None
+        for i, node in enumerate(self.network.nodes[: None if last is None else last + 1]):
+            low, high = self._interval(state, i, node, boxes)
+            s = None if run is None else run.step(i, low, high)
+            if s is not None and not s.any():
+                s = None
+            if s is not None:
+                low, high = dn(low - s), up(high + s)
+                self._pay(state, i, (1 + arithmetic.G(node.size + _products(node))) * s)
+            finite(low, node.place)
+            finite(high, node.place)
+            state.lower.append(low)
+            state.upper.append(high)
+            state.slack.append(s)
+            if forward is not None:
+                self._intersect(state, i, *forward.step(state, i, node, s))
+            for given in (known, cuts):
+                if i in given:
+                    self._intersect(state, i, *given[i])
+            if program & BACKWARD and i in self.readers and i not in self.exact and (forward is None or node.size <= NARROW):
+                self.refine(state, i)
+        return state
+
+    def _intersect(self, state: State, i: int, lower: Array, upper: Array, rows: Array | slice = slice(None)) -> None:
+        """Intersect bounds of the elements `rows` of node i; a contradiction is remembered in `crossed`, and the arrays stay usable."""
+        low, high = state.lower[i].copy(), state.upper[i].copy()
+        if len(lower) > len(low):
+            low, high = np.repeat(low, len(lower), 0), np.repeat(high, len(lower), 0)
+        low[:, rows], high[:, rows] = np.maximum(low[:, rows], lower), np.minimum(high[:, rows], upper)
+        bad = low > high
+        if bad.any():
+            state.crossed = state.crossed | bad.any(-1)
+            state.where[i] = state.where[i] | bad if i in state.where else bad
+        state.lower[i], state.upper[i] = np.minimum(low, high), high
+        for reader in self.readers.get(i, ()):
+            state.planes.pop(reader, None)
+
+    def refine(self, state: State, i: int) -> None:
+        """Intersect backward bounds of the undecided elements of node i, with default slopes."""
+        rows = self.undecided(state, i)
+        if rows.size:
+            codes = np.concatenate([2 * rows, 2 * rows + 1])
+            value = self.rows(state, i, codes, {})
+            self._intersect(state, i, value[:, : rows.size], -value[:, rows.size :], rows)
+
+    def derive(self, state: State, i: int, codes: Array, slopes: Slopes) -> None:
+        """Intersect backward bounds of the rows `codes` (2 element + side) of node i, with these slopes [B, R, size] per row."""
+        value = self.rows(state, i, codes, slopes)
+        for side in (0, 1):
+            rows, infinite = codes[codes % 2 == side] // 2, np.full((1, 1), np.inf)
+            ends = value[:, codes % 2 == side]
+            self._intersect(state, i, *((ends, infinite) if side == 0 else (np.repeat(-infinite, len(ends), 0), -ends)), rows)
+
+    def undecided(self, state: State, i: int) -> Array:
+        """Elements of node i that some reader's relaxation depends on, in some box."""
+        low, high = state.lower[i], state.upper[i]
+        matter = np.zeros(low.shape[1], dtype=bool)
+        for reader in self.readers[i]:
+            node = self.network.nodes[reader]
+            loose = ~functions.is_linear(node.function, low, high) if isinstance(node, Elementwise) else low < high
+            matter |= loose.any(0)
+        return np.flatnonzero(matter)
+
+    def rows(self, state: State, i: int, codes: Array, slopes: Slopes) -> Array:
+        """Lower bounds [B, R] of +element (even codes) or -element (odd codes) of node i, in blocks of rows."""
+        batch, parts = len(state.crossed), []
+        widest = int(np.max([node.size for node in self.network.nodes[: i + 1]]))
+        step = int(np.maximum(1, self.block // (batch * widest)))
+        for start in range(0, len(codes), step):
+            part = codes[start : start + step]
+            unit = np.zeros((1, len(part), self.network.nodes[i].size))
+            unit[0, np.arange(len(part)), part // 2] = 1.0 - 2.0 * (part % 2)
+            chosen = {k: (low[:, start : start + step], high[:, start : start + step]) for k, (low, high) in slopes.items()}
+            parts.append(self.lower_bound(state, {i: unit}, np.zeros((1, len(part))), np.zeros((1, len(part))), chosen))
+        return np.concatenate(parts, 1)
+
+    # ---------------------------------------------------------------- interval step (ARITHMETIC 4)
+
+    def _interval(self, state: State, i: int, node: Node, boxes: Bounds) -> tuple[Array, Array]:
+        match node:
+            case Input():
+                return boxes[i]
+            case Constant():
+                return dn(node.value - node.radius)[None], up(node.value + node.radius)[None]
+            case Affine():
+                return self._affine_interval(state, i, node)
+            case Elementwise():
+                j = node.inputs[0]
+                return functions.interval(node.function, state.lower[j], state.upper[j], self.widen)
+            case Product():
+                return _product_interval(*(state.lower[j] for j in node.inputs), *(state.upper[j] for j in node.inputs))
+            case MatMul():
+                return self._matmul_interval(state, node)
+            case Maximum():
+                return self._over_windows(node, state.lower[node.inputs[0]]), self._over_windows(node, state.upper[node.inputs[0]])
+        raise Rejected("no-rule", f"interval step of {type(node).__name__}, {node.place}")
+
+    def _affine_interval(self, state: State, i: int, node: Affine) -> tuple[Array, Array]:
+        if self.pure[i]:
+            ends = ([m.apply(end[j]) for j, m in zip(node.inputs, node.maps, strict=True)] for end in (state.lower, state.upper))
+            low, high = (sum(parts[1:], parts[0]) for parts in ends)
+            return low, high
+        z, q, p, d, tiny, n = 0.0, 0.0, 0.0, 0.0, 0.0, _products(node)
+        for j, m in zip(node.inputs, node.maps, strict=True):
+            low, high = state.lower[j], state.upper[j]
+            c = low / 2 + high / 2
+            rho = np.maximum(up(high - c), up(c - low))
+            h = state.largest(j)
+            size = m.magnitude(np.concatenate([rho, np.abs(c)]))
+            z, q, p = z + m.apply(c), q + size[: len(c)], p + size[len(c) :]
+            radius = m.radius(h)
+            d = d if radius is None else d + radius
+            tiny = tiny + arithmetic.T(n, h)[:, None]
+        weight = p + q  # at least |W| H
+        if node.bias is not None:
+            z, p = z + node.bias, p + np.abs(node.bias)
+        if node.bias_radius is not None:
+            d = d + node.bias_radius
+        charge = arithmetic.G(_meets(node) + len(node.maps)) * (weight + arithmetic.FLOOR)
+        charge = charge if node.bias is None else charge + arithmetic.G(node.size) * (np.abs(node.bias) + arithmetic.FLOOR)
+        self._pay(state, i, charge + (1 + arithmetic.G(node.size + n)) * d)
+        radius = q + d + arithmetic.G(n + 4 + len(node.maps)) * (q + p + d) + tiny
+        return dn(z - radius), up(z + radius)
+
+    def _pay(self, state: State, i: int, charge: Array) -> None:
+        state.charge[i] = state.charge[i] + charge if i in state.charge else charge
+
+    def _matmul_interval(self, state: State, node: MatMul) -> tuple[Array, Array]:
+        """Centre and radius (Rump): [x][y] lies within cx cy +- (|cx| ry + rx (|cy| + ry))."""
+        (cx, rx), (cy, ry) = (_centre(state.lower[j], state.upper[j], self.network.nodes[j].shape) for j in node.inputs)
+        size = (np.abs(cx) + rx) @ (np.abs(cy) + ry)
+        radius = np.abs(cx) @ ry + rx @ (np.abs(cy) + ry) + arithmetic.G(2 * cx.shape[-1] + 4) * size + 2.0**-900
+        z = cx @ cy
+        return dn(z - radius).reshape(len(z), -1), up(z + radius).reshape(len(z), -1)
+
+    def _over_windows(self, node: Maximum, x: Array) -> Array:
+        return np.where(node.windows >= 0, x[:, np.maximum(node.windows, 0)], -np.inf).max(-1)
+
+    # ---------------------------------------------------------------- backward pass (ARITHMETIC 5)
+
+    def lower_bound(self, state: State, functional: Functional, constant: Array, error: Array, slopes: Slopes) -> Array:
+        """lower bounds [B, R] of sum_k D_k h_k + c over the boxes; `error` [B or 1, R] is what the start has lost already."""
+        return self.evaluate(self.forms(state, functional, constant, error, slopes), *self._box(state))
+
+    def forms(self, state: State, functional: Functional, constant: Array, error: Array, slopes: Slopes) -> Forms:
+        """The functionals as functions of the input that bound them from below over the boxes."""
+        run = _Backward(self, state, dict(functional), constant, error, slopes)
+        d, c, e = run.eliminate()
+        return Forms(d, dn(c - e))
+
+    def evaluate(self, forms: Forms, lower: Array, upper: Array) -> Array:
+        """The least value [B, R] of the forms over boxes [B, n_in], rounding included."""
+        d, c, h = forms.coefficients, forms.constant, np.maximum(np.abs(lower), np.abs(upper))
+        positive = np.maximum(d, 0.0)
+        value, size = _dot(positive, lower) + _dot(d - positive, upper), _dot(np.abs(d), h) + np.abs(c)
+        lost = arithmetic.G(2 * self.n_in + 4) * size + arithmetic.T(2 * self.n_in, h)[:, None]
+        return finite(dn(dn(value + c) - lost), "concretisation")
+
+    def _box(self, state: State) -> tuple[Array, Array]:
+        return (np.concatenate([state.lower[i] for i in self.network.inputs], 1), np.concatenate([state.upper[i] for i in self.network.inputs], 1))
+
+    def planes(self, state: State, i: int, node: Elementwise, slopes: Slopes | None = None) -> Planes:
+        """Any finite slopes, rigorous offsets; slopes shared by all rows are paid for by one vector per box."""
+        chosen = None if slopes is None else slopes.get(i)
+        if chosen is None and i in state.planes:
+            return state.planes[i]
+        j = node.inputs[0]
+        low, high = state.lower[j][:, None], state.upper[j][:, None]
+        a, b = functions.default_slopes(node.function, low, high) if chosen is None else chosen
+        o, p = functions.offsets(node.function, a, b, low, high, self.widen)
+        charge = None
+        if a.shape[1] == 1:
+            steep, high_offset = np.maximum(np.abs(a), np.abs(b)), np.maximum(np.abs(o), np.abs(p))
+            h = state.largest(j)[:, None]
+            charge = arithmetic.G(2) * (steep * h + arithmetic.FLOOR) + arithmetic.G(node.size) * (high_offset + arithmetic.FLOOR)
+            charge = charge[:, 0] if i not in state.charge else charge[:, 0] + state.charge[i]
+        planes = Planes(a, b, o, p, charge)
+        if chosen is None:
+            state.planes[i] = planes
+        return planes
+
+    # ---------------------------------------------------------------- clipping
+
+    def cut(self, forms: Forms, lower: Array, upper: Array) -> tuple[Array, Array, Array]:
+        """Per row the least value over the box [B, R], and ends [B, R, n_in] outside which the functional is positive.
+
+        With L <= a.x + b on the box, a_i > 0: a.x + b >= L + a_i (x_i - lower_i), so it is <= 0 only where x_i <= lower_i - L / a_i.
+        """
+        least, a = self.evaluate(forms, lower, upper), forms.coefficients
+        with np.errstate(divide="ignore", over="ignore"):
+            room = up(np.maximum(-least, 0.0)[..., None] / np.abs(a))  # +inf where a is 0 or tiny: no cut
+            new_upper = np.where(a > 0, up(lower[:, None] + room), np.inf)
+            new_lower = np.where(a < 0, dn(upper[:, None] - room), -np.inf)
+        return least, new_lower, new_upper
+
+
+class _Backward:
+    """One elimination: coefficients per node, the constant c and the error E so far.
+
+    A coefficient that is not finite makes E not finite (every charge is positive), and E is tested after every step.
+    """
+
+    def __init__(self, checker: Checker, state: State, functional: dict[int, Array], constant: Array, error: Array, slopes: Slopes) -> None:
+        self.checker, self.nodes, self.state, self.coefficients, self.slopes = checker, checker.network.nodes, state, functional, slopes
+        self.batch, rows = len(state.crossed), constant.shape[-1]
+        self.constant = np.broadcast_to(constant, (self.batch, rows))
+        self.error = np.broadcast_to(error, (self.batch, rows))
+
+    def eliminate(self) -> tuple[Array, Array, Array]:
+        """(D over the input [B, R, n_in], c [B, R], E [B, R])."""
+        found: dict[int, Array] = {}
+        for i in sorted(range(int(np.max(list(self.coefficients))) + 1), reverse=True):
+            d = self.coefficients.pop(i, None)
+            if d is None:
+                continue
+            if isinstance(self.nodes[i], Input):
+                found[i] = d
+            else:
+                self._step(i, self.nodes[i], d)
+                finite(self.error, self.nodes[i].place)
+                finite(self.constant, self.nodes[i].place)
+        rows = self.constant.shape[1]
+        parts = [np.broadcast_to(found.get(i, np.zeros((1, rows, n))), (self.batch, rows, n))
+                 for i, n in zip(self.checker.network.inputs, self.checker.sizes, strict=True)]
+        return np.concatenate(parts, -1), self.constant, self.error
+
+    def _step(self, i: int, node: Node, d: Array) -> None:
+        match node:
+            case Constant():
+                self._add(_dot(d, node.value[None]))
+                lost = arithmetic.G(node.size) * (np.abs(node.value) + arithmetic.FLOOR) + (1 + arithmetic.G(node.size)) * node.radius
+                self._lose(_dot(np.abs(d), lost[None]) + arithmetic.T(node.size, np.abs(node.value)))
+            case Affine():
+                self._affine(i, node, d)
+            case Elementwise():
+                self._elementwise(i, node, d)
+            case Product():
+                self._product(i, node, d)
+            case MatMul():
+                self._matmul(i, node, d)
+            case Maximum():
+                self._maximum(i, node, d)
+            case _:
+                raise Rejected("no-rule", f"backward step of {type(node).__name__}, {node.place}")
+
+    def _lose(self, lost: Array) -> None:
+        self.error = self.error + lost
+
+    def _add(self, term: Array) -> None:
+        self.constant = self.constant + term
+        self.error = self.error + arithmetic.G(1) * np.abs(self.constant)
+
+    def _charge(self, d: Array, charge: Array, terms: int, *inputs: int) -> None:
+        """E += |D| charge + T."""
+        tiny = arithmetic.T(terms, sum((self.state.total(j) for j in inputs[1:]), self.state.total(inputs[0])))[:, None]
+        self._lose(_dot(np.abs(d), charge) + tiny)
+
+    def _pass_on(self, j: int, m: Array) -> None:
+        """Add coefficients to node j; a second contribution rounds (ARITHMETIC, example 3)."""
+        held = self.coefficients.get(j)
+        self.coefficients[j] = m if held is None else held + m
+        if held is not None:
+            lost = arithmetic.G(1) * _dot(np.abs(self.coefficients[j]), self.state.largest(j))
+            self._lose(lost + arithmetic.T(1, self.state.total(j))[:, None])
+
+    def _affine(self, i: int, node: Affine, d: Array) -> None:
+        if i in self.state.charge:
+            self._charge(d, self.state.charge[i], _meets(node) + node.size, *node.inputs)
+        if node.bias is not None:
+            self._add(_dot(d, node.bias[None]))
+        for j, m in zip(node.inputs, node.maps, strict=True):
+            self._pass_on(j, m.adjoint(d))
+
+    def _elementwise(self, i: int, node: Elementwise, d: Array) -> None:
+        planes, j = self.checker.planes(self.state, i, node, self.slopes), node.inputs[0]
+        positive = np.maximum(d, 0.0)
+        negative = d - positive
+        m = positive * planes.slope_lower
+        m += negative * planes.slope_upper  # one of the two is 0: no rounding
+        if planes.charge is not None:
+            self._charge(d, planes.charge, 1 + node.size, j)
+        else:
+            offsets = _dot(positive, np.abs(planes.offset_lower)) - _dot(negative, np.abs(planes.offset_upper))
+            self._lose(arithmetic.G(2) * _dot(np.abs(m), self.state.largest(j)) + arithmetic.G(node.size) * offsets)
+            self._charge(d, self.state.charge.get(i, np.zeros((1, node.size))), 1 + node.size, j)
+        if planes.offset_lower.any():
+            self._add(_dot(positive, planes.offset_lower))
+        if planes.offset_upper.any():
+            self._add(_dot(negative, planes.offset_upper))
+        self._pass_on(j, m)
+
+    def _product(self, i: int, node: Product, d: Array) -> None:
+        """x y >= y_low x + x_low y - x_low y_low, and x y <= y_high x + x_low y - x_low y_high: (x - x_low)(y - y_low) >= 0 (McCormick)."""
+        (x, y), state = node.inputs, self.state
+        low_x, low_y, high_y = state.lower[x], state.lower[y], state.upper[y]
+        below, above = dn(-(low_x * low_y)), up(-(low_x * high_y))
+        weight = state.largest(y) * state.largest(x) + np.abs(low_x) * state.largest(y)
+        charge = arithmetic.G(3) * (weight + arithmetic.FLOOR)
+        charge = charge + arithmetic.G(2 * node.size) * (np.maximum(np.abs(below), np.abs(above)) + arithmetic.FLOOR)
+        self._charge(d, charge + state.charge.get(i, 0.0), 2 + 2 * node.size, x, y)
+        positive = np.maximum(d, 0.0)
+        negative = d - positive
+        self._add(_dot(positive, below))
+        self._add(_dot(negative, above))
+        self._pass_on(x, positive * low_y[:, None] + negative * high_y[:, None])
+        self._pass_on(y, d * low_x[:, None])
+
+    def _matmul(self, i: int, node: MatMul, d: Array) -> None:
+        """The same planes, contracted like the product; the offsets are sums of k terms each, +- G(k + 1) of their magnitudes."""
+        (x, y), state = node.inputs, self.state
+        shape_x, shape_y = (self.nodes[j].shape for j in node.inputs)
+        low_x, big_x = (t.reshape(-1, *shape_x) for t in (state.lower[x], state.largest(x)))
+        low_y, high_y, big_y = (t.reshape(-1, *shape_y) for t in (state.lower[y], state.upper[y], state.largest(y)))
+        k = shape_x[-1]
+        size = (np.abs(low_x) @ big_y).reshape(len(low_x), -1)
+        lost = arithmetic.G(k + 1) * size + k * arithmetic.FLOOR
+        below, above = dn(-(low_x @ low_y).reshape(size.shape) - lost), up(-(low_x @ high_y).reshape(size.shape) + lost)
+        terms = 2 * int(np.max(node.shape[-2:]))
+        weight = (big_x @ big_y).reshape(size.shape) + size
+        charge = arithmetic.G(terms + 3) * (weight + arithmetic.FLOOR)
+        charge = charge + arithmetic.G(2 * node.size) * (np.maximum(np.abs(below), np.abs(above)) + arithmetic.FLOOR)
+        self._charge(d, charge + state.charge.get(i, 0.0), terms + 2 * node.size, x, y)
+        positive = np.maximum(d, 0.0)
+        negative = d - positive
+        self._add(_dot(positive, below))
+        self._add(_dot(negative, above))
+        lead = (*d.shape[:2], *node.shape)
+        pos, neg = positive.reshape(lead), negative.reshape(lead)
+        to_x = pos @ np.swapaxes(low_y, -1, -2)[:, None] + neg @ np.swapaxes(high_y, -1, -2)[:, None]
+        to_y = np.swapaxes(low_x, -1, -2)[:, None] @ d.reshape(lead)
+        self._pass_on(x, to_x.reshape(*to_x.shape[:2], -1))
+        self._pass_on(y, to_y.reshape(*to_y.shape[:2], -1))
+
+    def _maximum(self, i: int, node: Maximum, d: Array) -> None:
+        """Lower: the element whose lower bound is largest. Upper: the same where it dominates all others, else the largest upper bound."""
+        j, windows, state = node.inputs[0], node.windows, self.state
+        real, place = windows >= 0, np.maximum(windows, 0)
+        low = np.where(real, state.lower[j][:, place], -np.inf)
+        high = np.where(real, state.upper[j][:, place], -np.inf)
+        chosen = np.arange(windows.shape[1]) == low.argmax(-1)[..., None]  # [B, out, k]
+        dominates = low.max(-1) >= np.where(chosen, -np.inf, high).max(-1)
+        above = np.where(dominates, 0.0, high.max(-1))
+        positive = np.maximum(d, 0.0)
+        share = positive + (d - positive) * dominates[:, None]
+        maps = self.checker.windows[i]
+        terms = sum(m.meets for m in maps)
+        h = np.where(real, state.largest(j)[:, place], 0.0).max(-1)
+        charge = arithmetic.G(terms + 1) * (h + arithmetic.FLOOR) + arithmetic.G(node.size) * (np.abs(above) + arithmetic.FLOOR)
+        self._charge(d, charge + state.charge.get(i, 0.0), terms + node.size, j)
+        self._add(_dot(d - positive, above))
+        total = maps[0].adjoint(share * chosen[:, None, :, 0])
+        for k in range(1, len(maps)):
+            total = total + maps[k].adjoint(share * chosen[:, None, :, k])
+        self._pass_on(j, total)
+
+
+def _dot(d: Array, v: Array) -> Array:
+    """sum over elements of d [B or 1, R, n] times v [B or 1, n] or [B or 1, 1 or R, n]: [B, R] (or [1, R])."""
+    if v.ndim == 3 and v.shape[1] > 1:
+        return np.asarray((d * v).sum(-1))
+    v = v[:, 0] if v.ndim == 3 else v
+    if d.shape[0] == 1:
+        return np.asarray(v @ d[0].T)
+    if v.shape[0] == 1:
+        return np.asarray(d @ v[0])
+    return np.asarray((d @ v[..., None])[..., 0])
+
+
+def _centre(lower: Array, upper: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    c = lower / 2 + upper / 2
+    return c.reshape(-1, *shape), np.maximum(up(upper - c), up(c - lower)).reshape(-1, *shape)
+
+
+def _product_interval(low_x: Array, low_y: Array, high_x: Array, high_y: Array) -> tuple[Array, Array]:
+    corners = np.stack([low_x * low_y, low_x * high_y, high_x * low_y, high_x * high_y])
+    return dn(corners.min(0)), up(corners.max(0))
+
+
+def _products(node: Node) -> int:
+    """Products of one output: n_in of ARITHMETIC 4."""
+    return sum(m.products for m in node.maps) if isinstance(node, Affine) else len(node.inputs)
+
+
+def _meets(node: Affine) -> int:
+    return max(m.meets for m in node.maps)
+
+
+def _is_pure(node: Node) -> bool:
+    """Only moves numbers: every output is one input, or 0."""
+    if not isinstance(node, Affine) or node.bias is not None or not all(m.moves for m in node.maps):
+        return False
+    return bool((sum((m.row_sums() for m in node.maps), np.zeros(node.size)) <= 1).all())
+
+
+def _readers(network: Network) -> dict[int, tuple[int, ...]]:
+    """Nodes whose bounds a relaxation reads, with the non-linear nodes that read them."""
+    found: dict[int, list[int]] = {}
+    for i, node in enumerate(network.nodes):
+        if isinstance(node, Elementwise | Product | MatMul | Maximum):
+            for j in dict.fromkeys(node.inputs):
+                found.setdefault(j, []).append(i)
+    return {j: tuple(readers) for j, readers in found.items()}
+
+
+def _exact_intervals(network: Network) -> frozenset[int]:
+    """Nodes whose interval a backward pass cannot improve: functions of the input box through one map that mixes."""
+    boxes, exact = set(network.inputs), set(network.inputs)  # boxes: every element depends on an input of its own
+    for i, node in enumerate(network.nodes):
+        match node:
+            case Constant():
+                exact.add(i)
+            case Affine() if len(node.inputs) == 1 and node.inputs[0] in boxes:
+                exact.add(i)
+                if node.maps[0].products <= 1 and node.maps[0].meets <= 1:
+                    boxes.add(i)
+            case Elementwise() if node.inputs[0] in exact:
+                exact.add(i)
+                if node.inputs[0] in boxes:
+                    boxes.add(i)
+    return frozenset(exact)

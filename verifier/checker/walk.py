@@ -1,0 +1,462 @@
+"""The loop: every node of every tree, in batches; what is closed is counted, and the count must be the one the trees ask for.
+
+Nodes are taken from a stack in chunks, so that memory grows with depth. All nodes of a chunk share a *scope*: the bounds
+that `refine` and `rows` records above them have established. A child gets copies of what its parent knows, never views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from verifier.checker import arithmetic, functions
+from verifier.checker.arithmetic import Array
+from verifier.checker.bounds import BACKWARD, Bounds, Checker
+from verifier.checker.certificate import Certificate
+from verifier.checker.network import Elementwise
+from verifier.checker.read_property import Cases
+from verifier.checker.refusal import Rejected
+from verifier.checker.state import Forms, State
+from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT, Forest
+
+BY_BOUND, BY_FORMS, BY_MULTIPLIERS = 0, 1, 2
+Diagnose = Callable[[int, str, float], None]  # node, what failed, best value
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """M nodes (numbers in the forest). `box` [M] indexes `lower`, `upper` [K, n_in]; `open_` [M, C]: cases of the node's tree not
+    yet closed; `forms` [M boxes] over the functionals `rows`, or None; `known`: the scope's bounds [1, size]."""
+
+    nodes: Array
+    box: Array
+    lower: Array
+    upper: Array
+    open_: Array
+    forms: Forms | None
+    rows: Array
+    known: Bounds
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def select(self, keep: Array) -> Chunk:
+        """The nodes `keep` (indices), with the boxes they use."""
+        used, box = np.unique(self.box[keep], return_inverse=True)
+        forms = None if self.forms is None else self.forms.select(keep)
+        return Chunk(self.nodes[keep], box, self.lower[used], self.upper[used], self.open_[keep], forms, self.rows, self.known)
+
+    def boxes(self) -> tuple[Array, Array]:
+        """lower, upper [M, n_in], or [1, n_in] where all nodes share one box."""
+        return (self.lower, self.upper) if len(self.lower) == 1 else (self.lower[self.box], self.upper[self.box])
+
+
+class Walk:
+    """One check of a forest: `run` returns only if every case of every tree was closed."""
+
+    def __init__(self, checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int, diagnose: Diagnose | None) -> None:
+        self.checker, self.cases, self.certificate, self.forest, self.block = checker, cases, certificate, forest, block
+        self.diagnose = diagnose
+        self.closed = self.failed = self.visited = 0
+        self.targets = [self._target(t) for t in range(len(certificate.tensors))]
+
+    def run(self) -> None:
+        stack = self._roots()
+        while stack:
+            chunk = stack.pop()
+            self.visited += len(chunk)
+            stack.extend(part for part in self._process(chunk) if len(part))
+        expected = int((self.forest.ending != SPLIT).sum())
+        if self.failed or self.closed != expected or self.visited != len(self.forest.ending):
+            raise Rejected("open", f"{self.closed} of {expected} leaves are closed, {self.visited} of {len(self.forest.ending)} nodes were visited")
+
+    # ---------------------------------------------------------------- names
+
+    def _target(self, t: int) -> tuple[int, int]:
+        """(the non-linear node of tensor number t, or -1 for an input; the node whose elements it names)."""
+        name, network = self.certificate.tensors[t], self.checker.network
+        if name.kind == "input":
+            return -1, network.inputs[network.input_names.index(name.name)]
+        site = network.sites[name.name, name.site]
+        return site, network.nodes[site].inputs[name.argument]
+
+    def _roots(self) -> list[Chunk]:
+        """The roots of all trees. Chunks are of one width, so trees with many cases do not widen the others."""
+        forest, cases = self.forest, self.cases
+        roots, widths = np.flatnonzero(forest.parent < 0), np.diff(forest.tree_start)
+        chunks = []
+        for width in np.unique(widths)[::-1]:
+            mine = roots[widths[forest.tree[roots]] == width]
+            for part in np.array_split(mine, -(-len(mine) // self.block)):
+                first = forest.tree_cases[forest.tree_start[forest.tree[part]]]
+                used, box = np.unique(cases.case_box[first], return_inverse=True)
+                is_open = np.ones((len(part), width), dtype=bool)
+                chunks.append(Chunk(part, box, cases.lower[used], cases.upper[used], is_open, None, np.zeros(0, np.int64), {}))
+        return chunks
+
+    def _pairs(self, chunk: Chunk) -> tuple[Array, Array, Array]:
+        """Open (node of the chunk, slot, case) triples."""
+        node, slot = np.nonzero(chunk.open_)
+        return node, slot, self.forest.tree_cases[self.forest.tree_start[self.forest.tree[chunk.nodes[node]]] + slot]
+
+    def _atoms(self, case: Array) -> tuple[Array, Array]:
+        """The atoms of these cases, concatenated, and for each the index of its case in `case`."""
+        start, count = self.cases.atom_start[case], self.cases.atom_start[case + 1] - self.cases.atom_start[case]
+        owner = np.repeat(np.arange(len(case)), count)
+        return np.repeat(start - np.cumsum(count) + count, count) + np.arange(len(owner)), owner
+
+    def place(self, node: int) -> str:
+        """Where a node is, for people."""
+        return f"tree {self.forest.tree[node]}, node {node} of the stream"
+
+    # ---------------------------------------------------------------- one chunk
+
+    def _process(self, chunk: Chunk) -> list[Chunk]:
+        """Do the records of these nodes, close the leaves, return the children. Nodes with the same records go together."""
+        keys = self.forest.signature[chunk.nodes]
+        done: list[Chunk] = []
+        for key in np.unique(keys):
+            part = chunk.select(np.flatnonzero(keys == key))
+            first = int(part.nodes[0])
+            kinds = [int(self.forest.derive_kind[k]) for k in range(*self.forest.derive_range(first))]
+            if REFINE in kinds or ROWS in kinds:  # each node opens a scope of its own
+                for m in range(len(part)):
+                    done.extend(self._finish(self._records(part.select(np.array([m])), kinds)))
+            else:
+                done.extend(self._finish(self._records(part, kinds)))
+        return done
+
+    def _records(self, part: Chunk, kinds: list[int]) -> Chunk:
+        for k, kind in enumerate(kinds):
+            if kind == CLIP:
+                part = self._clip(part)
+            elif kind == FORMS:
+                part = self._forms(part)
+            elif kind == REFINE:
+                part = self._known(part, self._state(part, BACKWARD))
+            elif kind == ROWS:
+                part = self._rows(part, self.forest.derive_range(int(part.nodes[0]))[0] + k)
+            else:
+                raise Rejected("no-rule", f"derive record {kind}, {self.place(int(part.nodes[0]))}")
+        return part
+
+    def _finish(self, part: Chunk) -> list[Chunk]:
+        first = int(part.nodes[0])
+        ending = int(self.forest.ending[first])
+        if ending == SPLIT:
+            return self._split(part)
+        if ending == EMPTY:
+            self._count(part, self._is_empty(part), np.full(len(part), -np.inf))
+        elif ending == LEAF and self.forest.mode[first] == BY_FORMS:
+            closed, best = self._closed_by_forms(part)
+            self._count(part, (~part.open_ | closed).all(1), best)
+        elif ending == LEAF and self.forest.mode[first] == BY_BOUND:
+            state = self._state(part)
+            closed, best = self._closed_by_bound(part, state)
+            self._count(part, (~part.open_ | closed).all(1) | state.crossed, best)
+        elif ending == LEAF and self.forest.mode[first] == BY_MULTIPLIERS:
+            state = self._state(part)
+            value = self._multipliers(part, state)
+            self._count(part, arithmetic.positive(value) | state.crossed, value)
+        else:
+            raise Rejected("no-rule", f"ending {ending}, {self.place(first)}")
+        return []
+
+    def _count(self, part: Chunk, closed: Array, best: Array) -> None:
+        if closed.shape != (len(part),):
+            raise Rejected("count", self.place(int(part.nodes[0])))
+        self.closed += int(closed.sum())
+        for m in np.flatnonzero(~closed):
+            self.failed += 1
+            if self.diagnose is None:
+                raise Rejected("leaf", f"{self.place(int(part.nodes[m]))}: the best bound is {best[m]!r}")
+            self.diagnose(int(part.nodes[m]), "leaf", float(best[m]))
+
+    # ---------------------------------------------------------------- states
+
+    def _path(self, node: int) -> list[tuple[int, int, float, int]]:
+        """The splits above `node` that are not on inputs, from the root down: (tensor number, element, threshold, side)."""
+        found, forest = [], self.forest
+        while (parent := int(forest.parent[node])) >= 0:
+            t = int(forest.tensor[parent])
+            if self.targets[t][0] >= 0:
+                found.append((t, int(forest.element[parent]), float(forest.threshold[parent]), int(forest.side[node])))
+            node = parent
+        return found[::-1]
+
+    def _cuts(self, part: Chunk, paths: list[list[tuple[int, int, float, int]]]) -> dict[int, tuple[Array, Array]]:
+        """The half-spaces on each node's path as bounds: side 1 says element <= threshold, side 2 says >=."""
+        cuts: dict[int, tuple[Array, Array]] = {}
+        for m, path in enumerate(paths):
+            for t, element, threshold, side in path:
+                i = self.targets[t][1]
+                if i not in cuts:
+                    shape = (len(part), self.checker.network.nodes[i].size)
+                    cuts[i] = (np.full(shape, -np.inf), np.full(shape, np.inf))
+                low, high = cuts[i]
+                if side == 1:
+                    high[m, element] = np.minimum(high[m, element], threshold)
+                else:
+                    low[m, element] = np.maximum(low[m, element], threshold)
+        return cuts
+
+    def _state(self, part: Chunk, program: int | None = None, last: int | None = None) -> State:
+        """The state of these nodes by their tree's program; a contradiction where no split was made is a defect."""
+        paths = [self._path(int(node)) for node in part.nodes]
+        if program is None:
+            program = int(self.forest.program[self.forest.tree[part.nodes[0]]])
+        state = self.checker.state(len(part), *part.boxes(), part.known, self._cuts(part, paths), program, last)
+        below = np.array([self.forest.depth[node] > 0 for node in part.nodes])
+        if (state.crossed & ~below).any():
+            raise Rejected("crossed", f"bounds contradict each other, {self.place(int(part.nodes[0]))}")
+        return state
+
+    def _is_empty(self, part: Chunk) -> Array:
+        """Whether the bounds of the element that each record names contradict each other."""
+        state, forest = self._state(part), self.forest
+        found = np.zeros(len(part), dtype=bool)
+        for m, node in enumerate(part.nodes):
+            where = state.where.get(self.targets[int(forest.tensor[node])][1])
+            found[m] = where is not None and bool(where[np.minimum(m, len(where) - 1), int(forest.element[node])])
+        return found
+
+    def _known(self, part: Chunk, state: State) -> Chunk:
+        """`part`, a single node, with the bounds of `state` inherited below."""
+        if state.crossed.any():
+            raise Rejected("crossed", f"bounds contradict each other, {self.place(int(part.nodes[0]))}")
+        return replace(part, known={i: (state.lower[i].copy(), state.upper[i].copy()) for i in self.checker.readers if i < len(state.lower)} | {
+            i: ends for i, ends in part.known.items() if i >= len(state.lower)})
+
+    # ---------------------------------------------------------------- closing
+
+    def _functionals(self, part: Chunk, state: State) -> tuple[Forms, Array]:
+        """Forms of the distinct functionals that open cases of these nodes read, thresholds not included, and their numbers."""
+        _, _, case = self._pairs(part)
+        atoms, _ = self._atoms(np.unique(case))
+        rows = np.unique(self.cases.row[atoms])
+        if not len(rows):
+            raise Rejected("no-atoms", self.place(int(part.nodes[0])))
+        functional, radius = self._dense(rows)
+        start = {i: d[None] for i, d in functional.items()}
+        error = np.zeros((1, len(rows)))
+        for i, d in start.items():
+            h = state.largest(i)
+            error = error + arithmetic.G(2) * (h @ np.abs(d[0]).T) + arithmetic.T(len(rows), h)[:, None]
+        for i, r in radius.items():
+            error = error + (1 + arithmetic.G(r.shape[1])) * (state.largest(i) @ r.T)
+        return self.checker.forms(state, start, np.zeros((1, len(rows))), error, {}), rows
+
+    def _dense(self, rows: Array) -> tuple[dict[int, Array], dict[int, Array]]:
+        """Coefficients [k, size] of the functionals `rows` per graph node, and how far the true rationals may be from them."""
+        found = self.cases.functionals(rows)
+        zeros = [np.zeros_like(d) if r is None else r for d, r in ((found.outputs, found.output_radius), (found.inputs, found.input_radius))]
+        return self._by_node(np.concatenate([found.outputs, found.inputs], 1)), self._by_node(np.concatenate(zeros, 1))
+
+    def _by_node(self, dense: Array) -> dict[int, Array]:
+        """Columns over outputs and inputs [k, n_out + n_in] per graph node; one tensor under two names must not get two coefficients."""
+        network, at = self.checker.network, 0
+        found: dict[int, Array] = {}
+        for i in (*network.outputs, *network.inputs):
+            part = dense[:, at : at + network.nodes[i].size]
+            at += network.nodes[i].size
+            if i in found and ((found[i] != 0) & (part != 0)).any():
+                raise Rejected("unsupported-property", "an atom names one tensor by two names")
+            found[i] = found[i] + part if i in found else part
+        return {i: d for i, d in found.items() if d.any()}
+
+    def _refuted(self, part: Chunk, value: Array, rows: Array) -> tuple[Array, Array]:
+        """Which open cases [M, C] have an atom whose functional, >= value [M, R], exceeds its threshold; the best excess per node."""
+        node, slot, case = self._pairs(part)
+        atoms, owner = self._atoms(case)
+        value = np.broadcast_to(value, (len(part), len(rows)))
+        excess = value[node[owner], np.searchsorted(rows, self.cases.row[atoms])] - self.cases.threshold[atoms]  # the sign is exact
+        proven, best = np.zeros(len(case), dtype=bool), np.full(len(case), -np.inf)
+        np.logical_or.at(proven, owner, arithmetic.positive(excess))
+        np.maximum.at(best, owner, excess)
+        closed, worst = np.zeros_like(part.open_), np.full(len(part), np.inf)
+        closed[node, slot] = proven
+        np.minimum.at(worst, node, best)
+        return closed, worst
+
+    def _closed_by_bound(self, part: Chunk, state: State) -> tuple[Array, Array]:
+        if not part.open_.any():
+            return np.zeros_like(part.open_), np.full(len(part), np.inf)
+        forms, rows = self._functionals(part, state)
+        return self._refuted(part, self.checker.evaluate(forms, *part.boxes()), rows)
+
+    def _forms(self, part: Chunk) -> Chunk:
+        """Forms in force from here on; what they close here is closed below."""
+        if not part.open_.any():
+            return part
+        forms, rows = self._functionals(part, self._state(part))
+        closed, _ = self._refuted(part, self.checker.evaluate(forms, *part.boxes()), rows)
+        own = Forms(*(np.repeat(a, len(part) // len(a), 0) for a in (forms.coefficients, forms.constant)))
+        return replace(part, forms=own, rows=rows, open_=part.open_ & ~closed)
+
+    def _closed_by_forms(self, part: Chunk) -> tuple[Array, Array]:
+        closed, best, _, _ = self._cut(part)
+        return closed, best
+
+    def _clip(self, part: Chunk) -> Chunk:
+        """The box without what the forms show to be safe for every open case; cases without a rest are closed."""
+        closed, _, lower, upper = self._cut(part)
+        return replace(part, box=np.arange(len(part)), lower=lower, upper=upper, open_=part.open_ & ~closed)
+
+    def _cut(self, part: Chunk) -> tuple[Array, Array, Array, Array]:
+        """(cases refuted by the forms [M, C], best excess [M], hull over the other open cases of what is left of the box)."""
+        if part.forms is None and part.open_.any():
+            raise Rejected("no-forms", self.place(int(part.nodes[0])))
+        box_lower, box_upper = (end[part.box] for end in (part.lower, part.upper))
+        closed, best = np.zeros_like(part.open_), np.full(len(part), np.inf)
+        hull_lower, hull_upper = np.full_like(box_lower, np.inf), np.full_like(box_upper, -np.inf)
+        node, slot, case = self._pairs(part)
+        atoms, owner = self._atoms(case)
+        if part.forms is not None and len(case):
+            m, place = node[owner], np.searchsorted(part.rows, self.cases.row[atoms])
+            if not (part.rows[np.minimum(place, len(part.rows) - 1)] == self.cases.row[atoms]).all():
+                raise Rejected("no-forms", self.place(int(part.nodes[0])))
+            constant = arithmetic.dn(part.forms.constant[m, place] - self.cases.threshold[atoms])
+            forms = Forms(part.forms.coefficients[m, place][:, None], constant[:, None])
+            least, low, high = self.checker.cut(forms, box_lower[m], box_upper[m])
+            case_low, case_high = box_lower[node], box_upper[node]
+            np.maximum.at(case_low, owner, low[:, 0])
+            np.minimum.at(case_high, owner, high[:, 0])
+            proven, most = np.zeros(len(case), dtype=bool), np.full(len(case), -np.inf)
+            np.logical_or.at(proven, owner, arithmetic.positive(least[:, 0]))
+            np.maximum.at(most, owner, least[:, 0])
+            proven |= (case_low > case_high).any(1)
+            closed[node, slot] = proven
+            np.minimum.at(best, node, most)
+            np.minimum.at(hull_lower, node[~proven], case_low[~proven])
+            np.maximum.at(hull_upper, node[~proven], case_high[~proven])
+        rest = (part.open_ & ~closed).any(1)[:, None]
+        return closed, best, np.where(rest, hull_lower, box_lower), np.where(rest, hull_upper, box_upper)
+
+    # ---------------------------------------------------------------- multipliers
+
+    def _slopes(self, part: Chunk, state: State, which: int, stored: Array) -> dict[int, tuple[Array, Array]]:
+        """Slopes [M, R, size]: `stored` [M, R, entries] at the elements of slope set `which` where f is not linear, default elsewhere."""
+        found: dict[int, tuple[Array, Array]] = {}
+        at = 0
+        for t, side, elements in self.forest.slope_sets[which]:
+            site, argument = self.targets[t]
+            node = self.checker.network.nodes[site]
+            if site < 0 or not isinstance(node, Elementwise):
+                raise Rejected("slopes", f"tensor {t} of slope set {which} is not the argument of an elementwise function")
+            values = stored[:, :, at : at + len(elements)]
+            at += len(elements)
+            if site >= len(state.lower) and argument >= len(state.lower):
+                raise Rejected("slopes", f"tensor {t} of slope set {which} comes after the rows it should bound")
+            low, high = state.lower[argument][:, None], state.upper[argument][:, None]
+            if site not in found:
+                shape = (*stored.shape[:2], node.size)
+                found[site] = tuple(np.broadcast_to(a, shape).copy() for a in functions.default_slopes(node.function, low, high))
+            bent = ~functions.is_linear(node.function, low[:, :, elements], high[:, :, elements])
+            chosen = found[site][side]
+            chosen[:, :, elements] = np.where(bent, values, chosen[:, :, elements])
+        return found
+
+    def _rows(self, part: Chunk, record: int) -> Chunk:
+        """A single node with backward bounds of chosen rows, by stored slopes, inherited below."""
+        t, which, codes, slope_at = self.forest.rows_record(record)
+        i = self.targets[t][1]
+        state = self._state(part, last=i)
+        entries = self.forest.set_size[which]
+        stored = self.certificate.slope[slope_at : slope_at + len(codes) * entries].reshape(1, len(codes), entries)
+        self.checker.derive(state, i, codes, self._slopes(part, state, which, stored))
+        return self._known(part, state)
+
+    def _multipliers(self, part: Chunk, state: State) -> Array:
+        """One backward pass per node, of the one case of its tree: gamma-weighted atoms, stored slopes, betas of the path [M]."""
+        forest, cases = self.forest, self.cases
+        which = int(forest.slope_set[part.nodes[0]])
+        entries = forest.set_size[which]
+        stored = np.stack([self.certificate.slope[at : at + entries] for at in forest.slope_at[part.nodes]])[:, None]
+        case = forest.tree_cases[forest.tree_start[forest.tree[part.nodes]]]
+        atoms, owner = self._atoms(case)
+        counts = cases.atom_start[case + 1] - cases.atom_start[case]
+        gamma = np.concatenate([self.certificate.gamma[at : at + n] for at, n in zip(forest.gamma_at[part.nodes], counts, strict=True)])
+        rows, place = np.unique(cases.row[atoms], return_inverse=True)
+        weight = np.zeros((len(part), len(rows)))
+        np.add.at(weight, (owner, place), gamma)
+        constant, size = np.zeros(len(part)), np.zeros(len(part))
+        np.add.at(constant, owner, -(gamma * cases.threshold[atoms]))
+        np.add.at(size, owner, np.abs(gamma * cases.threshold[atoms]))
+        n = len(atoms)
+        functional, radius = self._dense(rows)
+        error = arithmetic.G(n + 2) * (size + arithmetic.FLOOR)
+        start: dict[int, Array] = {}
+        for i, d in functional.items():
+            h = state.largest(i)
+            start[i] = (weight @ d)[:, None]
+            lost = arithmetic.G(n + 2) * (weight @ np.abs(d)) + (1 + arithmetic.G(n)) * (weight @ radius.get(i, np.zeros_like(d)))
+            error = error + (lost * h).sum(1) + arithmetic.T(n, h)
+        constant, error = self._betas(part, state, start, constant, error)
+        return self.checker.lower_bound(state, start, constant[:, None], error[:, None], self._slopes(part, state, which, stored))[:, 0]
+
+    def _betas(self, part: Chunk, state: State, start: dict[int, Array], constant: Array, error: Array) -> tuple[Array, Array]:
+        """Add beta (t - z) for z >= t, beta (z - t) for z <= t: not positive where the split holds, so the value only falls."""
+        for m, node in enumerate(part.nodes):
+            path, at = self._path(int(node)), int(self.forest.beta_at[node])
+            for k, (t, element, threshold, side) in enumerate(path):
+                beta, i = float(self.certificate.beta[at + k]), self.targets[t][1]
+                if i not in start:
+                    start[i] = np.zeros((len(part), 1, self.checker.network.nodes[i].size))
+                sign = 1.0 if side == 1 else -1.0
+                start[i][m, 0, element] += sign * beta
+                constant[m] -= sign * (beta * threshold)
+                h = state.largest(i)
+                h = h[np.minimum(m, len(h) - 1)]
+                lost = np.abs(start[i][m, 0, element]) * h[element] + np.abs(beta * threshold) + np.abs(constant[m])
+                error[m] += arithmetic.G(1) * lost + arithmetic.T(1, h)
+        return constant, error
+
+    # ---------------------------------------------------------------- splits
+
+    def _split(self, part: Chunk) -> list[Chunk]:
+        """Both children of every node: input splits cut the box, other splits are read off the path."""
+        forest = self.forest
+        children = [forest.child_low[part.nodes], forest.child_high[part.nodes]]
+        element, threshold = forest.element[part.nodes], forest.threshold[part.nodes]
+        tensors = np.unique(forest.tensor[part.nodes])
+        is_input = np.array([self.targets[int(t)][0] < 0 for t in forest.tensor[part.nodes]])
+        halves = []
+        for side, nodes in enumerate(children):
+            half = replace(part, nodes=nodes)
+            if is_input.any():
+                lower, upper = (end[part.box].copy() for end in (part.lower, part.upper))
+                for t in tensors[[self.targets[int(t)][0] < 0 for t in tensors]]:
+                    mine = np.flatnonzero(forest.tensor[part.nodes] == t)
+                    at, x = self._offset(int(t)) + element[mine], threshold[mine]
+                    if not ((lower[mine, at] < x) & (x < upper[mine, at])).all():
+                        raise Rejected("threshold", f"an input is not split strictly inside its interval, {self.place(int(part.nodes[mine[0]]))}")
+                    (upper if side == 0 else lower)[mine, at] = x
+                half = replace(half, box=np.arange(len(part)), lower=lower, upper=upper)
+            halves.append(half)
+        both = _joined(*halves)
+        return [both.select(keep) for keep in np.array_split(np.argsort(both.nodes), -(-len(both) // self.block))][::-1]
+
+    def _offset(self, t: int) -> int:
+        """Where the input that tensor number t names starts in the concatenation of all inputs."""
+        network = self.checker.network
+        return sum(self.checker.sizes[: network.input_names.index(self.certificate.tensors[t].name)])
+
+
+def _joined(a: Chunk, b: Chunk) -> Chunk:
+    """Two chunks of one scope, with the same forms rows and equally many cases."""
+    forms = None
+    if a.forms is not None and b.forms is not None:
+        forms = Forms(*(np.concatenate([x, y]) for x, y in ((a.forms.coefficients, b.forms.coefficients), (a.forms.constant, b.forms.constant))))
+    shared = a.lower is b.lower  # no input was split: the same boxes
+    box = np.concatenate([a.box, b.box + (0 if shared else len(a.lower))])
+    ends = (a.lower, a.upper) if shared else (np.concatenate([a.lower, b.lower]), np.concatenate([a.upper, b.upper]))
+    return Chunk(np.concatenate([a.nodes, b.nodes]), box, *ends, np.concatenate([a.open_, b.open_]), forms, a.rows, a.known)
+
+
+def check(
+    checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int = 256, diagnose: Diagnose | None = None
+) -> None:
+    """Return only if every case of the property is closed: vacuous, or by every leaf of its tree. Raises Rejected otherwise."""
+    Walk(checker, cases, certificate, forest, block, diagnose).run()
