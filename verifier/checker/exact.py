@@ -7,21 +7,21 @@ doubles; smooth functions are enclosed by rationals. Written for clarity; for sm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from verifier.checker import functions
 from verifier.checker.certificate import Certificate
-from verifier.checker.exact_bounds import ZERO, ExactBounds, Form, Functional, Inherited, SlackStep, Slopes, Split, State, Vector, doubles, rationals
+from verifier.checker.exact_bounds import ZERO, Box, ExactBounds, Form, Functional, Inherited, Slopes, Split, State, doubles, rationals
 from verifier.checker.network import Elementwise, Network
 from verifier.checker.read_property import Cases
 from verifier.checker.refusal import Rejected
+from verifier.checker.slack import Slack
 from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT, Forest
 
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS = 0, 1, 2
 LOW_SIDE = 1  # side of a child: value <= threshold
-Box = Mapping[int, Vector]  # input node -> one end of its interval
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,17 @@ class Cut:
     upper: Box
 
 
-def check(
-    network: Network, cases: Cases, certificate: Certificate, forest: Forest, start_slack: Callable[[], SlackStep] | None = None
-) -> None:
-    """Return only if every leaf of every tree closes the cases open there. Raises Rejected otherwise.
-
-    `start_slack` is None for the reals; for float32 it starts a run over the nodes of one state (slack.Slack).
-    """
-    ExactWalk(network, cases, certificate, forest, start_slack).run()
+def check(network: Network, cases: Cases, certificate: Certificate, forest: Forest, slack: Slack | None = None) -> None:
+    """Return only if every leaf of every tree closes the cases open there. Raises Rejected otherwise. `slack` is None for the reals."""
+    ExactWalk(network, cases, certificate, forest, slack).run()
 
 
 class ExactWalk:
     """One check of a forest, node after node of the preorder stream."""
 
-    def __init__(
-        self, network: Network, cases: Cases, certificate: Certificate, forest: Forest, start_slack: Callable[[], SlackStep] | None
-    ) -> None:
+    def __init__(self, network: Network, cases: Cases, certificate: Certificate, forest: Forest, slack: Slack | None) -> None:
         self.network, self.cases, self.certificate, self.forest = network, cases, certificate, forest
-        self.bounds = ExactBounds(network, start_slack)
+        self.bounds = ExactBounds(network, slack)
 
     def run(self) -> None:
         waiting: list[Scene] = []  # of nodes whose parents are done, the next one last
@@ -140,20 +133,21 @@ class ExactWalk:
         upper[element] = lower[element] = threshold
         return replace(scene, upper={**scene.upper, target: upper}), replace(scene, lower={**scene.lower, target: lower})
 
-    def _state(self, node: int, scene: Scene, refine: bool | None = None) -> State:
+    def _state(self, node: int, scene: Scene, refine: bool | None = None, last: int | None = None) -> State:
         """The state by the tree's program; a contradiction where nothing was split is a defect."""
         if refine is None:
             refine = bool(int(self.forest.program[int(self.forest.tree[node])]) & 1)
-        state = self.bounds.state(scene.lower, scene.upper, scene.inherited, scene.path, refine)
+        state = self.bounds.state(scene.lower, scene.upper, scene.inherited, scene.path, refine, last)
         if state.crossed and int(self.forest.depth[node]) == 0:
             raise Rejected("crossed", f"bounds contradict each other, {self.place(node)}")
         return state
 
     def _inherit(self, node: int, scene: Scene, state: State) -> Scene:
-        """`scene` with the bounds of `state` that relaxations read."""
+        """`scene` with the bounds of `state` that relaxations read; what it does not reach stays as it was."""
         if state.crossed:
             raise Rejected("crossed", f"bounds contradict each other, {self.place(node)}")
-        return replace(scene, inherited={k: (list(state.lower[k]), list(state.upper[k])) for k in self.bounds.readers})
+        found = {k: (list(state.lower[k]), list(state.upper[k])) for k in self.bounds.readers if k < len(state.lower)}
+        return replace(scene, inherited={**scene.inherited, **found})
 
     # ------------------------------------------------------------ records
 
@@ -163,7 +157,7 @@ class ExactWalk:
             if kind == REFINE:
                 scene = self._inherit(node, scene, self._state(node, scene, refine=True))
             elif kind == ROWS:
-                scene = self._inherit(node, scene, self._with_rows(self._state(node, scene), record))
+                scene = self._inherit(node, scene, self._with_rows(node, scene, record))
             elif kind == FORMS:
                 scene = self._with_forms(node, scene)
             elif kind == CLIP:
@@ -172,10 +166,11 @@ class ExactWalk:
                 raise Rejected("no-rule", f"derive record {kind}, {self.place(node)}")
         return scene
 
-    def _with_rows(self, state: State, record: int) -> State:
-        """Backward bounds of the rows of a record; all of them read the state as it was before."""
+    def _with_rows(self, node: int, scene: Scene, record: int) -> State:
+        """The state up to a tensor, with backward bounds of rows of it; all of these read the state as it was before."""
         t, which, codes, at = self.forest.rows_record(record)
         _, target = self._target(int(t))
+        state = self._state(node, scene, last=target)
         entries, found = self._entries(int(which)), []
         for k, code in enumerate(map(int, codes)):
             slopes = self._slopes(state, int(which), int(at) + k * entries)

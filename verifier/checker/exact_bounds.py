@@ -8,7 +8,7 @@ enclosed by rationals (exact_functions).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from verifier.checker import arithmetic, exact_functions, functions
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product
 from verifier.checker.refusal import Rejected
+from verifier.checker.slack import Slack
 
 Array = NDArray[Any]
 Vector = list[Fraction]
 Rows = list[list[tuple[int, Fraction]]]  # per output: (input, weight)
 Functional = dict[int, dict[int, Fraction]]  # node -> element -> coefficient
 Slopes = Mapping[tuple[int, int], Mapping[int, Fraction]]  # (Elementwise node, side) -> element -> slope
-SlackStep = Callable[[int, Array, Array], Array]  # (node, its interval over the reals [1, n], outward) -> what float32 may add
+Box = Mapping[int, Vector]  # input node -> one end of its interval
 Inherited = Mapping[int, tuple[Vector, Vector]]  # node -> bounds that hold here
 
 ZERO = Fraction(0)
@@ -85,8 +86,8 @@ class Form:
     coefficients: Functional
     constant: Fraction
 
-    def minimum(self, lower: Mapping[int, Vector], upper: Mapping[int, Vector]) -> Fraction:
-        """The least value over the box."""
+    def minimum(self, lower: Box | list[Vector], upper: Box | list[Vector]) -> Fraction:
+        """The least value over the box; of the nodes it is given, only the inputs in the form matter."""
         return self.constant + sum(
             (min(d * lower[node][i], d * upper[node][i]) for node, row in self.coefficients.items() for i, d in row.items()), ZERO
         )
@@ -182,11 +183,11 @@ def _add(rows: Functional, node: int, element: int, coefficient: Fraction) -> No
 
 
 class ExactBounds:
-    """The rules for one network under one semantics. `slack` (float32 only) is asked once per node of every state, in order."""
+    """The rules for one network under one semantics. `slack` (None: the reals) says what float32 may add to each node of a state."""
 
-    def __init__(self, network: Network, start_slack: Callable[[], SlackStep] | None = None) -> None:
-        self.network, self.numbers, self.start_slack = network, numbers(network), start_slack
-        self.widen = 0.0 if start_slack is None else arithmetic.THETA
+    def __init__(self, network: Network, slack: Slack | None = None) -> None:
+        self.network, self.numbers, self.slack = network, numbers(network), slack
+        self.widen = 0.0 if slack is None else arithmetic.THETA
         self.readers: dict[int, list[int]] = {}  # node -> the non-linear nodes that read it
         for k, node in enumerate(network.nodes):
             if isinstance(node, Elementwise | Product | MatMul | Maximum):
@@ -196,15 +197,14 @@ class ExactBounds:
     # ------------------------------------------------------------ states
 
     def state(
-        self, lower: Mapping[int, Vector], upper: Mapping[int, Vector], inherited: Inherited = NOTHING, splits: Iterable[Split] = (),
-        refine: bool = False,
+        self, lower: Box, upper: Box, inherited: Inherited = NOTHING, splits: Iterable[Split] = (), refine: bool = False, last: int | None = None
     ) -> State:
-        """Bounds of every node over the box; `refine` adds default backward bounds of what intervals leave undecided."""
+        """Bounds of the nodes (up to `last`) over the box; `refine` adds default backward bounds of what intervals leave undecided."""
         state, splits = State(), tuple(splits)
-        step = None if self.start_slack is None else self.start_slack()
-        for k, node in enumerate(self.network.nodes):
+        run = None if self.slack is None else self.slack.start(1)
+        for k, node in enumerate(self.network.nodes[: None if last is None else last + 1]):
             low, high = (list(lower[k]), list(upper[k])) if isinstance(node, Input) else self.interval_step(state, k)
-            slack = [ZERO] * node.size if step is None else rationals(step(k, *doubles(low, high)), node.size)
+            slack = rationals(None if run is None else run.step(k, *doubles(low, high)), node.size)
             state.lower.append([x - s for x, s in zip(low, slack, strict=True)])
             state.upper.append([x + s for x, s in zip(high, slack, strict=True)])
             state.slack.append(slack)
@@ -308,9 +308,7 @@ class ExactBounds:
 
     def lower_bound(self, state: State, functional: Functional, constant: Fraction = ZERO, slopes: Slopes = NO_SLOPES) -> Fraction:
         """A lower bound of functional + constant over every execution in the state."""
-        inputs = self.network.inputs
-        form = self.form(state, functional, constant, slopes)
-        return form.minimum({k: state.lower[k] for k in inputs}, {k: state.upper[k] for k in inputs})
+        return self.form(state, functional, constant, slopes).minimum(state.lower, state.upper)
 
     def form(self, state: State, functional: Functional, constant: Fraction = ZERO, slopes: Slopes = NO_SLOPES) -> Form:
         """A linear function of the inputs that is <= functional + constant over every execution in the state."""
