@@ -154,7 +154,8 @@ def test_convolutions_are_those_of_onnx(seed: int, transposed: bool) -> None:
     arguments["weight"] = rng.integers(-9, 9, arguments["weight"].shape).astype(np.float64)
     conv = Convolution(**arguments)
     attributes = {name: arguments[name] for name in ("strides", "dilations", "pads")} | {"group": arguments["groups"]}
-    in_shape, out_shape, m = conv.in_shape, conv.out_shape, conv
+    in_shape, out_shape = conv.in_shape, conv.out_shape
+    m: Map = conv
     if transposed:  # its output has the shape of the input of the convolution that it transposes
         rest = [
             (n - 1) * s + d * (k - 1) + 1
@@ -208,7 +209,14 @@ def test_weights_are_copied() -> None:
 
 
 def conv(**changes: Any) -> Callable[[], Map]:
-    good = {"weight": np.ones((2, 1, 2, 2)), "in_shape": [1, 2, 3, 3], "strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4, "groups": 2}
+    good: dict[str, Any] = {
+        "weight": np.ones((2, 1, 2, 2)),
+        "in_shape": [1, 2, 3, 3],
+        "strides": [1, 1],
+        "dilations": [1, 1],
+        "pads": [0] * 4,
+        "groups": 2,
+    }
     Convolution(**good)
     return lambda: Convolution(**(good | changes))
 
@@ -227,6 +235,7 @@ BAD: list[tuple[str, Callable[[], object]]] = [
     ("shape", lambda: Index(np.array([3]), 3)),
     ("shape", lambda: Index(np.array([-2]), 3)),
     ("shape", lambda: Index(np.array([0]), 0)),
+    ("shape", lambda: Index(np.array([-1]), 0)),
     ("shape", lambda: Index(np.array([0], dtype=np.int32), 3)),
     ("shape", lambda: Index(np.array([0.0]), 3)),
     ("shape", lambda: Index(np.array([], dtype=np.int64), 3)),

@@ -1,15 +1,14 @@
 """Linear maps W between flat tensors, in float64: the sums of products that every arithmetic of the checker is made of.
 
-Arguments are flat on their last axis; all other axes are batch axes. Every result is a conventional sum of products of a
-weight and an entry of the argument, in some order: at most `products` of them in an element of W x, at most `meets` in
-one of d W, whatever BLAS does. Two weights are never multiplied together. Where weights were computed, the true W differs
-from the one held by at most R, entry by entry.
+Arguments are flat on their last axis; all other axes are batch axes. An element of W x is a conventional sum of at most
+`products` weights times entries of x, in some order; an element of d W one of at most `meets`. Two weights are never
+multiplied together. Where weights were computed, the true W differs from the one held by at most R, entry by entry.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 from verifier.checker.refusal import Rejected
 
 Array = NDArray[Any]
+Sizes = Sequence[int]
 Entries = Iterator[tuple[int, int, float]]
-
 BLOCK = 1 << 19  # numbers in one block of patches of a convolution: 4 MB, which stays in the cache of a core
 
 
@@ -41,10 +40,9 @@ def _numbers(x: Array, dimensions: int, what: str) -> Array:
     return copy
 
 
-def _sizes(x: Iterable[int], count: int, least: int, what: str) -> tuple[int, ...]:
-    sizes = tuple(x)
-    _require(len(sizes) == count and all(type(n) is int and n >= least for n in sizes), f"{what} {sizes}")
-    return sizes
+def _sizes(x: Sizes, count: int, least: int, what: str) -> tuple[int, ...]:
+    _require(len(x) == count and all(type(n) is int and n >= least for n in x), f"{what} {x}")
+    return tuple(x)
 
 
 class Map:
@@ -58,7 +56,7 @@ class Map:
         self.weight, self.size, self.error = weight, np.abs(weight), error
 
     def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
-        """[n, in] times the transpose of the map with these weights; if `transposed`, [n, out] times the map."""
+        """Of `rows` [n, in] every W x; if `transposed`, of `rows` [n, out] every d W; W has these weights. Rows may come out re-cut."""
         raise NotImplementedError
 
     def _times(self, x: Array, weight: Array, transposed: bool) -> Array:
@@ -117,9 +115,7 @@ class Dense(Map):
 class Convolution(Map):
     """weight [C_out, C_in/groups, *kernel] over [N, C_in, *spatial], as one product of matrices per block of patches."""
 
-    def __init__(
-        self, weight: Array, in_shape: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int], groups: int
-    ) -> None:
+    def __init__(self, weight: Array, in_shape: Sizes, strides: Sizes, dilations: Sizes, pads: Sizes, groups: int) -> None:
         rank = weight.ndim - 2
         _require(1 <= rank <= 3, f"convolution weight of shape {weight.shape}")
         (c_out, c_in, *kernel), shape = weight.shape, _sizes(in_shape, rank + 2, 1, "input of a convolution")
@@ -129,18 +125,15 @@ class Convolution(Map):
         self.padded = tuple(n + a + b for n, a, b in zip(shape[2:], pads[:rank], pads[rank:], strict=True))
         room = [n - step * (k - 1) - 1 for n, step, k in zip(self.padded, self.dilations, kernel, strict=True)]
         _require(all(n >= 0 for n in room), f"kernel {kernel} on a padded input {self.padded}")
-        self.spatial, self.out_spatial = shape[2:], tuple(n // s + 1 for n, s in zip(room, self.strides, strict=True))
-        self.in_shape, self.out_shape = shape, (shape[0], c_out, *self.out_spatial)
-        self.taps = list(np.ndindex(*kernel))
+        self.in_shape, self.out_shape = shape, (shape[0], c_out, *(n // s + 1 for n, s in zip(room, self.strides, strict=True)))
+        self.spatial, self.out_spatial, self.taps = shape[2:], self.out_shape[2:], list(np.ndindex(*kernel))
+        along = list(zip(self.dilations, self.strides, self.out_spatial, strict=True))
+        self.windows: list[tuple[Any, ...]] = [  # the places of the padded input that a tap of the kernel reads, one for every output
+            (..., *(slice(t * step, t * step + s * (n - 1) + 1, s) for t, (step, s, n) in zip(tap, along, strict=True))) for tap in self.taps
+        ]
         grouped = _numbers(weight, rank + 2, "convolution weight").reshape(groups, c_out // groups, c_in, len(self.taps))
         matrix = np.ascontiguousarray(grouped.transpose(0, 3, 2, 1))  # [groups, taps, C_in/groups, C_out/groups]
-        sizes = (math.prod(self.in_shape), math.prod(self.out_shape))
-        super().__init__(sizes, c_in * len(self.taps), c_out // groups * len(self.taps), matrix)
-
-    def _window(self, tap: tuple[int, ...]) -> tuple[Any, ...]:
-        """The places of the padded input that this tap of the kernel reads, one for every output."""
-        places = zip(tap, self.dilations, self.strides, self.out_spatial, strict=True)
-        return (..., *(slice(t * step, t * step + s * (n - 1) + 1, s) for t, step, s, n in places))
+        super().__init__((math.prod(shape), math.prod(self.out_shape)), c_in * len(self.taps), c_out // groups * len(self.taps), matrix)
 
     def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
         """Over blocks of rows and taps whose patches are at most BLOCK numbers, as far as one tap of one row is."""
@@ -157,13 +150,13 @@ class Convolution(Map):
             if not transposed:
                 padded[inside] = rows[block]
             for taps in (slice(a, a + taps_at_once) for a in range(0, len(self.taps), taps_at_once)):
-                matrix, windows = weight[:, taps].reshape(groups, -1, outs), [self._window(tap) for tap in self.taps[taps]]
+                matrix = weight[:, taps].reshape(groups, -1, outs)
                 if transposed:
                     patches = (matrix @ rows[block]).reshape(len(padded), groups, -1, per_group, *self.out_spatial)
-                    for i, window in enumerate(windows):
+                    for i, window in enumerate(self.windows[taps]):
                         padded[window] += patches[:, :, i]
                 else:
-                    patches = np.stack([padded[window] for window in windows], axis=2)
+                    patches = np.stack([padded[window] for window in self.windows[taps]], axis=2)
                     result[block] += matrix.swapaxes(1, 2) @ patches.reshape(len(padded), groups, matrix.shape[1], -1)
             if transposed:
                 result[block] = padded[inside]
@@ -173,8 +166,7 @@ class Convolution(Map):
         per_group, outs = self.weight.shape[2:]
         for i, (n, c, *at) in enumerate(np.ndindex(*self.out_shape)):
             for (t, tap), j in product(enumerate(self.taps), range(per_group)):
-                along = zip(at, self.strides, tap, self.dilations, self.before, strict=True)
-                where = [o * s + k * step - a for o, s, k, step, a in along]
+                where = [o * s + k * step - a for o, s, k, step, a in zip(at, self.strides, tap, self.dilations, self.before, strict=True)]
                 weight = float(self.weight[c // outs, t, j, c % outs])
                 if weight != 0 and all(0 <= w < size for w, size in zip(where, self.spatial, strict=True)):
                     yield i, int(np.ravel_multi_index((n, c // outs * per_group + j, *where), self.in_shape)), weight
@@ -185,13 +177,11 @@ class Index(Map):
 
     def __init__(self, source: Array, in_size: int) -> None:
         _require(source.ndim == 1 and source.size > 0 and source.dtype == np.int64, f"index of shape {source.shape} and {source.dtype}")
-        _sizes((in_size,), 1, 1, "input of an index")
-        _require(bool((source >= -1).all() and (source < in_size).all()), f"index outside of {in_size} inputs")
+        _require(type(in_size) is int and in_size > 0 and bool((source >= -1).all() and (source < in_size).all()), f"index past {in_size} inputs")
         self.source, used = source.copy(), np.flatnonzero(source >= 0)
         self.used = used[np.argsort(source[used], kind="stable")]  # outputs that are not 0, by the input they read
         self.inputs, self.starts, counts = np.unique(source[self.used], return_index=True, return_counts=True)
-        meets = int(counts.max(initial=1))
-        super().__init__((in_size, source.size), 1, meets, np.ones(1), moves=meets == 1)
+        super().__init__((in_size, source.size), 1, meets := int(counts.max(initial=1)), np.ones(1), None, meets == 1)
         self.inverse = np.full(in_size, -1)
         self.inverse[source[self.used]] = self.used  # of use where the map moves
         self.identity = in_size == source.size and bool((source == np.arange(in_size)).all())
@@ -200,11 +190,12 @@ class Index(Map):
         if self.identity:
             return rows
         if transposed and not self.moves:
-            result = np.zeros((len(rows), self.in_size))
-            result[:, self.inputs] = np.add.reduceat(np.take(rows, self.used, axis=1), self.starts, axis=1)
-            return result
+            sums = np.zeros((len(rows), self.in_size))
+            sums[:, self.inputs] = np.add.reduceat(np.take(rows, self.used, axis=1), self.starts, axis=1)
+            return sums
         source = self.inverse if transposed else self.source
-        return np.where(source >= 0, np.take(rows, np.maximum(source, 0), axis=1), 0.0)
+        result = np.take(rows, np.maximum(source, 0), axis=1)
+        return np.asarray(result if bool((source >= 0).all()) else np.where(source >= 0, result, 0.0))
 
     def entries(self) -> Entries:
         return ((i, j, 1.0) for i, j in enumerate(self.source.tolist()) if j >= 0)
@@ -214,10 +205,9 @@ class Diagonal(Map):
     """y = weight * x; the true weight is within `error` of `weight`, or equal to it without one."""
 
     def __init__(self, weight: Array, error: Array | None = None) -> None:
-        numbers = _numbers(weight, 1, "scale")
         around = None if error is None else _numbers(error, 1, "radius of a scale")
-        _require(around is None or (around.shape == numbers.shape and bool((around >= 0).all())), "radius of a scale")
-        super().__init__((weight.size, weight.size), 1, 1, numbers, around)
+        _require(around is None or (around.size == weight.size and bool((around >= 0).all())), "radius of a scale")
+        super().__init__((weight.size, weight.size), 1, 1, _numbers(weight, 1, "scale"), around)
 
     def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
         return np.asarray(rows * weight)
