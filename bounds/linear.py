@@ -48,7 +48,8 @@ class State:
     """What is known of every node over a batch of boxes: lower <= h <= upper, [B, size] each.
 
     `magnitude` holds |W| H of affine nodes (H the largest absolute input values), `planes` the relaxations in use.
-    `crossed` marks boxes for which some rigorous lower bound exceeds its upper bound: no execution exists there.
+    `crossed` marks boxes for which some rigorous lower bound exceeds its upper bound: no execution exists there; `where` [B, 2]
+    is the first (node, element) for which it does.
     """
 
     lower: list[Tensor] = field(default_factory=list)
@@ -56,6 +57,7 @@ class State:
     magnitude: dict[int, Tensor] = field(default_factory=dict)
     planes: dict[int, Planes] = field(default_factory=dict)
     crossed: Tensor | None = None
+    where: Tensor | None = None
     _sums: dict[int, Tensor] = field(default_factory=dict)
 
     def largest(self, i: int) -> Tensor:
@@ -68,6 +70,16 @@ class State:
             self._sums[i] = 1 + self.largest(i).sum(-1, keepdim=True)
         return self._sums[i]
 
+    def contradict(self, i: int, bad: Tensor, rows: Tensor | None = None) -> None:
+        """Remember that the bounds of node i cross where `bad` [B, elements]; the elements are `rows`, by default all."""
+        if self.crossed is None or not bool(bad.any()):
+            return
+        element = bad.to(torch.uint8).argmax(-1)
+        place = torch.stack([torch.full_like(element, i), element if rows is None else rows[element]], -1)
+        new = (bad.any(-1) & ~self.crossed).unsqueeze(-1)
+        self.where = torch.where(new, place, -1 if self.where is None else self.where)
+        self.crossed = self.crossed | bad.any(-1)
+
     def select(self, keep: Tensor) -> State:
         """The state of the boxes `keep` (indices or mask)."""
         return State(
@@ -76,6 +88,7 @@ class State:
             {i: m[keep] for i, m in self.magnitude.items()},
             {},
             None if self.crossed is None else self.crossed[keep],
+            None if self.where is None else self.where[keep],
         )
 
     def to(self, dtype: torch.dtype) -> State:
@@ -86,6 +99,7 @@ class State:
             {i: m.to(dtype) for i, m in self.magnitude.items()},
             {},
             self.crossed,
+            self.where,
         )
 
 
@@ -238,8 +252,7 @@ class LinearBounds:
     def _intersect(self, state: State, i: int, other: tuple[Tensor, Tensor]) -> None:
         low, high = torch.maximum(state.lower[i], other[0]), torch.minimum(state.upper[i], other[1])
         bad = low > high
-        if state.crossed is not None:
-            state.crossed = state.crossed | bad.any(-1)
+        state.contradict(i, bad)
         state.lower[i] = torch.where(bad, high, low)  # keeps arithmetic finite; the box is closed by `crossed`
         state.upper[i] = high
 
@@ -252,8 +265,7 @@ class LinearBounds:
         old_low, old_high = state.lower[i].index_select(-1, rows), state.upper[i].index_select(-1, rows)
         new_low, new_high = torch.maximum(old_low, low), torch.minimum(old_high, high)
         bad = new_low > new_high
-        if state.crossed is not None:
-            state.crossed = state.crossed | bad.any(-1)
+        state.contradict(i, bad, rows)
         new_low = torch.where(bad, new_high, new_low)
         state.lower[i] = state.lower[i].index_copy(-1, rows, new_low)
         state.upper[i] = state.upper[i].index_copy(-1, rows, new_high)

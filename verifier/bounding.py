@@ -16,7 +16,7 @@ from bounds.forward import forward
 from bounds.linear import Functional, LinearBounds, Lower, Relaxations, State
 from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
-from verifier.optimise import builders, planes_of
+from verifier.optimise import Slopes, planes_with
 from verifier.portfolio import CONSTANTS, prefers_forward
 from verifier.problem import Problem
 
@@ -156,22 +156,26 @@ class Bounder:
 
 
     def confirm_in_double(
-        self, found: Margins, group: Tensor, is_open: Tensor, slopes: dict[int, tuple[Tensor, Tensor | None]], betas: Mapping[int, Tensor]
-    ) -> Tensor:
-        """Like `retry_in_double`, in the state that was found: the last backward pass again, with the same multipliers."""
+        self, found: Margins, group: Tensor, is_open: Tensor, slopes: Slopes, betas: Mapping[int, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Like `retry_in_double`, in the state that was found: the last backward pass again, with the same multipliers.
+
+        Also returns the margins [B, R] that show it.
+        """
+        margin = found.margin.double()
         if self.net.dtype == torch.float64:
-            return found.closed
+            return found.closed, margin
         rescued = self.closes(found.margin + 2 * found.lower.error, group, found.rows) & is_open & ~found.closed
         retry = torch.nonzero(rescued.any(-1)).squeeze(-1)
         if retry.numel() == 0:
-            return found.closed
+            return found.closed, margin
         state = found.state.select(retry).to(torch.float64)
         chosen = {i: (low[retry].double(), None if high is None else high[retry].double()) for i, (low, high) in slopes.items()}
-        planes = planes_of(builders(self._double.linear, state, chosen), chosen)
+        planes = planes_with(self._double.linear, state, chosen)
         again = self._double.bound_in(
             state, group[retry], is_open[retry], planes=planes, betas={j: b[retry].double() for j, b in betas.items()}
         )
-        return found.closed.index_copy(0, retry, found.closed[retry] | again.closed)
+        return found.closed.index_copy(0, retry, found.closed[retry] | again.closed), margin.index_copy(0, retry, again.margin)
 
 
 def raise_if_crossed(state: State) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from graph.load import Model
 from specs.canonical import Property
 from verifier.budget import Budget
-from verifier.events import Closed, Hit, Observer, Phase, Roots, ignore
+from verifier.events import Begun, Closed, Hit, Observer, Phase, Roots, ignore
 from verifier.options import Options
 from verifier.presolve import closed_by_intervals
 from verifier.probe import Probe
@@ -54,6 +54,7 @@ def run(model: Model, prop: Property, options: Options, observer: Observer = ign
     """Decide `prop` for `model` within `options`. Raises PropertyError if they do not fit each other."""
     clock = _Clock()
     problem = compile_problem(model.graph, prop)
+    observer(Begun(problem))
     budget = Budget(options.deadline, options.nodes)
     cases = np.arange(len(problem.case_box))
     if len(cases) == 0:
@@ -68,7 +69,7 @@ def run(model: Model, prop: Property, options: Options, observer: Observer = ign
             return _decided(problem, clock, cases, witness, ("a probe hit",))
     observer(Phase("interval"))
     refuted = closed_by_intervals(problem, cases)
-    observer(Roots("intervals", cases, cases[:, None]))
+    observer(Roots("intervals", cases, cases[:, None], refine=False))
     observer(Closed("intervals", cases, refuted[:, None], "bound"))
     cases = cases[~refuted]
     clock.charge("bound")

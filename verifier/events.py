@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from verifier.problem import Problem
 
 Array = NDArray[Any]
 
@@ -35,12 +38,32 @@ class Progress:
 
 
 @dataclass(frozen=True, eq=False)
+class Begun:
+    """A run begins, on this problem: nodes, cases and boxes of later events are its."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True, eq=False)
 class Roots:
-    """A search begins: sub-problem ids [N], and for each the cases it is about [N, C] (indices, -1 = none)."""
+    """A search begins: sub-problem ids [N], and for each the cases it is about [N, C] (indices, -1 = none).
+
+    `refine`: the bounds of every sub-problem include default backward bounds of what intervals leave undecided.
+    `inherit`: those of the roots hold in all that they are split into.
+    """
 
     search: str
     ids: Array
     cases: Array
+    refine: bool = True
+    inherit: bool = False
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Of the searches for a proof of the same cases this one goes on, or has ended in a proof; the others are of no use."""
+
+    search: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +83,17 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
+class Formed:
+    """Sub-problems were bounded and stay open; the linear bounds found there are used below: they close slots, and they clip."""
+
+    search: str
+    ids: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Derive:
-    """The input box of sub-problem ids[k] was narrowed to [lower[k], upper[k]]: outside it the linear bounds of its parent
-    already refute every case that is open (clipping)."""
+    """The input box of sub-problem ids[k] was narrowed to [lower[k], upper[k]]: outside it the linear bounds of the last sub-problem
+    above it that was `Formed` already refute every case that is open (clipping)."""
 
     search: str
     ids: Array
@@ -82,6 +113,53 @@ class Closed:
 
 
 @dataclass(frozen=True, eq=False)
+class Places:
+    """For which slopes numbers are stored: groups (elementwise node, side 0 lower or 1 upper, flat elements), one after the other."""
+
+    groups: tuple[tuple[int, int, Array], ...]
+
+    def __len__(self) -> int:
+        return sum(len(elements) for _, _, elements in self.groups)
+
+
+@dataclass(frozen=True, eq=False)
+class Tightened:
+    """Bounds of node `node` were tightened for the roots ids, by a backward pass for each of `codes` [R] (2 element for a lower bound,
+    2 element + 1 for an upper one), with `slopes` [R, len(places)]. The first of them follow default backward bounds of all nodes."""
+
+    search: str
+    ids: Array
+    node: int
+    codes: Array
+    places: Places
+    slopes: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Multiplied:
+    """How sub-problems ids [N] were closed: row `atom[k]` of their only case's atoms is positive in the backward pass with
+    `slopes` [N, len(places)] and `betas`, one per split of a node on the path, from the root down: counts [N], concatenated."""
+
+    search: str
+    ids: Array
+    atom: Array
+    places: Places
+    slopes: Array
+    beta_count: Array
+    betas: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Crossed:
+    """How sub-problems ids [N] were closed: the bounds of element [N] of node [N] contradict each other."""
+
+    search: str
+    ids: Array
+    node: Array
+    element: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Hit:
     """A replayed witness: float32 inputs [n_in], and the case it violates."""
 
@@ -89,7 +167,7 @@ class Hit:
     case: int
 
 
-Event = Phase | Progress | Roots | Split | Derive | Closed | Hit
+Event = Begun | Phase | Progress | Roots | Chosen | Split | Formed | Derive | Closed | Tightened | Multiplied | Crossed | Hit
 Observer = Callable[[Event], None]
 
 

@@ -65,6 +65,16 @@ def _atoms(problem: Problem, case: int) -> list[tuple[int, float]]:
     return [(int(row), float(bound)) for row, bound in pairs if row >= 0]
 
 
+def atom_of_row(problem: Problem, groups: Groups) -> Array:
+    """Per group and row [G, R] the place of the row among the atoms of the group's first case; -1 where it is none of them."""
+    found = np.full(groups.row.shape, -1, dtype=np.int64)
+    for g, k in enumerate(groups.case[:, 0]):
+        for a in range(problem.case_rows.shape[1] - 1, -1, -1):
+            here = (groups.row[g] == problem.case_rows[k, a]) & (groups.bound[g] == problem.case_bounds[k, a]) & groups.member[g, 0]
+            found[g, here] = a
+    return found
+
+
 def _distinct_rows(problem: Problem, cases: list[int]) -> dict[tuple[int, float], int]:
     found: dict[tuple[int, float], int] = {}
     for k in cases:

@@ -15,9 +15,9 @@ from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_input import Branching, best_rows, slot_margins, split, splittable
 from verifier.budget import Budget
-from verifier.clip import clip
+from verifier.clip import MOST_SLOTS, clip
 from verifier.domains import Boxes, Stack
-from verifier.events import Closed, Derive, Observer, Pending, Roots, Split, ignore
+from verifier.events import Closed, Derive, Formed, Observer, Pending, Roots, Split, ignore
 from verifier.replay import Witness
 
 # Given the open boxes of a batch, the coefficients of each box's hardest row [B, n_in]: a replayed witness, or None.
@@ -50,9 +50,9 @@ class InputSearch:
         self.bounder, self.branching, self.batch, self.probe = bounder, branching, batch, probe
         self.queue_bytes = queue_bytes
         self._events = Pending(observer)
-        self._name, self._next_id = f"inputs/{branching.name}", len(boxes)
+        self.name, self._next_id = f"inputs/{branching.name}", len(boxes)
         self._inputs = _places(bounder)
-        observer(Roots(self._name, boxes.id.numpy(), bounder.groups.case[boxes.group.numpy()]))
+        observer(Roots(self.name, boxes.id.numpy(), bounder.groups.case[boxes.group.numpy()]))
         self.stack: Stack[Boxes] = Stack()
         self.stack.push(boxes)
         self.stuck: list[Boxes] = []  # open, and too small to halve
@@ -137,6 +137,9 @@ class InputSearch:
             self.stuck.append(alive.select(~can))
             alive, scores = alive.select(can), scores[can]
             linear = (linear[0][can], linear[1][can], linear[2] if linear[2].shape[0] == 1 else linear[2][can])
+        clipping = alive.is_open.shape[-1] <= MOST_SLOTS
+        formed = alive.id if clipping else boxes.id[keep][closed[keep].any(-1)]  # those whose linear bounds have a use below
+        self._events.add(Formed(self.name, formed.numpy()))
         self._push_halves(alive, scores, *linear)
 
     def _push_halves(self, alive: Boxes, scores: Tensor, coefficients: Tensor, constant: Tensor, member: Tensor) -> None:
@@ -146,7 +149,7 @@ class InputSearch:
             self._next_id += 2 * len(h.id)
             dim = h.dim.numpy()
             ends = (h.id.numpy(), h.low.numpy(), h.high.numpy())
-            self._events.add(Split(self._name, *ends, self._inputs[0][dim], self._inputs[1][dim], h.threshold.double().numpy()))
+            self._events.add(Split(self.name, *ends, self._inputs[0][dim], self._inputs[1][dim], h.threshold.double().numpy()))
         member = member if member.shape[0] == 1 else member[parent]
         lower, upper, is_open = clip(children.lower, children.upper, children.is_open, coefficients[parent], constant[parent], member)
         clipped = children.is_open & ~is_open
@@ -155,13 +158,14 @@ class InputSearch:
         rest = is_open.any(-1)
         self.tally.leaves += int((~rest).sum())
         left = replace(children, lower=lower, upper=upper, is_open=is_open).select(rest)
-        self._events.add(Derive(self._name, left.id.numpy(), left.lower.numpy(), left.upper.numpy()))
+        if is_open.shape[-1] <= MOST_SLOTS:
+            self._events.add(Derive(self.name, left.id.numpy(), left.lower.numpy(), left.upper.numpy()))
         self.stack.push(left)
 
     def _closed(self, ids: Tensor, slots: Tensor, how: str) -> None:
         some = slots.any(-1)
         if bool(some.any()):
-            self._events.add(Closed(self._name, ids[some].numpy(), slots[some].numpy(), how))
+            self._events.add(Closed(self.name, ids[some].numpy(), slots[some].numpy(), how))
 
     def _member(self, group: Tensor, found: Margins) -> Tensor:
         member = self.bounder.member[:, :, found.rows]

@@ -11,18 +11,21 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bounds.linear import LinearBounds, State
-from graph.core import Elementwise
+from graph.core import Elementwise, Input
 from graph.functions.facts import Pieces
 from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_neuron import gap_scores, split_point
 from verifier.budget import Budget
 from verifier.domains import Boxes, Stack
-from verifier.events import Closed, Observer, Pending, Roots, Split, ignore
+from verifier.events import Closed, Crossed, Multiplied, Observer, Pending, Places, Roots, Split, ignore
+from verifier.groups import atom_of_row
 from verifier.input_search import Probe, Tally
-from verifier.optimise import Multipliers, builders, initial, optimise, planes_of, signed
+from verifier.multipliers import gathered, places_in
+from verifier.optimise import Multipliers, Slopes, builders, initial, optimise, planes_of, planes_with, signed, storable
 from verifier.replay import Witness
 
 NAME = "neurons"
@@ -58,7 +61,8 @@ class Splits:
 @dataclass(frozen=True)
 class Domains:
     """N sub-problems. `lower[j]`, `upper[j]` [N, size]: bounds of node j here; `signs[j]` [N, size] int8: +1 where a split
-    says h >= 0, -1 where it says h <= 0; `node` [N], `element` [N], `threshold` [N]: the split to make next; `id` [N], unique within a search.
+    says h >= 0, -1 where it says h <= 0; `node` [N], `element` [N], `threshold` [N]: the split to make next; `id` [N], unique within a search;
+    `trail` [N, P]: the elements split so far from the root down, as numbers within all nodes' elements, inputs left out, then -1.
     """
 
     group: Tensor
@@ -72,6 +76,7 @@ class Domains:
     element: Tensor
     threshold: Tensor
     id: Tensor
+    trail: Tensor
 
     def __len__(self) -> int:
         return int(self.group.shape[0])
@@ -82,7 +87,7 @@ class Domains:
             self.group[keep], self.margin[keep], self.depth[keep],
             {j: t[keep] for j, t in self.lower.items()}, {j: t[keep] for j, t in self.upper.items()},
             {j: t[keep] for j, t in self.signs.items()}, self.multipliers.select(keep),
-            self.node[keep], self.element[keep], self.threshold[keep], self.id[keep],
+            self.node[keep], self.element[keep], self.threshold[keep], self.id[keep], self.trail[keep],
         )
 
     @classmethod
@@ -91,6 +96,7 @@ class Domains:
         def join(pick: list[dict[int, Tensor]]) -> dict[int, Tensor]:
             return {j: torch.cat([p[j] for p in pick]) for j in pick[0]}
 
+        longest = max(p.trail.shape[1] for p in parts)
         slopes: dict[int, tuple[Tensor, Tensor | None]] = {}
         for i, (_, first_upper) in parts[0].multipliers.slopes.items():
             pairs = [p.multipliers.slopes[i] for p in parts]
@@ -101,14 +107,14 @@ class Domains:
             join([p.lower for p in parts]), join([p.upper for p in parts]), join([p.signs for p in parts]),
             Multipliers(slopes, join([p.multipliers.betas for p in parts])),
             torch.cat([p.node for p in parts]), torch.cat([p.element for p in parts]), torch.cat([p.threshold for p in parts]),
-            torch.cat([p.id for p in parts]),
+            torch.cat([p.id for p in parts]), torch.cat([pad(p.trail, (0, longest - p.trail.shape[1]), value=-1) for p in parts]),
         )
 
     def nbytes(self) -> int:
         """Bytes held."""
         slopes = [t for pair in self.multipliers.slopes.values() for t in pair if t is not None]
         tables = [*self.lower.values(), *self.upper.values(), *self.signs.values(), *self.multipliers.betas.values(), *slopes]
-        return sum(t.nbytes for t in (self.group, self.margin, self.depth, self.node, self.element, self.threshold, *tables))
+        return sum(t.nbytes for t in (self.group, self.margin, self.depth, self.node, self.element, self.threshold, self.trail, *tables))
 
 
 class NeuronSearch:
@@ -136,6 +142,12 @@ class NeuronSearch:
         self.tally = Tally()
         self.witness: Witness | None = None
         self.rows = torch.arange(bounder.member.shape[-1], device=lower.device)
+        self._atom = atom_of_row(bounder.problem, bounder.groups)
+        sizes = [node.size for node in self.linear.graph.nodes]
+        self._first = torch.tensor([sum(sizes[:j]) for j in range(len(sizes))])  # where a node's elements begin among all nodes'
+        self._is_input = torch.tensor([isinstance(node, Input) for node in self.linear.graph.nodes])
+        self._places: list[Places] = []
+        self._places_of = torch.full((len(bounder.groups),), -1)  # per group
 
     @property
     def finished(self) -> bool:
@@ -169,13 +181,13 @@ class NeuronSearch:
         """The smallest proven margin among what is open."""
         return min([self.stack.lowest_margin(), *(float(d.margin.min()) for d in self.stuck)])
 
-    def start(self, group: Tensor, state: State, steps: int) -> bool:
-        """Bound the cases `group` [B] at the root, in the state of their boxes ([B, size] tensors), with `steps` gradient steps.
-        False, and nothing done, if that does not fit in memory."""
-        return self._undone_unless_it_fits(lambda: self._start(group, state, steps))
+    def start(self, group: Tensor, state: State, steps: int, relaxed: list[int]) -> bool:
+        """Bound the cases `group` [B] at the root, in the state of their box ([B, size] tensors), with `steps` gradient steps; `relaxed`
+        are the elementwise nodes that some root leaves non-linear. False, and nothing done, if that does not fit in memory."""
+        return self._undone_unless_it_fits(lambda: self._start(group, state, steps, relaxed))
 
-    def _start(self, group: Tensor, state: State, steps: int) -> None:
-        multipliers = initial(self.linear, state, int(self.rows.numel()))
+    def _start(self, group: Tensor, state: State, steps: int, relaxed: list[int]) -> None:
+        multipliers = initial(self.linear, state, int(self.rows.numel()), relaxed)
         betas: dict[int, Tensor] = {}
         signs: dict[int, Tensor] = {}
         for i in multipliers.slopes:
@@ -187,12 +199,15 @@ class NeuronSearch:
                 signs[j] = torch.zeros(shape, dtype=torch.int8, device=state.lower[j].device)
         known = list(self.linear.targets)  # inputs too, where a function reads them: they can be split
         nothing = torch.zeros(group.shape[0], dtype=torch.long, device=group.device)
+        if len(group):
+            self._places.append(places_in(self.linear, state.select(nothing[:1]), multipliers.slopes))
+            self._places_of[group] = len(self._places) - 1
         root = Domains(
             group, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), nothing,
             {j: state.lower[j] for j in known}, {j: state.upper[j] for j in known}, signs, Multipliers(multipliers.slopes, betas),
-            nothing, nothing, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), group,
+            nothing, nothing, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), group, nothing[:, None][:, :0],
         )
-        self._events.add(Roots(NAME, group.numpy(), self.bounder.groups.case[group.numpy()]))
+        self._events.add(Roots(NAME, group.numpy(), self.bounder.groups.case[group.numpy()], self.effort.refine, inherit=True))
         self._bound(root, state, steps)
 
     def run(self, budget: Budget, nodes: int | None = None) -> None:
@@ -226,7 +241,7 @@ class NeuronSearch:
 
     def _split(self, parents: Domains) -> None:
         """Bound both halves of these sub-problems."""
-        children = _halves(parents, self._next_id)
+        children = replace(_halves(parents, self._next_id), trail=self._trail(parents).repeat(2, 1))
         low, high = (self._next_id + torch.arange(2 * len(parents))).split(len(parents))
         self._next_id += 2 * len(parents)
         where = (parents.node.numpy(), parents.element.numpy(), parents.threshold.double().numpy())
@@ -235,6 +250,12 @@ class NeuronSearch:
         box = (self.lower[children.group], self.upper[children.group])
         state = self.linear.propagate(*box, refine=self.effort.refine, known=known)
         self._bound(children, state, self.effort.steps)
+
+    def _trail(self, parents: Domains) -> Tensor:
+        """The trails of both halves: a split of an input is a matter of the box, and has no multiplier."""
+        count, code = (parents.trail >= 0).sum(-1, keepdim=True), self._first[parents.node] + parents.element
+        code = torch.where(self._is_input[parents.node], torch.full_like(code, -1), code)
+        return pad(parents.trail, (0, 1), value=-1).scatter(-1, count, code.unsqueeze(-1))
 
     def _bound(self, domains: Domains, state: State, steps: int) -> None:
         """Bound sub-problems in their states, close what is proven, choose splits for the rest and push them."""
@@ -247,10 +268,11 @@ class NeuronSearch:
         found_multipliers = optimise(
             self.linear, state, functional, constant, domains.multipliers, domains.signs, steps=steps, rate=self.effort.rate, done=done
         )
-        planes = planes_of(builders(self.linear, state, found_multipliers.slopes), found_multipliers.slopes)
-        betas = signed(found_multipliers.betas, domains.signs)
-        found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=betas, record=True)
-        closed = self.bounder.confirm_in_double(found, domains.group, is_open, found_multipliers.slopes, betas).squeeze(-1)
+        slopes, betas = storable(self.linear, state, found_multipliers)
+        planes, added = planes_with(self.linear, state, slopes), signed(betas, domains.signs)
+        found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=added, record=True)
+        refuted, margin = self.bounder.confirm_in_double(found, domains.group, is_open, slopes, added)
+        closed = refuted.squeeze(-1)
         self.tally.nodes += len(domains)
         self.tally.leaves += int(closed.sum())
         self.tally.closed_volume += float(torch.exp2(-domains.depth[closed].double()).sum())
@@ -258,10 +280,34 @@ class NeuronSearch:
         for mask, how in ((empty, "empty"), (closed & ~empty, "bound")):
             if bool(mask.any()):
                 self._events.add(Closed(NAME, domains.id[mask].numpy(), mask[mask].unsqueeze(-1).numpy(), how))
+        if bool(empty.any()) and state.where is not None:
+            self._events.add(Crossed(NAME, domains.id[empty].numpy(), *state.where[empty].T.numpy()))
+        self._tell_multipliers(domains, state, closed & ~empty, margin, slopes, betas)
         keep = torch.nonzero(~closed).squeeze(-1)
         if keep.numel() == 0:
             return
         self._branch(domains, state, found, found_multipliers, keep)
+
+    def _tell_multipliers(
+        self, domains: Domains, state: State, closed: Tensor, margin: Tensor, slopes: Slopes, betas: dict[int, Tensor]
+    ) -> None:
+        """Say which row closed the sub-problems `closed` [B], and with which slopes and betas."""
+        row, trails, which = margin.argmax(-1), domains.trail, self._places_of[domains.group]
+        for k in torch.unique(which[closed]).tolist():
+            box = torch.nonzero(closed & (which == k)).squeeze(-1)
+            told = torch.zeros(trails[box].shape, dtype=torch.float32)
+            for j, beta in betas.items():
+                element = trails[box] - self._first[j]
+                mine = (element >= 0) & (element < beta.shape[-1]) & ~self._is_input[j]
+                element = element.clamp(0, beta.shape[-1] - 1)
+                at = box.unsqueeze(-1)
+                value = beta[at, row[at], element] * (domains.signs[j][at, element] != 0)
+                told = torch.where(mine, value.float(), told)
+            atom = self._atom[domains.group[box].numpy(), row[box].numpy()]
+            numbers = gathered(self.linear, state, self._places[k], slopes, box, row[box])
+            used = trails[box] >= 0
+            count = used.sum(-1).numpy()
+            self._events.add(Multiplied(NAME, domains.id[box].numpy(), atom, self._places[k], numbers, count, told[used].numpy()))
 
     def _branch(self, domains: Domains, state: State, found: Margins, multipliers: Multipliers, keep: Tensor) -> None:
         hardest = found.margin.argmax(-1)  # a conjunction is closed by one row: the nearest to a proof
@@ -282,11 +328,15 @@ class NeuronSearch:
             group, margin, domains.depth[keep],
             {j: here.lower[j] for j in domains.lower}, {j: here.upper[j] for j in domains.upper},
             {j: t[keep] for j, t in domains.signs.items()}, multipliers.select(keep),
-            torch.zeros_like(group), torch.zeros_like(group), torch.zeros_like(margin), domains.id[keep],
+            torch.zeros_like(group), torch.zeros_like(group), torch.zeros_like(margin), domains.id[keep], domains.trail[keep],
         )
         candidates = self._candidates(here, pick)
         splits = self._best_of(rest, candidates) if candidates.score.shape[1] > 1 else candidates.column(torch.zeros_like(group))
         rest = replace(rest, node=splits.node[:, 0], element=splits.element[:, 0], threshold=splits.threshold[:, 0])
+        if self.effort.refine:
+            # Halves start from the root's bounds and their splits, as the checker does, and not from what was refined on the way.
+            ends = ({j: end[j][keep] for j in end} for end in (domains.lower, domains.upper))
+            rest = replace(rest, lower=next(ends), upper=next(ends))
         can = splits.score[:, 0] > 0
         if not bool(can.all()):
             self.stuck.append(rest.select(~can))
@@ -360,5 +410,5 @@ def _halves(parents: Domains, first_id: int) -> Domains:
             signs[j][mine + count, element] = torch.where(side == 1, side, signs[j][mine + count, element])
     return Domains(
         both.group, both.margin, both.depth + 1, lower, upper, signs, both.multipliers, both.node, both.element, both.threshold,
-        first_id + torch.arange(2 * count),
+        first_id + torch.arange(2 * count), both.trail,
     )

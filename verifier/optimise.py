@@ -53,12 +53,10 @@ def relaxed_nodes(bounds: LinearBounds, state: State) -> list[int]:
     ]
 
 
-def initial(bounds: LinearBounds, state: State, rows: int, before: int | None = None) -> Multipliers:
-    """The default slopes, one copy per row, and no betas; only of nodes in front of node `before`, if given."""
+def initial(bounds: LinearBounds, state: State, rows: int, nodes: Iterable[int]) -> Multipliers:
+    """The default slopes of elementwise `nodes`, one copy per row, and no betas."""
     slopes: dict[int, tuple[Tensor, Tensor | None]] = {}
-    for i in relaxed_nodes(bounds, state):
-        if before is not None and i > before:
-            break
+    for i in nodes:
         node = bounds.graph.nodes[i]
         if isinstance(node, Elementwise):
             low, high = state.lower[node.inputs[0]], state.upper[node.inputs[0]]
@@ -70,6 +68,7 @@ def initial(bounds: LinearBounds, state: State, rows: int, before: int | None = 
     return Multipliers(slopes, {})
 
 
+Slopes = dict[int, tuple[Tensor, Tensor | None]]  # elementwise node -> lower and upper slopes [B, R, size]; None: the default ones
 Build = Callable[[Tensor, Tensor | None], Planes]  # what is optimised at one node -> its planes
 
 
@@ -93,6 +92,40 @@ def planes_of(build: dict[int, Build], slopes: dict[int, tuple[Tensor, Tensor | 
     return {i: build[i](lower, upper) for i, (lower, upper) in slopes.items()}
 
 
+def storable(bounds: LinearBounds, state: State, found: Multipliers) -> tuple[Slopes, dict[int, Tensor]]:
+    """Slopes and betas as a certificate stores them: slopes of piecewise-linear functions rounded to float16, all else to float32.
+
+    What is confirmed with these is what is written. Positions become slopes here, so that they mean the same on other bounds.
+    """
+    slopes: Slopes = {}
+    for i, (low, high) in found.slopes.items():
+        node = bounds.graph.nodes[i]
+        if high is None:
+            slopes[i] = (low.half().to(low.dtype), None)
+        elif isinstance(node, Elementwise) and isinstance(node.function, Smooth):
+            j = node.inputs[0]
+            slope_lower, slope_upper = _steep(node.function, state.lower[j].unsqueeze(1), state.upper[j].unsqueeze(1))(low, high)
+            slopes[i] = (slope_lower.float().to(low.dtype), slope_upper.float().to(low.dtype))
+    return slopes, {j: beta.float().to(beta.dtype) for j, beta in found.betas.items()}
+
+
+def planes_with(bounds: LinearBounds, state: State, slopes: Slopes) -> dict[int, Planes]:
+    """The planes of these slopes (not positions) where a node is not linear, and the exact line where it is."""
+    planes: dict[int, Planes] = {}
+    for i, (lower, upper) in slopes.items():
+        node = bounds.graph.nodes[i]
+        if not isinstance(node, Elementwise):
+            continue
+        low, high = state.lower[node.inputs[0]].unsqueeze(1), state.upper[node.inputs[0]].unsqueeze(1)
+        if isinstance(node.function, Pieces):
+            planes[i] = (_relu(low, high) if node.function == RELU else _pieces(node.function, low, high))(lower, None)
+        elif upper is not None:
+            linear, default = relaxation.is_linear(node.function, low, high), relaxation.default_slopes(node.function, low, high)
+            chosen = (torch.where(linear, fixed, free) for fixed, free in zip(default, (lower, upper), strict=True))
+            planes[i] = relaxation.relax(node.function, low, high, *chosen)
+    return planes
+
+
 def _relu(low: Tensor, high: Tensor) -> Build:
     """relu(x) >= a x for every a in [0, 1], with offset 0; the upper plane is the chord whatever a is."""
     default = relaxation.relax(RELU, low, high)
@@ -108,18 +141,24 @@ def _pieces(function: Pieces, low: Tensor, high: Tensor) -> Build:
 
 
 def _smooth(function: Smooth, low: Tensor, high: Tensor) -> Build:
+    steep = _steep(function, low, high)
+
+    def build(chosen: Tensor, chosen_upper: Tensor | None) -> Planes:
+        if chosen_upper is None:
+            raise ValueError("a smooth function needs two positions")
+        return relaxation.relax(function, low, high, *steep(chosen, chosen_upper))
+
+    return build
+
+
+def _steep(function: Smooth, low: Tensor, high: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Both slopes of a smooth function from their positions."""
     default_lower, default_upper = relaxation.default_slopes(function, low, high)
     derivative = torch_function(function).derivative
     steepness = torch.stack([derivative(x) for x in (low, (low + high) / 2, high)]).detach()
     spread = steepness.amax(0) - steepness.amin(0)
     spread = torch.where(torch.isfinite(spread) & (low < high), spread, torch.zeros_like(spread))
-
-    def build(chosen: Tensor, chosen_upper: Tensor | None) -> Planes:
-        if chosen_upper is None:
-            raise ValueError("a smooth function needs two positions")
-        return relaxation.relax(function, low, high, default_lower + chosen * spread, default_upper + chosen_upper * spread)
-
-    return build
+    return lambda chosen, chosen_upper: (default_lower + chosen * spread, default_upper + chosen_upper * spread)
 
 
 def signed(betas: dict[int, Tensor], signs: dict[int, Tensor]) -> dict[int, Tensor]:

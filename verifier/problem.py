@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graph.core import Graph
+from graph.core import Elementwise, Graph
+from graph.functions.facts import Pieces
 from graph.simplify import recentre_softmax
 from specs.canonical import Atom, Box, Case, Property, Rationals
 from specs.errors import PropertyError
@@ -124,6 +125,11 @@ def _places(prop: Property, n_out: int) -> dict[str, int]:
         places[v.name] = at
         at += v.size
     return places
+
+
+def only_pieces(graph: Graph) -> bool:
+    """Whether all univariate functions are piecewise linear: then float16 is enough for slopes."""
+    return all(isinstance(node.function, Pieces) for node in graph.nodes if isinstance(node, Elementwise))
 
 
 class _Boxes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ from verifier.allotment import Allotment, fits
 from verifier.bounding import Bounder, outward, raise_if_crossed
 from verifier.budget import Budget
 from verifier.domains import Boxes
-from verifier.events import Closed, Observer, Phase, Progress, Roots
+from verifier.events import Chosen, Closed, Observer, Phase, Places, Progress, Roots, Tightened
 from verifier.groups import Groups, group_cases
 from verifier.input_search import InputSearch, Probe, race
-from verifier.neuron_search import Effort, NeuronSearch
+from verifier.neuron_search import NAME, Effort, NeuronSearch
 from verifier.optimise import relaxed_nodes
 from verifier.portfolio import CONSTANTS, Plan, batch_of_boxes, choose
 from verifier.problem import Problem
@@ -135,6 +136,7 @@ class Search:
         if plan.kind == "inputs":
             racers = self._racers(bounder, groups, plan.batch)
             search = race(racers, self.budget, CONSTANTS.race_nodes, CONSTANTS.race_handicap)
+            self.observer(Chosen(search.name))
             self.found.portfolio.append(f"halve the input of the best score '{search.branching.name}' (raced, {CONSTANTS.race_nodes} boxes each)")
             self._instalments(search, groups, plan, interlude)
             self.found.nodes += sum(r.tally.nodes for r in racers if r is not search)
@@ -144,10 +146,12 @@ class Search:
             trial = self._racers(bounder, groups, self._batch_of_boxes(bounder))[0]
             trial.run(self.budget, plan.trial)
             if trial.finished and not trial.stuck:
+                self.observer(Chosen(trial.name))
                 self.found.portfolio.append("halving inputs sufficed")
                 self._account_inputs(trial, groups)
                 return self.found
             self.found.nodes += trial.tally.nodes
+        self.observer(Chosen(NAME))
         self._branch_neurons(cases, plan, interlude)
         return self.found
 
@@ -161,6 +165,14 @@ class Search:
         """Neurons that intervals leave non-linear on the first box."""
         state = bounder.linear.propagate(self.lower[groups.box[:1]], self.upper[groups.box[:1]], refine=False)
         return sum(self.net.graph.nodes[i].size for i in relaxed_nodes(bounder.linear, state))
+
+    def _relaxed_anywhere(self, bounder: Bounder, boxes: Tensor) -> list[int]:
+        """Elementwise nodes that intervals leave non-linear on one of these boxes: the same multipliers for all sub-problems."""
+        found: set[int] = set()
+        for b in boxes.tolist():
+            state = bounder.linear.propagate(self.lower[b : b + 1], self.upper[b : b + 1], refine=False)
+            found.update(relaxed_nodes(bounder.linear, state))
+        return sorted(found)
 
     def _account_inputs(self, search: InputSearch, groups: Groups) -> None:
         """Book what a search over inputs did and left."""
@@ -186,18 +198,21 @@ class Search:
             bounder, self.lower[box], self.upper[box], effort, self._probe(groups), self.allotment.queue_bytes, self.observer
         )
         started = np.zeros(len(groups), dtype=bool)
+        relaxed = self._relaxed_anywhere(bounder, torch.unique(box))
         for b in torch.unique(box):  # one bounding pass of the hidden layers per box, shared by its cases
             members = torch.nonzero(box == b).squeeze(-1)
             state = bounder.root_state(self.lower[b : b + 1], self.upper[b : b + 1])
+
             state = tighten(
-                bounder.linear, state, steps=CONSTANTS.hidden_steps, rate=CONSTANTS.rate, most_work=CONSTANTS.hidden_work, budget=self.budget
+                bounder.linear, state, steps=CONSTANTS.hidden_steps, rate=CONSTANTS.rate, most_work=CONSTANTS.hidden_work, budget=self.budget,
+                tell=partial(_tell, self.observer, members.numpy()),
             )
             raise_if_crossed(state)
 
             def start(part: Tensor, state: State = state) -> bool:
                 if search.witness is not None:
                     return True
-                begun = search.start(part, _expand(state, len(part)), CONSTANTS.root_steps)
+                begun = search.start(part, _expand(state, len(part)), CONSTANTS.root_steps, relaxed)
                 started[part.numpy()] = begun
                 return begun
 
@@ -295,6 +310,10 @@ def _one_case_each(problem: Problem, cases: Array) -> Groups:
     return Groups(
         np.concatenate([p.box for p in parts]), np.concatenate([p.case for p in parts]), pad("row", -1), pad("bound", np.inf), pad("member", False)
     )
+
+
+def _tell(observer: Observer, ids: Array, node: int, codes: Array, places: Places, slopes: Array) -> None:
+    observer(Tightened(NAME, ids, node, codes, places, slopes))
 
 
 def _expand(state: State, count: int) -> State:

@@ -15,7 +15,7 @@ from bounds.torch_graph import TorchGraph
 from graph.core import Elementwise
 from graph.functions.facts import Pieces
 from graph.load import load
-from verifier.optimise import Multipliers, builders, initial, optimise, planes_of, signed
+from verifier.optimise import Multipliers, builders, initial, optimise, planes_of, planes_with, relaxed_nodes, signed, storable
 
 OPERATORS = ("Gemm", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Conv", "Flatten", "Mul")
 fast = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -46,7 +46,7 @@ def test_bounds_improve_and_hold_in_the_split_domain(data: st.DataObject) -> Non
     out = bounds.graph.outputs[0]
     functional = {out: torch.from_numpy(rng.normal(size=(1, 3, bounds.graph.nodes[out].size)))}
     constant = torch.zeros(1, 3, dtype=torch.float64)
-    start = initial(bounds, state, 3)
+    start = initial(bounds, state, 3, relaxed_nodes(bounds, state))
     start = Multipliers(start.slopes, {j: torch.zeros(1, 3, s.shape[1], dtype=torch.float64) for j, s in signs.items()})
     default = bounds.lower_bound(state, functional, constant, planes=planes_of(builders(bounds, state, start.slopes), start.slopes)).value
     found = optimise(bounds, state, functional, constant, start, signs, steps=8, rate=0.2)
@@ -54,9 +54,13 @@ def test_bounds_improve_and_hold_in_the_split_domain(data: st.DataObject) -> Non
     planes = planes_of(builders(bounds, state, found.slopes), found.slopes)
     low = bounds.lower_bound(state, functional, constant, planes=planes, betas=signed(found.betas, signs)).value
     assert bool((low >= default - 1e-9 * (1 + default.abs())).all())  # the best is kept; only rounding terms may differ
+    slopes, betas = storable(bounds, state, found)
+    assert all(bool((low == low.half()).all()) for low, high in slopes.values() if high is None)
+    stored = bounds.lower_bound(state, functional, constant, planes=planes_with(bounds, state, slopes), betas=signed(betas, signs)).value
     reached = values[out][keep] @ functional[out][0].T
     assert keep.any()  # the point that chose the sides is there
-    assert bool((low <= reached + 1e-9 * (1 + reached.abs())).all())
+    assert bool((torch.maximum(low, stored) <= reached + 1e-9 * (1 + reached.abs())).all())
+    assert bool(((low - stored).abs() <= 2.0**-6 * (1 + low.abs()) * (1 + functional[out].abs().sum())).all())  # rounding them costs little
 
 
 @fast
@@ -70,7 +74,7 @@ def test_any_slopes_and_any_multipliers_are_valid(data: st.DataObject) -> None:
     points = torch.from_numpy(box.lower + rng.random((300, box.lower.size)) * (box.upper - box.lower))
     values = bounds.net.evaluate(points)
     state = bounds.propagate(*(torch.from_numpy(end.astype(np.float64)).unsqueeze(0) for end in box))
-    start = initial(bounds, state, 2)
+    start = initial(bounds, state, 2, relaxed_nodes(bounds, state))
     slopes = {
         i: tuple(None if t is None else t + torch.from_numpy(rng.normal(size=t.shape)) for t in pair) for i, pair in start.slopes.items()
     }

@@ -1,0 +1,427 @@
+"""Writes the proof of an `unsat` as a certificate (verifier/checker/FORMAT.md), from the events of the run.
+
+While the engine runs, what events tell is appended to files without names in a private folder; what belongs to searches that were
+not chosen is left out. When every case is closed, the trees are put into preorder and written. Nothing here is trusted: the
+checker reads the file and finds out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.core import Bilinear, Elementwise, Graph, Input, Max
+from verifier.events import Begun, Chosen, Closed, Crossed, Derive, Event, Formed, Multiplied, Places, Roots, Split, Tightened
+from verifier.problem import Problem, only_pieces
+from verifier.version import NAME, VERSION
+
+Array = NDArray[Any]
+
+FORMAT = 1
+SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS = range(7)  # records
+BY_BOUND, BY_FORMS, BY_MULTIPLIERS, CROSSED, OPEN = range(5)  # how a node without a split ended; the first three are modes of LEAF
+DIRECT = ("intervals", "root")  # phases that close cases where they stand
+DTYPES = {
+    "tree_cases": "<i4", "tree_count": "<i4", "tree_program": "|u1", "op": "|u1", "arg": "<i4", "threshold": "<f8", "slope": "<f2",
+    "beta": "<f4", "gamma": "<f8", "shift": "<f8", "set_site": "<i4", "set_count": "<i4", "set_element": "<i4",
+}  # fmt: skip
+BLOCK = 1 << 20  # numbers written at a time
+
+
+class IncompleteProof(Exception):
+    """What the events told is no proof: a leaf that nothing closed, or a case in no tree. Always a defect of ours. Exit code 4."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A certificate on disk."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+class _Table:
+    """Rows of one dtype, appended to a file without a name."""
+
+    def __init__(self, folder: str, dtype: Any) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=1 << 16)  # noqa: SIM115 (`close` closes it)
+        self.dtype, self.count = np.dtype(dtype), 0
+
+    def append(self, rows: Array) -> int:
+        """Add rows; returns how many there were before."""
+        self._file.write(np.ascontiguousarray(rows, dtype=self.dtype))
+        self.count += rows.size
+        return self.count - rows.size
+
+    def columns(self, *columns: Array) -> None:
+        """Add rows of a structured dtype, given as columns."""
+        rows = np.empty(len(columns[0]), dtype=self.dtype)
+        for name, column in zip(self.dtype.names or (), columns, strict=True):
+            rows[name] = column
+        self.append(rows)
+
+    def read(self) -> Array:
+        """All rows."""
+        return self.part(0, self.count)
+
+    def part(self, start: int, count: int) -> Array:
+        """`count` rows from `start` on."""
+        self._file.flush()
+        self._file.seek(start * self.dtype.itemsize)
+        found = np.frombuffer(self._file.read(count * self.dtype.itemsize), self.dtype)
+        self._file.seek(0, os.SEEK_END)
+        return found
+
+    def close(self) -> None:
+        self._file.close()
+
+
+SPLITS = [("id", "i8"), ("low", "i8"), ("high", "i8"), ("node", "i4"), ("element", "i4"), ("threshold", "f8")]
+ENDED = [("id", "i8"), ("how", "u1")]
+STORED = [("id", "i8"), ("places", "i4"), ("slope_at", "i8"), ("atom", "i4"), ("beta_at", "i8"), ("beta_count", "i4")]
+CROSSINGS = [("id", "i8"), ("node", "i4"), ("element", "i4")]
+
+
+class _Search:
+    """What the events of one search told."""
+
+    def __init__(self, folder: str, slope: str) -> None:
+        self.roots: list[Roots] = []
+        self.tightened: list[tuple[Tightened, int, int]] = []  # without its slopes; the number of its places; where its slopes are
+        self.splits, self.ended, self.stored, self.crossings = (_Table(folder, d) for d in (SPLITS, ENDED, STORED, CROSSINGS))
+        self.formed, self.clipped, self.betas, self.slopes = (_Table(folder, d) for d in ("i8", "i8", "f4", slope))
+
+    def close(self) -> None:
+        for table in (self.splits, self.ended, self.stored, self.crossings, self.formed, self.clipped, self.betas, self.slopes):
+            table.close()
+
+
+class Recorder:
+    """An observer of the engine that can write what it has seen as a certificate. `folder` is private; OSError where it is full."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._problem: Problem | None = None
+        self._direct: list[tuple[Array, bool]] = []  # cases of one box, closed where they stand; whether after refining
+        self._searches: dict[str, _Search] = {}
+        self._chosen: str | None = None
+        self._roots: dict[str, Roots] = {}  # of the phases in DIRECT
+        self._places: list[Places] = []
+        self._number_of: dict[bytes, int] = {}
+        self._seen: dict[int, int] = {}  # id of an object in self._told -> number
+        self._told: list[Places] = []
+
+    def __call__(self, event: Event) -> None:
+        """Take note of one event."""
+        match event:
+            case Begun():
+                self._problem = event.problem
+            case Chosen():
+                self._chosen = event.search
+                for name in [name for name in self._searches if name != event.search]:
+                    self._searches.pop(name).close()
+            case Roots(search=name) if name in DIRECT:
+                self._roots[name] = event
+            case Closed(search=name) if name in DIRECT:
+                self._close_directly(event)
+            case Roots() | Split() | Formed() | Derive() | Closed() | Tightened() | Multiplied() | Crossed() if self._chosen in (None, event.search):
+                self._note(self._search(event.search), event)
+
+    def _search(self, name: str) -> _Search:
+        if name not in self._searches:
+            self._searches[name] = _Search(self._folder, "f2" if only_pieces(self._known().graph) else "f4")
+        return self._searches[name]
+
+    def _known(self) -> Problem:
+        if self._problem is None:
+            raise IncompleteProof("no event has told the problem")
+        return self._problem
+
+    def _close_directly(self, event: Closed) -> None:
+        """Group the cases by box: intervals come case by case."""
+        roots = self._roots[event.search]
+        rows = np.searchsorted(roots.ids, event.ids)
+        cases = roots.cases[rows][event.slots]
+        box = self._known().case_box[cases]
+        order = np.argsort(box, kind="stable")
+        parts = np.split(cases[order], np.flatnonzero(np.diff(box[order])) + 1)
+        self._direct += [(part, roots.refine) for part in parts if len(part)]
+
+    def _note(self, search: _Search, event: Event) -> None:
+        match event:
+            case Roots():
+                search.roots.append(event)
+            case Split():
+                search.splits.columns(event.ids, event.low, event.high, event.node, event.element, event.threshold)
+            case Formed():
+                search.formed.append(event.ids)
+            case Derive():
+                search.clipped.append(event.ids)
+            case Closed():
+                search.ended.columns(event.ids, np.full(len(event.ids), BY_FORMS if event.how == "clip" else BY_BOUND))
+            case Tightened():
+                at = search.slopes.append(event.slopes)
+                search.tightened.append((replace(event, slopes=event.slopes[:0]), self._number(event.places), at))
+            case Multiplied():
+                count = len(event.ids)
+                slope_at = search.slopes.append(event.slopes) + event.slopes.shape[1] * np.arange(count)
+                beta_at = search.betas.append(event.betas) + np.cumsum(event.beta_count) - event.beta_count
+                places = np.full(count, self._number(event.places))
+                search.stored.columns(event.ids, places, slope_at, event.atom, beta_at, event.beta_count)
+                search.ended.columns(event.ids, np.full(count, BY_MULTIPLIERS))
+            case Crossed():
+                search.crossings.columns(event.ids, event.node, event.element)
+                search.ended.columns(event.ids, np.full(len(event.ids), CROSSED))
+
+    def _number(self, places: Places) -> int:
+        """Places of equal content have one number."""
+        if id(places) not in self._seen:
+            key = b"|".join(b"%d %d " % (node, side) + elements.tobytes() for node, side, elements in places.groups)
+            self._told.append(places)  # kept, so that its id stays its own
+            self._seen[id(places)] = self._number_of.setdefault(key, len(self._number_of))
+            if len(self._places) < len(self._number_of):
+                self._places.append(places)
+        return self._seen[id(places)]
+
+    def write(self, path: str, model: str, prop: str, semantics: str) -> Written:
+        """Write the proof of the files with these hashes to `path`. Raises IncompleteProof, OSError."""
+        problem = self._known()
+        columns = _Columns(problem)
+        for cases, refine in self._direct:
+            columns.add_direct(cases, refine)
+        search = None if self._chosen is None else self._searches.get(self._chosen)
+        if search is not None:
+            _Trees(problem, search, self._places).add_to(columns)
+        if not np.array_equal(np.sort(columns.cases()), np.arange(len(problem.case_box))):
+            raise IncompleteProof(f"the trees hold {len(columns.cases())} cases, not each of {len(problem.case_box)} exactly once")
+        return columns.write(path, self._places, {"model": model, "property": prop, "semantics": semantics})
+
+    def close(self) -> None:
+        """Give back the files."""
+        for search in self._searches.values():
+            search.close()
+        self._searches = {}
+
+
+class _Names:
+    """The table of tensors: what records refer to by number."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._reader: dict[int, int] = {}  # node -> the first non-linear node that reads it
+        for i, node in graph:
+            if isinstance(node, Elementwise | Bilinear | Max):
+                for j in node.inputs:
+                    self._reader.setdefault(j, i)
+        self.entries: list[dict[str, str | int]] = []
+        self._seen: dict[tuple[tuple[str, str | int], ...], int] = {}
+
+    def tensor(self, j: int) -> int:
+        """The number of node j, a graph input or what a non-linear node reads."""
+        node = self._graph.nodes[j]
+        if isinstance(node, Input):
+            return self._add({"input": node.name})
+        if j not in self._reader:
+            raise IncompleteProof(f"node {j} is bounded, and no non-linear node reads it")
+        return self.site(self._reader[j], self._graph.nodes[self._reader[j]].inputs.index(j))
+
+    def site(self, i: int, argument: int = 0) -> int:
+        """The number of an operand of the non-linear node i."""
+        site = self._graph.nodes[i].origin.site
+        if site is None:
+            raise IncompleteProof(f"node {i} has no site")
+        return self._add({"tensor": site[0], "site": site[1], "argument": argument})
+
+    def _add(self, entry: dict[str, str | int]) -> int:
+        number = self._seen.setdefault(tuple(entry.items()), len(self.entries))
+        if number == len(self.entries):
+            self.entries.append(entry)
+        return number
+
+
+class _Columns:
+    """The columns of a certificate, growing by trees. Slopes and betas stay in their tables until they are written."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.names = problem, _Names(problem.graph)
+        self.parts: dict[str, list[Array]] = {name: [] for name in DTYPES}
+        self.slopes: list[tuple[_Table, Array, Array]] = []  # table, starts, counts
+        self.betas: list[tuple[_Table, Array, Array]] = []
+
+    def add(self, **parts: Any) -> None:
+        """Append to columns."""
+        for name, part in parts.items():
+            self.parts[name].append(np.asarray(part))
+
+    def cases(self) -> Array:
+        """All cases of all trees."""
+        return np.concatenate([np.zeros(0, np.int64), *self.parts["tree_cases"]])
+
+    def add_tree(self, cases: Array, refine: bool) -> None:
+        """Begin a tree for these cases."""
+        self.add(tree_cases=cases, tree_count=[len(cases)], tree_program=[int(refine)])
+
+    def add_direct(self, cases: Array, refine: bool) -> None:
+        """A tree of one node, closed by bounds with default slopes."""
+        self.add_tree(cases, refine)
+        self.add(op=[LEAF], arg=[BY_BOUND])
+
+    def write(self, path: str, places: list[Places], facts: dict[str, str]) -> Written:
+        """Write everything, the manifest first."""
+        self._add_sets(places)
+        centres = self.problem.graph.centres
+        rows = [self.problem.graph.nodes[i].shape[0] for i in self.problem.graph.shifts]
+        self.add(shift=np.concatenate([np.zeros(0), *(centres or [np.zeros(n) for n in rows])]))
+        counts = {name: sum(part.size for part in parts) for name, parts in self.parts.items()}
+        dtypes = dict(DTYPES)
+        for name, pieces in (("slope", self.slopes), ("beta", self.betas)):
+            counts[name] = sum(int(count.sum()) for _, _, count in pieces)
+            dtypes[name] = next((table.dtype.str for table, _, _ in pieces), DTYPES[name])
+        arrays = {name: {"dtype": dtypes[name], "shape": [counts[name]]} for name in DTYPES}
+        tool = {"name": NAME, "version": VERSION}
+        manifest = {"format": FORMAT, **facts, "tensors": self.names.entries, "arrays": arrays, "tool": tool}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, allowZip64=False, compresslevel=4) as archive:
+            archive.writestr(_member("manifest.json"), json.dumps(manifest))
+            for name in DTYPES:
+                with archive.open(_member(name), "w") as member:
+                    for block in self._blocks(name):
+                        member.write(np.ascontiguousarray(block, dtype=dtypes[name]).tobytes())
+        return Written(path, *_digest(path))
+
+    def _add_sets(self, places: list[Places]) -> None:
+        for one in places:
+            self.add(set_count=[len(one.groups)])
+            for node, side, elements in one.groups:
+                self.add(set_site=[self.names.site(node), side, len(elements)], set_element=elements)
+
+    def _blocks(self, name: str) -> Iterator[Array]:
+        """The numbers of a column, piece by piece."""
+        yield from self.parts[name]
+        for table, starts, counts in {"slope": self.slopes, "beta": self.betas}.get(name, []):
+            for start, count in zip(*_joined(starts, counts), strict=True):
+                for at in range(start, start + count, BLOCK):
+                    yield table.part(at, min(BLOCK, start + count - at))
+
+
+def _joined(starts: Array, counts: Array) -> tuple[list[int], list[int]]:
+    """The same ranges in the same order, neighbours joined."""
+    starts, counts = starts[counts > 0], counts[counts > 0]
+    first = np.flatnonzero(np.concatenate([[True], starts[1:] != starts[:-1] + counts[:-1]])) if len(starts) else np.zeros(0, np.int64)
+    return starts[first].tolist(), np.add.reduceat(counts, first).tolist() if len(first) else []
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """A member of the zip without the time of day, so that equal proofs are equal files."""
+    info = zipfile.ZipInfo(name)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return info
+
+
+def _digest(path: str) -> tuple[str, int]:
+    """SHA-256 and size of a file, which is on the disk when this returns."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
+
+
+class _Trees:
+    """The trees of one search, with one entry per sub-problem number in every array."""
+
+    def __init__(self, problem: Problem, search: _Search, places: list[Places]) -> None:
+        self.problem, self.search = problem, search
+        self.set_size = np.asarray([len(one) for one in places], dtype=np.int64)
+        splits, ended = search.splits.read(), search.ended.read()
+        size = 1 + int(max([*(int(roots.ids.max(initial=-1)) for roots in search.roots), splits["high"].max(initial=-1)]))
+        self.split = np.full(size, -1)
+        self.split[splits["id"]] = np.arange(len(splits))
+        self.how = np.full(size, OPEN)
+        self.how[ended["id"]] = ended["how"]  # what came last: a box that was cut and then bounded was closed by bounds
+        self.formed, self.clipped = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
+        self.formed[search.formed.read()] = True
+        self.clipped[search.clipped.read()] = True
+        self.splits, self.stored, self.crossings = splits, search.stored.read(), search.crossings.read()
+        self.stored_at, self.crossed_at = np.full(size, -1), np.full(size, -1)
+        self.stored_at[self.stored["id"]] = np.arange(len(self.stored))
+        self.crossed_at[self.crossings["id"]] = np.arange(len(self.crossings))
+
+    def add_to(self, columns: _Columns) -> None:
+        """Add all trees: those with bounds of their own at the root one by one, the others at once."""
+        low, high = self._children("low"), self._children("high")
+        for roots in self.search.roots:
+            orders = [_preorder(int(root), low, high) for root in roots.ids]
+            for cases in roots.cases:
+                columns.add_tree(cases[cases >= 0], roots.refine)
+            if roots.inherit:
+                for root, cases, order in zip(roots.ids, roots.cases, orders, strict=True):
+                    self._add_inherited(columns, int(root))
+                    self._add_nodes(columns, order, int(cases[0]))
+            elif orders:
+                self._add_nodes(columns, np.concatenate(orders), -1)
+
+    def _children(self, side: str) -> list[int]:
+        found = np.full(len(self.split), -1)
+        found[self.splits["id"]] = self.splits[side]
+        return list(found.tolist())
+
+    def _add_inherited(self, columns: _Columns, root: int) -> None:
+        """What holds below the root: default backward bounds, and then those with slopes of their own."""
+        columns.add(op=[REFINE])
+        for event, which, at in self.search.tightened:
+            if root in event.ids:
+                columns.add(op=[ROWS], arg=[columns.names.tensor(event.node), which, len(event.codes)])
+                columns.add(arg=event.codes)
+                columns.slopes.append((self.search.slopes, np.array([at]), np.array([len(event.codes) * int(self.set_size[which])])))
+
+    def _add_nodes(self, columns: _Columns, order: Array, case: int) -> None:
+        """The records of the sub-problems `order`, in preorder; `case` is the only one of their tree, where they have multipliers."""
+        is_split = self.split[order] >= 0
+        how = np.where(is_split, OPEN, self.how[order])
+        if (how[~is_split] == OPEN).any():
+            raise IncompleteProof(f"nothing closed {int((how[~is_split] == OPEN).sum())} leaves")
+        formed, clipped = self.formed[order] & is_split, self.clipped[order]
+        end = np.cumsum(1 + formed.astype(np.int64) + clipped)
+        op = np.empty(int(end[-1]), dtype=np.uint8)
+        op[end - 1] = np.where(is_split, SPLIT, np.where(how == CROSSED, EMPTY, LEAF))
+        op[end[formed] - 2] = FORMS
+        op[(end - 2 - formed)[clipped]] = CLIP
+        splits, stored = self.splits[self.split[order[is_split]]], self.stored[self.stored_at[order[how == BY_MULTIPLIERS]]]
+        crossed = self.crossings[self.crossed_at[order[how == CROSSED]]]
+        first, second = how.copy(), np.full(len(order), -1)  # a mode with or without a slope set, or a tensor and an element
+        first[is_split], second[is_split] = _numbers(columns.names, splits["node"]), splits["element"]
+        first[how == CROSSED], second[how == CROSSED] = _numbers(columns.names, crossed["node"]), crossed["element"]
+        second[how == BY_MULTIPLIERS] = stored["places"]
+        args = np.stack([first, second], 1).reshape(-1)
+        columns.add(op=op, arg=args[args >= 0], threshold=splits["threshold"])
+        if len(stored):
+            columns.slopes.append((self.search.slopes, stored["slope_at"], self.set_size[stored["places"]]))
+            columns.betas.append((self.search.betas, stored["beta_at"], stored["beta_count"].astype(np.int64)))
+            gamma = np.zeros((len(stored), int((self.problem.case_rows[case] >= 0).sum())))
+            gamma[np.arange(len(stored)), stored["atom"]] = 1.0
+            columns.add(gamma=gamma.reshape(-1))
+
+
+def _numbers(names: _Names, nodes: Array) -> Array:
+    """The numbers of these nodes in the table of tensors."""
+    used, inverse = np.unique(nodes, return_inverse=True)
+    return np.asarray([names.tensor(int(node)) for node in used], dtype=np.int64)[inverse]
+
+
+def _preorder(root: int, low: list[int], high: list[int]) -> Array:
+    """The sub-problems of a tree, every one before its halves, the lower half first."""
+    found, stack = [], [root]
+    while stack:
+        i = stack.pop()
+        found.append(i)
+        if low[i] >= 0:
+            stack += (high[i], low[i])
+    return np.asarray(found, dtype=np.int64)
