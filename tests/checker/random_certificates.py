@@ -14,12 +14,12 @@ import numpy as np
 from tests.checker.random_networks import Array, random_box, random_point
 from tests.checker.twins import box_of, float_bound, float_state
 from verifier.checker import tree
-from verifier.checker.bounds import Checker
-from verifier.checker.bounds import State as FloatState
+from verifier.checker.bounds import BACKWARD, Checker
 from verifier.checker.certificate import Certificate, TensorName
 from verifier.checker.exact_bounds import ExactBounds
 from verifier.checker.network import Elementwise, Network
 from verifier.checker.read_property import Cases
+from verifier.checker.state import State as FloatState
 
 Row = tuple[tuple[int, Fraction], ...]
 Run = tuple[list[Fraction], list[tuple[Fraction, Fraction]]]
@@ -59,7 +59,7 @@ def random_problem(r: Random, network: Network) -> Problem:
     rows = [_random_row(r, n_out, n_in) for _ in range(r.randint(1, 3))]
     runs = [[_run(network, random_point(r, lower, upper)) for _ in range(4)] for lower, upper in boxes]
     checker = Checker(network, None)
-    states = [float_state(checker, *box, refine=True) for box in boxes]
+    states = [float_state(checker, *box, program=BACKWARD) for box in boxes]
     row, threshold, start = [], [], [0]
     for box in case_box:
         for _ in range(r.randint(1, 2)):
@@ -153,7 +153,7 @@ class _Writer:
     def tree(self, members: list[int]) -> None:
         self.ints["tree_cases"] += members
         self.ints["tree_count"].append(len(members))
-        self.ints["tree_program"].append(self.r.randint(0, 1))
+        self.ints["tree_program"].append(self.r.choice((0, 1, 1, 2, 3)))
         box = self.problem.cases.box(members[0])
         lower, upper = self.problem.cases.lower[box].copy(), self.problem.cases.upper[box].copy()
         self.root = float_state(Checker(self.problem.network, None), lower, upper)

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from tests.checker.random_networks import flat_slopes
 from verifier.checker.bounds import Checker
-from verifier.checker.bounds import State as FloatState
 from verifier.checker.exact_bounds import ExactBounds, Functional, State, Vector, rationals
 from verifier.checker.network import Network
+from verifier.checker.state import State as FloatState
 
 Array = NDArray[Any]
 SlopePairs = Mapping[int, tuple[Array, Array]]  # node -> lower, upper slopes [size]
 
 
-def float_state(checker: Checker, lower: Array, upper: Array, refine: bool = False) -> FloatState:
+def float_state(checker: Checker, lower: Array, upper: Array, program: int = 0) -> FloatState:
     """The kernel's state over one box [n_in]."""
-    return checker.state(1, lower[None], upper[None], {}, {}, refine)
+    return checker.state(1, lower[None], upper[None], {}, {}, program)
 
 
 def float_bound(checker: Checker, state: FloatState, functional: Mapping[int, Array], slopes: SlopePairs) -> Fraction:
@@ -55,10 +55,10 @@ def as_rows(functional: Mapping[int, Array]) -> Functional:
 
 
 def both_bounds(
-    network: Network, lower: Array, upper: Array, functional: Mapping[int, Array], slopes: SlopePairs, refine: bool = False
+    network: Network, lower: Array, upper: Array, functional: Mapping[int, Array], slopes: SlopePairs, program: int = 0
 ) -> tuple[Fraction, Fraction]:
     """(the kernel's lower bound, the exact one) with the same slopes over the same state."""
     checker = Checker(network, None)
-    state = float_state(checker, lower, upper, refine)
+    state = float_state(checker, lower, upper, program)
     exact = ExactBounds(network).lower_bound(same_state(network, state), as_rows(functional), slopes=flat_slopes(dict(slopes)))
     return float_bound(checker, state, functional, slopes), exact

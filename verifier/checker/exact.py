@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from verifier.checker import functions
+from verifier.checker.bounds import BACKWARD
 from verifier.checker.certificate import Certificate
 from verifier.checker.exact_bounds import ZERO, Box, ExactBounds, Form, Functional, Inherited, Slopes, Split, State, doubles, rationals
 from verifier.checker.network import Elementwise, Network
@@ -133,11 +134,11 @@ class ExactWalk:
         upper[element] = lower[element] = threshold
         return replace(scene, upper={**scene.upper, target: upper}), replace(scene, lower={**scene.lower, target: lower})
 
-    def _state(self, node: int, scene: Scene, refine: bool | None = None, last: int | None = None) -> State:
+    def _state(self, node: int, scene: Scene, program: int | None = None, last: int | None = None) -> State:
         """The state by the tree's program; a contradiction where nothing was split is a defect."""
-        if refine is None:
-            refine = bool(int(self.forest.program[int(self.forest.tree[node])]) & 1)
-        state = self.bounds.state(scene.lower, scene.upper, scene.inherited, scene.path, refine, last)
+        if program is None:
+            program = int(self.forest.program[int(self.forest.tree[node])])
+        state = self.bounds.state(scene.lower, scene.upper, scene.inherited, scene.path, program, last)
         if state.crossed and int(self.forest.depth[node]) == 0:
             raise Rejected("crossed", f"bounds contradict each other, {self.place(node)}")
         return state
@@ -155,7 +156,7 @@ class ExactWalk:
         for record in range(*self.forest.derive_range(node)):
             kind = int(self.forest.derive_kind[record])
             if kind == REFINE:
-                scene = self._inherit(node, scene, self._state(node, scene, refine=True))
+                scene = self._inherit(node, scene, self._state(node, scene, BACKWARD))
             elif kind == ROWS:
                 scene = self._inherit(node, scene, self._with_rows(node, scene, record))
             elif kind == FORMS:

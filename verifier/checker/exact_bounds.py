@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verifier.checker import arithmetic, exact_functions, functions
+from verifier.checker.bounds import BACKWARD, FORWARD, NARROW
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
@@ -30,7 +31,10 @@ Slopes = Mapping[tuple[int, int], Mapping[int, Fraction]]  # (Elementwise node, 
 Box = Mapping[int, Vector]  # input node -> one end of its interval
 Inherited = Mapping[int, tuple[Vector, Vector]]  # node -> bounds that hold here
 
+Lines = dict[int, "list[tuple[Form, Form]]"]  # node -> per element, functions of the inputs below and above it
+
 ZERO = Fraction(0)
+NEGLIGIBLE = Fraction(1, 4096)
 NO_SLOPES: Slopes = {}
 NOTHING: Inherited = {}
 
@@ -85,6 +89,16 @@ class Form:
 
     coefficients: Functional
     constant: Fraction
+
+    def times(self, factor: Fraction) -> Form:
+        return Form({node: {i: factor * d for i, d in row.items()} for node, row in self.coefficients.items()}, factor * self.constant)
+
+    def plus(self, other: Form) -> Form:
+        total = {node: dict(row) for node, row in self.coefficients.items()}
+        for node, row in other.coefficients.items():
+            for i, d in row.items():
+                _add(total, node, i, d)
+        return Form(total, self.constant + other.constant)
 
     def minimum(self, lower: Box | list[Vector], upper: Box | list[Vector]) -> Fraction:
         """The least value over the box; of the nodes it is given, only the inputs in the form matter."""
@@ -197,24 +211,30 @@ class ExactBounds:
     # ------------------------------------------------------------ states
 
     def state(
-        self, lower: Box, upper: Box, inherited: Inherited = NOTHING, splits: Iterable[Split] = (), refine: bool = False, last: int | None = None
+        self, lower: Box, upper: Box, inherited: Inherited = NOTHING, splits: Iterable[Split] = (), program: int = 0, last: int | None = None
     ) -> State:
-        """Bounds of the nodes (up to `last`) over the box; `refine` adds default backward bounds of what intervals leave undecided."""
+        """Bounds of the nodes (up to `last`) over the box. `program`: BACKWARD adds default backward bounds of what intervals leave
+        undecided, FORWARD linear bounds carried forward (and then backward ones for at most NARROW elements)."""
         state, splits = State(), tuple(splits)
         run = None if self.slack is None else self.slack.start(1)
+        lines = self._first_lines(lower, upper)
         for k, node in enumerate(self.network.nodes[: None if last is None else last + 1]):
             low, high = (list(lower[k]), list(upper[k])) if isinstance(node, Input) else self.interval_step(state, k)
             slack = rationals(None if run is None else run.step(k, *doubles(low, high)), node.size)
             state.lower.append([x - s for x, s in zip(low, slack, strict=True)])
             state.upper.append([x + s for x, s in zip(high, slack, strict=True)])
             state.slack.append(slack)
+            if program & FORWARD:
+                lines[k] = self._lines(state, lines, k)
+                for i, (below_it, above_it) in enumerate(lines[k]):
+                    state.intersect(k, i, below_it.minimum(lower, upper), -above_it.times(Fraction(-1)).minimum(lower, upper))
             if k in inherited:
                 for i, ends in enumerate(zip(*inherited[k], strict=True)):
                     state.intersect(k, i, *ends)
             for split in splits:
                 if split.node == k:
                     state.intersect(k, split.element, *((None, split.threshold) if split.side == 1 else (split.threshold, None)))
-            if refine and k in self.readers:
+            if program & BACKWARD and k in self.readers and not (program & FORWARD and node.size > NARROW):
                 self._refine(state, k)
         return state
 
@@ -231,6 +251,44 @@ class ExactBounds:
         for reader in self.readers.get(k, []):
             state.planes.pop((reader, 0), None)
             state.planes.pop((reader, 1), None)
+
+    # ------------------------------------------------------------ forward bounds
+
+    def _first_lines(self, lower: Box, upper: Box) -> Lines:
+        """Inputs that vary are themselves; one that varies much less than the widest enters as an interval."""
+        widest = max(high - low for k in self.network.inputs for low, high in zip(lower[k], upper[k], strict=True))
+        lines: Lines = {}
+        for k in self.network.inputs:
+            lines[k] = []
+            for i, (low, high) in enumerate(zip(lower[k], upper[k], strict=True)):
+                itself = Form({k: {i: Fraction(1)}}, ZERO)
+                lines[k].append((itself, itself) if high - low > NEGLIGIBLE * widest else (Form({}, low), Form({}, high)))
+        return lines
+
+    def _lines(self, state: State, lines: Lines, k: int) -> list[tuple[Form, Form]]:
+        """Linear functions of the inputs below and above every element of node k."""
+        node, found = self.network.nodes[k], []
+        if isinstance(node, Input):
+            return lines[k]
+        if not isinstance(node, Affine | Elementwise | Product):
+            return [(Form({}, low), Form({}, high)) for low, high in zip(state.lower[k], state.upper[k], strict=True)]
+        for i in range(node.size):
+            pair = []
+            for side, sign in ((0, Fraction(1)), (1, Fraction(-1))):  # above is minus what is below minus the element
+                plane = self._affine_plane(state, k, i, sign) if isinstance(node, Affine) else self._plane(state, k, i, side, NO_SLOPES)
+                total = Form({}, plane.offset - sign * state.slack[k][i])
+                for p, j, slope in plane.slopes:
+                    total = total.plus(lines[p][j][side if slope >= 0 else 1 - side].times(slope))
+                pair.append(total)
+            found.append((pair[0], pair[1]))
+        return found
+
+    def _affine_plane(self, state: State, k: int, i: int, sign: Fraction) -> Plane:
+        """Element i of an Affine node, minus (sign 1) or plus (sign -1) what its radii may add."""
+        node, own = self.network.nodes[k], self._own(k)
+        slopes = tuple((p, j, w) for p, rows in zip(node.inputs, own.rows, strict=True) for j, w in rows[i])
+        lost = sum((r * state.magnitude(p, j) for p, radii in zip(node.inputs, own.radii, strict=True) for j, r in radii[i]), own.radius[i])
+        return Plane(slopes, own.bias[i] - sign * lost)
 
     def undecided(self, state: State, k: int) -> list[int]:
         """Elements of node k that the relaxation of some reader depends on."""
@@ -323,15 +381,9 @@ class ExactBounds:
     def _eliminate(self, state: State, k: int, i: int, d: Fraction, slopes: Slopes, rows: Functional) -> Fraction:
         """Replace d h[k][i] by its enclosure: coefficients go to `rows`, what is constant is returned."""
         node = self.network.nodes[k]
-        if isinstance(node, Constant | Affine):
-            own = self._own(k)
-            constant = d * own.bias[i] - abs(d) * own.radius[i]
-            for p, weights, radii in zip(node.inputs, own.rows, own.radii, strict=True):
-                for j, w in weights[i]:
-                    _add(rows, p, j, d * w)
-                constant -= abs(d) * sum((r * state.magnitude(p, j) for j, r in radii[i]), ZERO)
-            return constant
-        plane = self._plane(state, k, i, 0 if d > 0 else 1, slopes)
+        side, sign = (0, Fraction(1)) if d > 0 else (1, Fraction(-1))
+        linear = isinstance(node, Constant | Affine)
+        plane = self._affine_plane(state, k, i, sign) if linear else self._plane(state, k, i, side, slopes)
         for p, j, slope in plane.slopes:
             _add(rows, p, j, d * slope)
         return d * plane.offset
