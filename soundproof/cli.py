@@ -82,7 +82,9 @@ def verify(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where bounds are computed.")] = "cpu",
     threads: Annotated[int | None, typer.Option(metavar="N", help="Threads [default: all cores].")] = None,
-    trust: Annotated[str, typer.Option(metavar="LIST", help="Engines whose unsat needs no certificate: engine,milp,smt.")] = "",
+    trust: Annotated[str, typer.Option(metavar="LIST", help="Engines whose unsat needs no accepted certificate: engine,milp,smt.")] = "",
+    semantics: Annotated[str, typer.Option(metavar="real|float32", help="What unsat speaks of: the file over the reals, or in float32.")] = "real",
+    certificate: Annotated[str | None, typer.Option(metavar="F", help="Keep the certificate of an unsat.")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show progress.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show only warnings.")] = False,
 ) -> None:
@@ -99,7 +101,7 @@ def verify(
         options = Options(
             model_path=model, property_path=prop, network=name, timeout=timeout, memory=memory, nodes=nodes, results_file=results_file, json=json,
             no_attack=no_attack, seed=seed, device=device, threads=available_threads() if threads is None else threads,
-            trust=tuple(filter(None, trust.split(","))), verbosity=int(verbose) - int(quiet),
+            trust=tuple(filter(None, trust.split(","))), semantics=semantics, certificate=certificate, verbosity=int(verbose) - int(quiet),
         )
     except OptionError as error:
         _fail(EXIT_USAGE, str(error))
@@ -127,6 +129,16 @@ def _paths(files: list[str], networks: list[str]) -> tuple[str, str, str]:
     if len(networks) > 1:
         _fail(EXIT_USAGE, "--network: this version verifies one network at a time")
     _fail(EXIT_USAGE, f"expected MODEL PROPERTY, or PROPERTY --network NAME=MODEL, but got {len(files)} files and {len(networks)} networks")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def check(context: typer.Context) -> None:
+    """Check a certificate, MODEL PROPERTY CERTIFICATE, with the independent checker; `soundproof check --help` shows its options."""
+    import subprocess
+
+    from verifier.check import checker_command
+
+    raise SystemExit(subprocess.run([*checker_command(), *context.args], check=False).returncode)
 
 
 @app.command()

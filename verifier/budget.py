@@ -8,16 +8,23 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Budget:
-    """A deadline on the monotonic clock and a number of nodes (sub-problems bounded). `spent` counts nodes."""
+    """A deadline on the monotonic clock and a number of nodes (sub-problems bounded). `spent` counts nodes.
+
+    Of the time, the check of the proof is left its share: `check` seconds, and `check_share` times what the search has taken so far.
+    """
 
     deadline: float
     nodes: int | None = None
+    check: float = 0.0
+    check_share: float = 0.0
+    began: float = field(default_factory=time.monotonic)
     spent: int = 0
     stopped: str | None = field(default=None)  # "time", "nodes" or "memory": why it ran out
 
     def seconds_left(self) -> float:
-        """Seconds until the deadline, possibly negative."""
-        return self.deadline - time.monotonic()
+        """Seconds until the search has to end, possibly negative."""
+        now = time.monotonic()
+        return self.deadline - now - self.check - self.check_share * (now - self.began)
 
     def nodes_left(self) -> int | None:
         """Nodes left, or None for no limit."""

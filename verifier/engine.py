@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 PROBE_SECONDS = 2.0
+CHECK_SHARE = 0.25  # of the time of a search, its check may take at least this much
 
 
 class LostCases(Exception):
@@ -55,7 +56,7 @@ def run(model: Model, prop: Property, options: Options, observer: Observer = ign
     clock = _Clock()
     problem = compile_problem(model.graph, prop)
     observer(Begun(problem))
-    budget = Budget(options.deadline, options.nodes)
+    budget = Budget(options.deadline, options.nodes, options.check_seconds, CHECK_SHARE if options.check_seconds else 0.0)
     cases = np.arange(len(problem.case_box))
     if len(cases) == 0:
         return _decided(problem, clock, cases, notes=("every case is vacuous: nothing was proven about the network",))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 DEVICES = ("auto", "cpu", "cuda")
+SEMANTICS = ("real", "float32")
 TRUSTABLE = ("engine", "milp", "smt")
 
 
@@ -27,7 +28,8 @@ class Options:
     """The options of one `verify` run; `timeout` in seconds, `memory` in GB (10^9 bytes) of resident memory, None = no limit.
 
     `started` is the moment on the monotonic clock from which `timeout` counts. `trust` lists engines whose `unsat` may be
-    printed without a certificate. `verbosity` is -1 (quiet), 0 or 1. Raises OptionError.
+    printed without an accepted certificate. `semantics` is "real" or "float32"; `certificate` says where to keep the certificate.
+    `verbosity` is -1 (quiet), 0 or 1. Raises OptionError.
     """
 
     model_path: str
@@ -43,6 +45,8 @@ class Options:
     device: str = "cpu"
     threads: int = field(default_factory=available_threads)
     trust: tuple[str, ...] = ()
+    semantics: str = "real"
+    certificate: str | None = None
     verbosity: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -56,7 +60,8 @@ class Options:
         _check(self.device != "cuda", "--device", self.device, "cpu or auto: the search has not been run on a GPU yet")
         for name in self.trust:
             _check(name in TRUSTABLE, "--trust", name, f"a list of {', '.join(TRUSTABLE)}, separated by commas")
-        for flag, path in (("--results-file", self.results_file), ("--json", self.json)):
+        _check(self.semantics in SEMANTICS, "--semantics", self.semantics, f"one of {', '.join(SEMANTICS)}")
+        for flag, path in (("--results-file", self.results_file), ("--json", self.json), ("--certificate", self.certificate)):
             folder = os.path.dirname(path) or "." if path is not None else "."
             _check(os.path.isdir(folder) and os.access(folder, os.W_OK), flag, path, "a file in a folder that exists and can be written to")
 
@@ -69,6 +74,11 @@ class Options:
     def deadline(self) -> float:
         """The moment (monotonic clock) by which the engine must have returned; what follows is for writing the answer."""
         return self.limit - min(0.5, 0.1 * self.timeout)
+
+    @property
+    def check_seconds(self) -> float:
+        """What it takes at least to start the checker; the engine leaves it this much, unless its word is enough."""
+        return 0.0 if "engine" in self.trust else min(1.0, 0.05 * self.timeout)
 
     def to_request(self) -> dict[str, Any]:
         """The options as JSON for the worker process (the monotonic clock is the machine's)."""

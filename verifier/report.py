@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from verifier.result import (
     FileIdentity,
     InvalidResult,
     Outcome,
+    Reason,
     Result,
     Verdict,
     Witness,
@@ -59,7 +60,7 @@ class Loaded:
 
 
 def build_result(outcome: Outcome, loaded: Loaded, options: Options, load_seconds: float, peak: int | None) -> Result:
-    """The result of a run. `unsat` is `unchecked`: no certificate is written yet."""
+    """The result of a run; `unsat` is `unchecked` here, and only what the checker accepts becomes `certified`."""
     model, prop = loaded.identities()
     verdict: Verdict = "timed-out" if outcome.reason is not None and outcome.reason.code == "time" else outcome.verdict
     assurance = ASSURANCE[verdict]
@@ -68,7 +69,8 @@ def build_result(outcome: Outcome, loaded: Loaded, options: Options, load_second
         property_file=prop,
         verdict=verdict,
         assurance=assurance,
-        statement=statement(verdict, assurance, loaded.model_path, loaded.property_path, outcome.cases, outcome.reason),
+        statement=statement(verdict, assurance, loaded.model_path, loaded.property_path, outcome.cases, outcome.reason, options.semantics),
+        semantics=options.semantics,
         reason=outcome.reason,
         bound=finite_or_none(outcome.bound),
         gap=finite_or_none(outcome.gap),
@@ -84,6 +86,12 @@ def build_result(outcome: Outcome, loaded: Loaded, options: Options, load_second
         device=options.device,
         portfolio=outcome.portfolio,
     )
+
+
+def uncertified(result: Result, reason: Reason, options: Options) -> Result:
+    """The result of a proof for which there is no certificate."""
+    text = statement("unknown", "none", options.model_path, options.property_path, result.cases, reason)
+    return replace(result, verdict="unknown", assurance="none", reason=reason, statement=text)
 
 
 def _counterexample(witness: Witness, loaded: Loaded) -> Counterexample:

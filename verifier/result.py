@@ -271,6 +271,11 @@ def write_atomically(path: str, text: str) -> None:
     part = path + ".part"
     with open(part, "w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
+    sync_and_rename(part, path)
+
+
+def sync_and_rename(part: str, path: str) -> None:
+    """Make sure that `part` is on the disk, then give it its name. May raise OSError."""
+    with open(part, "rb") as file:
         os.fsync(file.fileno())
     os.replace(part, path)

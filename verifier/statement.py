@@ -6,6 +6,10 @@ import os
 
 from verifier.result import Assurance, Cases, Reason, Verdict
 
+IN_WHAT: dict[str, str] = {
+    "real": "over the reals",
+    "float32": "for every float32 execution with its sums in any order",
+}
 HOW_SURE: dict[Assurance, str] = {
     "certified": "the independent checker accepted the certificate",
     "unchecked": "unchecked: no certificate was verified",
@@ -14,7 +18,9 @@ HOW_SURE: dict[Assurance, str] = {
 }
 
 
-def statement(verdict: Verdict, assurance: Assurance, model: str, prop: str, cases: Cases, reason: Reason | None) -> str:
+def statement(
+    verdict: Verdict, assurance: Assurance, model: str, prop: str, cases: Cases, reason: Reason | None, semantics: str = "real"
+) -> str:
     """One sentence about network file `model` and property file `prop` (paths; their base names are shown)."""
     network, text = os.path.basename(model), os.path.basename(prop)
     if verdict == "sat":
@@ -23,6 +29,6 @@ def statement(verdict: Verdict, assurance: Assurance, model: str, prop: str, cas
         return f"Nothing was proven about {network}: every one of the {cases.vacuous} cases of {text} has an empty input box."
     if verdict == "unsat":
         count = "its only case" if cases.total == 1 else f"any of its {cases.total} cases"
-        return f"{network} satisfies {text}: no input is unsafe in {count}, over the reals ({HOW_SURE[assurance]})."
+        return f"{network} satisfies {text}: no input is unsafe in {count}, {IN_WHAT[semantics]} ({HOW_SURE[assurance]})."
     why = reason.text if reason is not None else "no reason is known"
     return f"It is open whether {network} satisfies {text}: {why}."

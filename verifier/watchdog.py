@@ -5,6 +5,7 @@ The worker does everything that is slow or may fail; it reports over its standar
     {"facts": {...}}      keys of the result that are known by now (a timed-out result still carries them)
     {"say": "text"}       a line for the user
     {"result": {...}}     the answer; the run is over
+    {"proof": {...}, "path": "..."}             the answer is `unsat` if the checker accepts the certificate at this path
     {"error": "text", "kind": "ModelError"}     the input is unusable; the run is over
 
 This module imports only the standard library, so that the worker starts at once and a hung worker cannot delay the answer.
@@ -16,6 +17,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from verifier import check
 from verifier.memory import memory_of
 from verifier.options import Options
 from verifier.result import FileIdentity, Result, write_atomically
@@ -47,47 +50,86 @@ class Failure:
     text: str
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What the worker says it has proven: the result, if the checker accepts the certificate at `path`."""
+
+    result: Result
+    path: str
+
+
 def worker_command() -> list[str]:
     """The worker, found beside this file even where the package is not installed; -P keeps the current folder out of it."""
     return [sys.executable, "-P", "-c", _BOOT, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 
-def supervise(options: Options, say: Say, command: Sequence[str] | None = None) -> Result | Failure:
-    """Run the worker to its end or to a limit; write the results file and the JSON file, whatever happens; return what to tell.
+def supervise(options: Options, say: Say, command: Sequence[str] | None = None, checker: Sequence[str] | None = None) -> Result | Failure:
+    """Run the worker, then the checker, to their end or to a limit; write the results file and the JSON file, whatever happens;
+    return what to tell.
 
     Called in the main thread, SIGINT and SIGTERM end the run as `unknown` (interrupted). `say` gets lines for the user.
     """
-    with _signals() as received:  # before the worker starts: an early Ctrl-C must not leave it behind
+    with _signals() as received, _private_folder() as folder:  # before the worker starts: an early Ctrl-C must not leave it behind
         with tempfile.NamedTemporaryFile(prefix="soundproof-worker-", suffix=".log", delete=False) as log:
             worker = subprocess.Popen(
                 command or worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True, env=_environment(options),
             )
-        watch = _Watch(options, say, worker, log.name)
+        watch = _Watch(options, say, worker, log.name, folder)
+        ending: Result | Proof | Failure | None = None
         try:
             ending = watch.until_the_end(received)
             _stop(worker)
-            _write_files(options, ending, say)
+            answer = _checked(options, ending, received, say, checker) if isinstance(ending, Proof) else ending
+            _write_files(options, answer, say)
         finally:
             _clean_up(worker)
+            if not isinstance(ending, Proof):
+                shutil.rmtree(folder, ignore_errors=True)  # what the worker did not finish
             if not watch.keep_log:
                 with contextlib.suppress(FileNotFoundError):  # somebody may have tidied the folder of temporary files
                     os.unlink(log.name)
-    return ending
+    return answer
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[str]:
+    """A folder for the certificate, which is gone at the end unless a certificate was left in it."""
+    folder = tempfile.mkdtemp(prefix="soundproof-")
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def _checked(options: Options, proof: Proof, received: list[int], say: Say, command: Sequence[str] | None) -> Result:
+    """What the checker makes of a proof. A certificate that is not accepted is kept, and its path said."""
+    began = time.monotonic()
+    answer = check.run(options, proof.result, proof.path, received, command)
+    try:
+        result = check.judged(options, proof.result, proof.path, answer, time.monotonic() - began)
+    except OSError as error:
+        say(f"could not write {options.certificate}: {error.strerror or error}; the certificate is at {proof.path}")
+        kept = replace(options, certificate=proof.path)
+        result = check.judged(kept, proof.result, "", answer, time.monotonic() - began)
+    if answer.outcome != "accepted":
+        say(f"{answer.text}; the certificate is kept at {proof.path}")
+    return replace(result, seconds={**result.seconds, "total": time.monotonic() - options.started})
 
 
 class _Watch:
     """One worker being listened to. `draft` is the JSON of the result as far as it is known."""
 
-    def __init__(self, options: Options, say: Say, worker: subprocess.Popen[bytes], log: str) -> None:
-        self.options, self.say, self.worker, self.log = options, say, worker, log
+    def __init__(self, options: Options, say: Say, worker: subprocess.Popen[bytes], log: str, folder: str) -> None:
+        self.options, self.say, self.worker, self.log, self.folder = options, say, worker, log, folder
         self.draft = _first_draft(options)
         self.keep_log = False
         self._asked = False
         self._peak = 0
         self._unread = bytearray()
 
-    def until_the_end(self, received: list[int]) -> Result | Failure:
+    def until_the_end(self, received: list[int]) -> Result | Proof | Failure:
         """Listen until there is an answer, a signal arrives, the worker dies or a limit is reached."""
         self._send_request()
         while True:
@@ -103,13 +145,13 @@ class _Watch:
         if self.worker.stdin is None:
             raise OSError("the worker has no standard input")
         with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed when its output ends
-            self.worker.stdin.write(json.dumps(self.options.to_request()).encode() + b"\n")
+            self.worker.stdin.write(json.dumps({**self.options.to_request(), "folder": self.folder}).encode() + b"\n")
             self.worker.stdin.flush()  # left open: its end tells the worker that this process is gone
 
     def _seconds_to_wait(self) -> float:
         return min(POLL_SECONDS, max(0.0, self.options.limit - time.monotonic()))
 
-    def _hear(self, seconds: float) -> Result | Failure | None:
+    def _hear(self, seconds: float) -> Result | Proof | Failure | None:
         """Wait for output and handle the complete lines."""
         if self.worker.stdout is None:
             raise OSError("the worker has no standard output")
@@ -128,7 +170,7 @@ class _Watch:
                 return ending
         return None
 
-    def _handle(self, message: dict[str, Any]) -> Result | Failure | None:
+    def _handle(self, message: dict[str, Any]) -> Result | Proof | Failure | None:
         match message:
             case {"facts": dict(facts)}:
                 self.draft.update(facts)
@@ -136,6 +178,8 @@ class _Watch:
                 self.say(text)
             case {"result": dict(plain)}:
                 return self._timed(Result.from_dict(plain))
+            case {"proof": dict(plain), "path": str(path)}:
+                return Proof(self._timed(Result.from_dict(plain)), path)
             case {"error": str(text), "kind": str(kind)}:
                 return Failure(EXIT_INPUT, kind, text)
             case _:
@@ -190,6 +234,7 @@ def _first_draft(options: Options) -> dict[str, Any]:
         assurance="none",
         statement="",
         seed=options.seed,
+        semantics=options.semantics,
         threads=options.threads,
         device=options.device,
     ).to_dict()

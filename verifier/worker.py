@@ -24,12 +24,13 @@ from specs import vnnlib
 from specs.canonical import Property
 from specs.errors import PropertyError
 from verifier import engine
+from verifier.certificate import Recorder, Written
 from verifier.events import Event, Phase, Progress
 from verifier.fit import check_fit, compare_with_runtime
 from verifier.memory import own_peak
 from verifier.options import Options
-from verifier.report import Loaded, build_result
-from verifier.result import Cases, finite_or_none
+from verifier.report import Loaded, build_result, uncertified
+from verifier.result import Cases, CertificateFacts, Reason, finite_or_none
 
 PROGRESS_SECONDS = 0.2
 SAY_SECONDS = 5.0
@@ -41,10 +42,12 @@ def main() -> int:
     channel = Channel()
     faulthandler.enable()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    options = Options.from_request(json.loads(sys.stdin.readline()))
+    request = json.loads(sys.stdin.readline())
+    folder = request.pop("folder")
+    options = Options.from_request(request)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
-        channel.send({"result": decide(options, channel)})
+        channel.send(decide(options, channel, folder))
     except (ModelError, PropertyError) as error:
         channel.send({"error": str(error), "kind": type(error).__name__})
     return 0
@@ -69,16 +72,62 @@ def _leave_with_parent() -> None:
     os._exit(0)
 
 
-def decide(options: Options, channel: Channel) -> dict[str, Any]:
-    """The JSON of the result. Raises ModelError or PropertyError for unusable input."""
+def decide(options: Options, channel: Channel, folder: str) -> dict[str, Any]:
+    """The last message: the result, or a proof in `folder`. Raises ModelError or PropertyError for unusable input."""
     began = time.monotonic()
     loaded = _load(options, channel)
     seconds = {"load": time.monotonic() - began}
     channel.send({"facts": {**loaded.facts(), "seconds": seconds}})
-    outcome = engine.run(loaded.model, loaded.property, options, Reporter(options, channel, loaded.cases(), seconds))
+    proof, reporter = Notary(folder), Reporter(options, channel, loaded.cases(), seconds)
+
+    def observe(event: Event) -> None:
+        reporter(event)
+        proof(event)
+
+    outcome = engine.run(loaded.model, loaded.property, options, observe)
     for text in outcome.notes if options.verbosity >= 0 else ():
         channel.send({"say": text})
-    return build_result(outcome, loaded, options, seconds["load"], own_peak()).to_dict()
+    written = proof.written(loaded, options) if outcome.verdict == "unsat" else None
+    result = build_result(outcome, loaded, options, seconds["load"], own_peak())
+    if written is not None:
+        facts = CertificateFacts(written.path, written.sha256, written.bytes)
+        return {"proof": replace(result, certificate=facts).to_dict(), "path": written.path}
+    if outcome.verdict == "unsat" and "engine" not in options.trust:
+        result = uncertified(result, Reason("disk", f"the certificate could not be written: {proof.trouble}"), options)
+    return {"result": result.to_dict()}
+
+
+class Notary:
+    """Records the proof; a disk that is full ends the recording and not the search."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._recorder: Recorder | None = Recorder(folder)
+        self.trouble = ""
+
+    def __call__(self, event: Event) -> None:
+        """Take note of one event."""
+        if self._recorder is not None:
+            try:
+                self._recorder(event)
+            except OSError as error:
+                self._give_up(error)
+
+    def written(self, loaded: Loaded, options: Options) -> Written | None:
+        """The certificate, on the disk; None, and `trouble`, where that was not possible."""
+        if self._recorder is None:
+            return None
+        path = os.path.join(self._folder, "certificate")
+        try:
+            found = self._recorder.write(path + ".part", loaded.model.sha256, loaded.property_sha256, options.semantics)
+            os.replace(path + ".part", path)
+        except OSError as error:
+            self._give_up(error)
+            return None
+        return replace(found, path=path)
+
+    def _give_up(self, error: OSError) -> None:
+        self.trouble, self._recorder = error.strerror or str(error), None
 
 
 def _load(options: Options, channel: Channel) -> Loaded:

@@ -55,7 +55,9 @@ def test_the_worker_gets_the_request(options: Options) -> None:
     said: list[str] = []
     tell = "send({'say': json.dumps(request)})\nsend({'say': os.environ['OMP_NUM_THREADS']})\n"
     watch(options, tell + "send({'error': 'e', 'kind': 'ModelError'})\n", said)
-    assert Options.from_request(json.loads(said[0])) == options and said[1] == "1"
+    request = json.loads(said[0])
+    assert not Path(request.pop("folder")).exists()  # it was there, and has not been left behind
+    assert Options.from_request(request) == options and said[1] == "1"
 
 
 def test_a_hanging_worker_is_timed_out_with_what_it_knew(options: Options) -> None:
@@ -173,3 +175,127 @@ def test_the_worker_leaves_when_the_watchdog_is_killed(tmp_path: Path) -> None:
         time.sleep(0.1)
     os.kill(worker, signal.SIGKILL)
     pytest.fail("the worker outlived its watchdog")
+
+
+# ---------------------------------------------------------------- the checker
+
+
+PROOF = """
+path = os.path.join(request['folder'], 'certificate')
+open(path, 'w').write('a proof')
+facts = {'path': path, 'sha256': 'c' * 64, 'bytes': 7, 'outcome': None, 'seconds': None}
+result = %r
+result['certificate'] = facts
+result['models'][0]['sha256'], result['property']['sha256'] = 'a' * 64, 'b' * 64
+send({'proof': result, 'path': path})
+time.sleep(60)
+"""
+GOOD = {"certificate": "c" * 64, "model": "a" * 64, "property": "b" * 64, "semantics": "real"}
+
+
+def checked(options: Options, script: str, said: list[str] | None = None) -> Result:
+    """A run whose worker has a proof and whose checker is this script."""
+    python = [sys.executable, "-c", "import os, sys, time, json, signal\ndef say(m): print(m, flush=True)\n" + script]
+    found = supervise(options, (said if said is not None else []).append, [sys.executable, "-c", PREAMBLE + PROOF % finished("unsat")], python)
+    assert isinstance(found, Result)
+    return found
+
+
+def kept(found: Result) -> None:
+    """The certificate is where the result says; then it is removed."""
+    path = Path(found.certificate.path or "")
+    assert path.read_text() == "a proof"
+    path.unlink()
+    path.parent.rmdir()
+
+
+def test_what_the_checker_accepts_is_certified(options: Options, tmp_path: Path) -> None:
+    wanted = tmp_path / "proof"
+    found = checked(limited(options, certificate=str(wanted)), f"say('noise\\nACCEPTED ' + json.dumps({GOOD}))")
+    assert (found.verdict, found.assurance, found.reason, found.exit_code) == ("unsat", "certified", None, 0)
+    assert wanted.read_text() == "a proof" and found.certificate.path == str(wanted)
+    assert found.certificate.outcome == "accepted" and (found.seconds["check"] or 0) > 0
+    text, plain = written(options)
+    assert text == "unsat\n" and plain["assurance"] == "certified" and plain["certificate"]["sha256"] == "c" * 64  # type: ignore[index]
+
+
+def test_an_accepted_certificate_is_not_kept_unasked(options: Options) -> None:
+    found = checked(options, f"assert not os.path.exists('x'); say('ACCEPTED ' + json.dumps({GOOD}))")
+    assert found.assurance == "certified" and found.certificate.path is None and found.certificate.bytes == 7
+
+
+def test_the_checker_gets_files_and_limits(options: Options) -> None:
+    said: list[str] = []
+    tell = "say('REJECTED ' + json.dumps({'rule': 'leaf', 'place': ' '.join(sys.argv[1:])}))\nsys.exit(5)"
+    found = checked(limited(options, memory=2.0), tell, said)
+    words = (found.reason.text if found.reason else "").split()
+    assert "m.onnx" in words and "p.vnnlib" in words and "--threads" in words and words[words.index("--memory") + 1].startswith("2.0")
+    assert 0 < float(words[words.index("--timeout") + 1]) <= 20
+    kept(found)
+
+
+@pytest.mark.parametrize(("script", "code", "outcome"), [
+    ("say('REJECTED ' + json.dumps({'rule': 'leaf', 'place': 'tree 3'})); sys.exit(5)", "certificate-rejected", "rejected"),
+    ("say('MALFORMED ' + json.dumps({'rule': 'zip', 'place': 'x'})); sys.exit(5)", "certificate-rejected", "malformed"),
+    ("say('REJECTED ' + json.dumps({'rule': 'unsupported-operator', 'place': 'x'})); sys.exit(5)", "unsupported-in-checker", "rejected"),
+    ("say('REJECTED ' + json.dumps({'rule': 'time', 'place': 'x'})); sys.exit(5)", "check-unfinished", "unfinished"),
+    ("say('REJECTED ' + json.dumps({'rule': 'memory', 'place': 'x'})); sys.exit(5)", "memory", "unfinished"),
+    ("say('ACCEPTED'); sys.exit(0)", "check-unfinished", "unfinished"),
+    ("sys.exit(0)", "check-unfinished", "unfinished"),
+    ("raise RuntimeError('boom')", "check-unfinished", "unfinished"),
+    (f"say('ACCEPTED ' + json.dumps({GOOD})); os.kill(os.getpid(), signal.SIGKILL)", "check-unfinished", "unfinished"),
+    (f"say('ACCEPTED ' + json.dumps({GOOD})); sys.exit(5)", "check-unfinished", "unfinished"),
+    (f"say('ACCEPTED ' + json.dumps({GOOD})); say('goodbye')", "check-unfinished", "unfinished"),
+    (f"say('ACCEPTED ' + json.dumps({{**{GOOD}, 'semantics': 'float32'}}))", "certificate-rejected", "rejected"),
+    (f"say('ACCEPTED ' + json.dumps({{**{GOOD}, 'model': 'd' * 64}}))", "certificate-rejected", "rejected"),
+    (f"say('ACCEPTED ' + json.dumps({{**{GOOD}, 'certificate': 'd' * 64}}))", "certificate-rejected", "rejected"),
+])  # fmt: skip
+def test_anything_else_is_unknown_and_the_certificate_is_kept(options: Options, script: str, code: str, outcome: str) -> None:
+    said: list[str] = []
+    found = checked(options, script, said)
+    assert (found.verdict, found.assurance, found.exit_code) == ("unknown", "none", 20)
+    assert found.reason is not None and found.reason.code == code and str(found.certificate.path) in said[-1]
+    assert found.certificate.outcome == outcome
+    assert written(options)[0] == "unknown\n"
+    kept(found)
+
+
+def test_whoever_trusts_the_engine_gets_its_answer(options: Options) -> None:
+    found = checked(limited(options, trust=("engine",)), "say('REJECTED ' + json.dumps({'rule': 'leaf', 'place': 'x'})); sys.exit(5)")
+    assert (found.verdict, found.assurance, found.reason) == ("unsat", "unchecked", None) and found.certificate.outcome == "rejected"
+    kept(found)
+
+
+def test_a_hanging_checker_does_not_delay_the_answer(options: Options, tmp_path: Path) -> None:
+    short, pid = limited(options, timeout=2.0), tmp_path / "pid"
+    found = checked(short, f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)")
+    assert 0 <= time.monotonic() - short.limit < 2
+    assert found.verdict == "unknown" and found.reason is not None and found.reason.code == "check-unfinished"
+    assert not Path(f"/proc/{pid.read_text()}").exists()
+    kept(found)
+
+
+def test_a_checker_that_takes_too_much_memory_is_stopped(options: Options) -> None:
+    found = checked(limited(options, memory=0.1), "x = bytearray(b'x') * (300 << 20)\ntime.sleep(60)")
+    assert found.verdict == "unknown" and found.reason is not None and found.reason.code == "memory"
+    kept(found)
+
+
+def test_a_signal_ends_the_check(options: Options) -> None:
+    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    found = checked(options, "time.sleep(60)")
+    timer.join()
+    assert found.verdict == "unknown" and found.reason is not None and found.reason.code == "interrupted"
+    kept(found)
+
+
+def test_a_certificate_that_cannot_be_moved_stays(options: Options, tmp_path: Path) -> None:
+    said: list[str] = []
+    missing = tmp_path / "gone"
+    missing.mkdir()
+    asked = limited(options, certificate=str(missing / "proof"))
+    missing.rmdir()
+    found = checked(asked, f"say('ACCEPTED ' + json.dumps({GOOD}))", said)
+    assert found.assurance == "certified" and "could not write" in said[-1]
+    kept(found)
