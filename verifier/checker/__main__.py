@@ -3,7 +3,7 @@
 import argparse
 import os
 
-parser = argparse.ArgumentParser("python -I -m verifier.checker", description="Check that a certificate proves a property of a model.")
+parser = argparse.ArgumentParser("python -I -m verifier.checker", description="Check that a certificate proves a property.", allow_abbrev=False)
 parser.add_argument("files", nargs="*", metavar="MODEL PROPERTY CERTIFICATE", help="the model and the property may be gzip files")
 parser.add_argument("--batch", metavar="LIST", help="a file of lines MODEL<TAB>PROPERTY<TAB>CERTIFICATE; one result line for each")
 parser.add_argument("--arithmetic", choices=("float64", "exact"), default="float64")

@@ -18,7 +18,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import NoReturn, TextIO, TypeVar
+from typing import NoReturn, TypeVar
+
+import numpy as np
 
 from verifier.checker import certificate as certificates
 from verifier.checker import exact, read_model, read_property, slack, tree, walk
@@ -92,17 +94,11 @@ class Process:
             walk.check(Checker(network, loss), cases, certificate, forest, block)
             return
         with open(self.options.diagnose, "w", encoding="utf-8") as file:
-            walk.check(Checker(network, loss), cases, certificate, forest, block, _Report(file))
 
+            def write(node: int, rule: str, best: float) -> None:
+                file.write(json.dumps({"node": node, "rule": rule, "best": repr(best)}) + "\n")
 
-class _Report:
-    """Writes what could not be closed."""
-
-    def __init__(self, file: TextIO) -> None:
-        self.file = file
-
-    def __call__(self, node: int, rule: str, best: float) -> None:
-        self.file.write(json.dumps({"node": node, "rule": rule, "best": repr(best)}) + "\n")
+            walk.check(Checker(network, loss), cases, certificate, forest, block, write)
 
 
 def main(options: argparse.Namespace, parser: argparse.ArgumentParser) -> NoReturn:
@@ -111,6 +107,7 @@ def main(options: argparse.Namespace, parser: argparse.ArgumentParser) -> NoRetu
     work = [_files(options.files, parser)] if options.batch is None else _list(Path(options.batch), parser)
     signal.signal(signal.SIGALRM, _time_is_up)
     _limit_memory(int(options.memory * GIB))
+    np.seterr(all="ignore")  # whatever is not finite is refused where it is used
     process, accepted = Process(options), 0
     for files in work:
         line, good = process.outcome(files)
