@@ -1,7 +1,7 @@
 """Run one instance as a process of its own, from outside, by the command's contract (DESIGN 10) alone; then have each `sat` judged.
 
 Any verifier with the same contract can be run: the command is given MODEL PROPERTY and the options --timeout, --results-file, --json,
---threads and, if asked for, --memory and --no-attack.
+--threads and, if asked for, --memory, --no-attack, --semantics and --trust.
 """
 
 from __future__ import annotations
@@ -26,12 +26,16 @@ from benchmarks.ledger import Record, side_file
 GRACE = 10.0  # seconds past the limit after which the process is stopped from outside
 JUDGE_LIMIT = 600.0
 EXIT_WORDS = {0: "unsat", 10: "sat", 20: "unknown", 30: "timeout"}
-COPIED = ("assurance", "bound", "gap", "nodes", "leaves", "cases", "peak_memory_bytes", "seconds", "portfolio", "device")
+COPIED = ("assurance", "bound", "gap", "nodes", "leaves", "cases", "peak_memory_bytes", "seconds", "portfolio", "device",
+          "semantics", "certificate")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How every instance is run. `timeout`: seconds, None for the listed limit; `memory`: GB; `judge`: a further replay script."""
+    """How every instance is run. `timeout`: seconds, None for the listed limit; `memory`: GB; `judge`: a further replay script.
+
+    `semantics` and `trust` are passed on where given.
+    """
 
     command: tuple[str, ...]
     timeout: float | None = None
@@ -39,6 +43,8 @@ class Settings:
     no_attack: bool = False
     memory: float | None = None
     judge: Path | None = None
+    semantics: str | None = None
+    trust: str | None = None
     grace: float = GRACE
 
 
@@ -124,6 +130,8 @@ def _options(settings: Settings, limit: float) -> list[str]:
     options = ["--timeout", f"{limit:g}", "--threads", str(settings.threads)]
     if settings.memory is not None:
         options += ["--memory", f"{settings.memory:g}"]
+    for flag, value in (("--semantics", settings.semantics), ("--trust", settings.trust)):
+        options += [] if value is None else [flag, value]
     return options + (["--no-attack"] if settings.no_attack else [])
 
 

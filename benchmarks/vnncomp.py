@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=_positive(int), metavar="M", help="threads an instance (default: the cores, shared among the jobs)")
     add("--memory", type=_positive(float), metavar="GB", help="memory limit an instance")
     add("--no-attack", action="store_true", help="no concrete execution may end a run")
+    add("--semantics", choices=("real", "float32"), help="what `unsat` has to speak of (default: the verifier's)")
+    add("--trust", metavar="LIST", help="engines whose `unsat` counts without an accepted certificate, as `unchecked`")
     add("--command", metavar="CMD", help="verifier to run (default: this interpreter's `-m soundproof verify`)")
     add("--judge", type=Path, metavar="SCRIPT", help="a further script that replays each witness: SCRIPT MODEL PROPERTY RESULTS_FILE")
     mode = parser.add_mutually_exclusive_group()
@@ -121,7 +123,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     command = shlex.split(options.command) if options.command else [sys.executable, "-m", "soundproof", "verify"]
     threads = options.threads or max(1, (os.cpu_count() or 1) // options.jobs)
     judge = options.judge.resolve() if options.judge else None
-    return Settings(tuple(command), options.timeout, threads, options.no_attack, options.memory, judge)
+    return Settings(tuple(command), options.timeout, threads, options.no_attack, options.memory, judge, options.semantics, options.trust)
 
 
 def run_batch(instances: list[Instance], settings: Settings, out: Path, jobs: int, this_commit_only: bool = False) -> list[Record]:
