@@ -1,6 +1,6 @@
-"""A network small enough to check by hand, with properties of it: Y = relu(X_0 + X_1) - relu(X_0 - X_1), which is X_0 + X_1 - |X_0 - X_1| or so.
+"""A network small enough to check by hand, with properties of it: Y = scale (relu(X_0 + X_1) + relu(X_0 - X_1)).
 
-On -1 <= X <= 1 it lies in [-2, 2]; both are attained.
+On -1 <= X <= 1, with scale 1, it takes all values of [0, 2]; intervals say Y <= 4, a backward pass says Y <= X_0 + 2.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 def model(scale: float = 1.0) -> bytes:
     """X [1, 2] -> Gemm "h" -> Relu "r" -> Gemm "Y" [1, 1]."""
-    weights = {"W": [[1, 1], [1, -1]], "b": [0, 0], "V": [[scale], [-scale]], "c": [0]}
+    weights = {"W": [[1, 1], [1, -1]], "b": [0, 0], "V": [[scale], [scale]], "c": [0]}
     nodes = [
         helper.make_node("Gemm", ["X", "W", "b"], ["h"]),
         helper.make_node("Relu", ["h"], ["r"]),

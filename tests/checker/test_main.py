@@ -56,7 +56,7 @@ MODEL, SAFE, UNSAFE = small.model(), small.text("(>= Y_0 4.5)"), small.text("(>=
 
 
 def draft(model: bytes = MODEL, text: bytes = SAFE) -> Draft:
-    """One tree for one case: intervals give Y <= 2 everywhere."""
+    """One tree for one case: intervals give Y <= 4 everywhere."""
     found = Draft(model, text)
     x = found.input("X")
     found.tree([0], split(x, 1, 0.25, leaf(), leaf()), program=1)
