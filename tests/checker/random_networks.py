@@ -52,9 +52,10 @@ POSITIVE_DOMAIN = (Smooth("reciprocal"), Smooth("sqrt"), Smooth("log"), Smooth("
 
 @dataclass
 class Builder:
-    """Nodes as they are added; `r` decides everything."""
+    """Nodes as they are added; `r` decides everything. `wild`: weights from 2^-60 to 2^40 and no smooth functions, which would refuse."""
 
     r: Random
+    wild: bool = False
     largest: int = 4  # elements of a node
     nodes: list[Node] = field(default_factory=list)
 
@@ -70,6 +71,8 @@ class Builder:
     def number(self) -> float:
         """Mostly of order one, often a short binary fraction, sometimes 0."""
         kind = self.r.randrange(8)
+        if self.wild and kind < 4:
+            return self.r.uniform(-1, 1) * 2.0 ** self.r.randint(-60, 40)
         if kind < 3:
             return self.r.randint(-8, 8) / 8
         return self.r.uniform(-1.0, 1.0) if kind < 7 else self.r.choice((1 / 3, -0.1, 2.0**-30, 1 + 2.0**-40))
@@ -186,9 +189,9 @@ class Builder:
             self.elementwise(RELU)
         elif kind < 10:
             self.elementwise(self.r.choice(PIECES))
-        elif kind < 12:
+        elif kind < 12 and not self.wild:
             self.elementwise(self.r.choice(SMOOTH))
-        elif kind < 13:
+        elif kind < 13 and not self.wild:
             self.positive_domain()
         elif kind < 14:
             self.product()
@@ -198,9 +201,9 @@ class Builder:
             self.maximum()
 
 
-def random_network(r: Random, most: int = 8) -> Network:
+def random_network(r: Random, most: int = 8, wild: bool = False) -> Network:
     """A network of one or two inputs, up to `most` drawn steps, and one output that mixes several nodes."""
-    build = Builder(r)
+    build = Builder(r, wild)
     inputs = tuple(build.add(Input("input", (), (1, r.randint(1, 3)), None, f"X{i}")) for i in range(r.randint(1, 2)))
     for _ in range(r.randint(1, most)):
         build.step()

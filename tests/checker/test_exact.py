@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 from statistics import median
+from typing import cast
 
 import numpy as np
 import pytest
@@ -25,9 +26,10 @@ from tests.checker.random_networks import (
 )
 from tests.checker.twins import as_rows, both_bounds, box_of, float_bound, float_state, same_state
 from verifier.checker.bounds import BACKWARD, FORWARD, Checker
-from verifier.checker.exact_bounds import ExactBounds
-from verifier.checker.network import Affine, Constant, Elementwise, MatMul, Maximum, Network, Product
+from verifier.checker.exact_bounds import ExactBounds, State
+from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Product
 from verifier.checker.refusal import Rejected
+from verifier.checker.slack import Slack
 
 SEEDS, PARTS = 1000, 4
 
@@ -70,6 +72,16 @@ def test_a_thousand_networks(part: int) -> None:
     assert median(bound_loss) < 1e-10 and median(interval_loss) < 1e-10
 
 
+def test_absorption_and_cancellation() -> None:
+    """Weights from 2^-60 to 2^40, where most of a sum is lost: still never above."""
+    for seed in range(300):
+        r = Random(seed)
+        network = random_network(r, wild=True)
+        lower, upper = random_box(r, network)
+        bound, exact = both_bounds(network, lower, upper, random_functional(r, network), random_slopes(r, network), BACKWARD * (seed % 2))
+        assert bound <= exact, seed
+
+
 def test_the_random_networks_hold_every_kind_of_node() -> None:
     kinds, functions, consumers = set(), set(), 0
     for seed in range(200):
@@ -102,6 +114,54 @@ def test_no_bound_excludes_a_concrete_run(program: int) -> None:
             for k in range(len(network.nodes)):
                 for i, (low, high) in enumerate(zip(run.lower[k], run.upper[k], strict=True)):
                     assert float(state.lower[k][0, i]) <= high and low <= float(state.upper[k][0, i]), (seed, k, i)
+
+
+class _SomeSlack:
+    """What float32 may add to each node: numbers out of a hat, in the place of the rules of slack.py."""
+
+    def __init__(self, r: Random, network: Network) -> None:
+        self.slack = [np.array([r.choice((0.0, 1e-7, 1e-3)) for _ in range(node.size)]) for node in network.nodes]
+        for k, node in enumerate(network.nodes):
+            if isinstance(node, Input | Constant):  # these never have slack: what is wrong with a constant stands in its radius
+                self.slack[k][:] = 0.0
+
+    def start(self, batch: int) -> _SomeSlack:
+        return self
+
+    def step(self, i: int, lower: Array, upper: Array) -> Array:
+        return np.broadcast_to(self.slack[i], lower.shape)
+
+    def execution(self, r: Random, network: Network, point: Array) -> list[list[Fraction]]:
+        """A run in which every node is off by at most its slack; of an enclosure (smooth functions) the lower end."""
+        twin, run, start = ExactBounds(network), State(), box_of(network, point)
+        for k, node in enumerate(network.nodes):
+            exact = start[k] if k in start else twin.interval_step(run, k)[0]
+            values = [x + Fraction(s) * r.randint(-8, 8) / 8 for x, s in zip(exact, self.slack[k].tolist(), strict=True)]
+            run.lower.append(values)
+            run.upper.append(values)
+            run.slack.append([Fraction(0)] * node.size)
+        return run.lower
+
+
+@pytest.mark.parametrize("program", [0, BACKWARD, FORWARD])
+def test_slack_enters_every_bound(program: int) -> None:
+    """With any slack at the nodes: never above the exact twin, and no perturbed run is excluded."""
+    for seed in range(120):
+        r, network, lower, upper = _problem(seed)
+        functional, slopes, slack = random_functional(r, network), random_slopes(r, network), _SomeSlack(r, network)
+        try:
+            state = float_state(checker := Checker(network, cast(Slack, slack)), lower, upper, program)
+            bound = float_bound(checker, state, functional, slopes)
+            exact = both_bounds(network, lower, upper, functional, slopes, program, cast(Slack, slack))[1]
+            runs = [slack.execution(r, network, random_point(r, lower, upper)) for _ in range(3)]
+        except Rejected:
+            continue
+        assert bound <= exact, seed
+        for run in runs:
+            assert bound <= sum((d * run[k][i] for k, row in as_rows(functional).items() for i, d in row.items()), Fraction(0)), seed
+            for k, values in enumerate(run):
+                for i, x in enumerate(values):
+                    assert float(state.lower[k][0, i]) <= x <= float(state.upper[k][0, i]), (seed, k, i)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])

@@ -13,6 +13,7 @@ from tests.checker.random_networks import flat_slopes
 from verifier.checker.bounds import Checker
 from verifier.checker.exact_bounds import ExactBounds, Functional, State, Vector, rationals
 from verifier.checker.network import Network
+from verifier.checker.slack import Slack
 from verifier.checker.state import State as FloatState
 
 Array = NDArray[Any]
@@ -55,10 +56,16 @@ def as_rows(functional: Mapping[int, Array]) -> Functional:
 
 
 def both_bounds(
-    network: Network, lower: Array, upper: Array, functional: Mapping[int, Array], slopes: SlopePairs, program: int = 0
+    network: Network,
+    lower: Array,
+    upper: Array,
+    functional: Mapping[int, Array],
+    slopes: SlopePairs,
+    program: int = 0,
+    slack: Slack | None = None,
 ) -> tuple[Fraction, Fraction]:
     """(the kernel's lower bound, the exact one) with the same slopes over the same state."""
-    checker = Checker(network, None)
+    checker = Checker(network, slack)
     state = float_state(checker, lower, upper, program)
-    exact = ExactBounds(network).lower_bound(same_state(network, state), as_rows(functional), slopes=flat_slopes(dict(slopes)))
+    exact = ExactBounds(network, slack).lower_bound(same_state(network, state), as_rows(functional), slopes=flat_slopes(dict(slopes)))
     return float_bound(checker, state, functional, slopes), exact
