@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +106,7 @@ ZIPS: dict[str, Callable[[], bytes]] = {
     "a directory of another size": lambda: zip_file(members(), end={"size": 46}),
     "a directory elsewhere": lambda: zip_file(members(), end={"offset": 0}),
     "a name that is longer in the directory": lambda: zip_file(members(op=Member("op", b"", central={"name": 3}))),
+    "a directory of no bytes": lambda: GOOD[:-22] + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 14, 14, 0, len(GOOD) - 22, 0),
     "one member missing": lambda: zip_file(members()[:-1]),
     "one member too many": lambda: zip_file([*members(), Member("more", b"")]),
     "a member twice": lambda: zip_file([*members()[:-1], members()[1]]),

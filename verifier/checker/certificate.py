@@ -72,7 +72,10 @@ class Certificate:
 
 def read(data: bytes, limit: int) -> Certificate:
     """The certificate in `data`; `limit` is in bytes, for each member."""
-    members = _members(data, limit)
+    try:
+        members = _members(data, limit)
+    except (struct.error, zlib.error) as error:
+        raise Malformed("zip", f"a header is cut off, or a member is no deflate stream: {error}") from error
     manifest = _manifest(members[MANIFEST])
     described = manifest["arrays"]
     if type(described) is not dict or described.keys() != COLUMNS.keys():
@@ -89,15 +92,6 @@ def read(data: bytes, limit: int) -> Certificate:
 
 def _members(data: bytes, limit: int) -> dict[str, bytes]:
     """Name -> content of every member; their names are MANIFEST and COLUMNS, once each."""
-    try:
-        return _walk(data, limit)
-    except struct.error as error:
-        raise Malformed("zip", f"a header is cut off: {error}") from error
-    except zlib.error as error:
-        raise Malformed("zip", f"deflate: {error}") from error
-
-
-def _walk(data: bytes, limit: int) -> dict[str, bytes]:
     last = len(data) - END.size
     if last < 0 or END.unpack_from(data, last)[:3] != (b"PK\x05\x06", 0, 0):
         raise Malformed("zip", "no end record as the last 22 bytes")
