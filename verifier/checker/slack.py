@@ -1,0 +1,245 @@
+"""How far float32 may take each ONNX operator's output from the reals: s of ARITHMETIC 8, per node and box.
+
+An affine operator may be run alone, or folded into affine operators that read it. So besides s it has a *flow*: magnitudes composed
+along the chain of affine operators that it ends, what flushing to zero may lose on the way, and `own`: how far any way to compute
+it may be from the exact function of the chain's start. A reader of a tensor that others read too pays |W| own: it may have been given
+another value. Roundings are those of the worst folding: an operator of n terms, of whose output F elements are folded into one,
+sums up to min(F n, size of its input) terms; sums run on into each other (a convolution onto a residual), so branches add.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from verifier.checker import arithmetic
+from verifier.checker.arithmetic import Array, dn, up
+from verifier.checker.measured import Table
+from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Network, Node, Pieces, Product, Rounding, Smooth
+from verifier.checker.refusal import Rejected
+
+OUTWARD = 1 + 2.0**-20  # pays for the float64 rounding of every formula here (sums of less than 2^32 terms), and for computed weights
+LARGEST, LARGEST_FOLDED = 2.0**127, 2.0**126  # half of what float32 holds; of what a folded constant, or 1 over one, may be
+SCALES = 3  # constant factors of both operands and of the result may be folded into a product of two variables
+
+
+@dataclass(frozen=True)
+class Operator:
+    """`inner` nodes in order, the output last; `sources`: outputs of other operators; `folds`: affine operators of the chain -> F."""
+
+    inner: tuple[int, ...]
+    sources: tuple[int, ...]
+    linear: bool
+    shared: bool  # several readers
+    terms: int  # elements of the sources that one output reads
+    entries: int  # elements of the sources
+    folds: dict[int, int]
+    roundings: int  # of the whole chain
+    widest: int  # most elements of a tensor of the chain
+
+
+@dataclass(frozen=True)
+class Flow:
+    """w + s and `own` [B, size]; tau, and the sum of magnitudes along the chain [B, 1]."""
+
+    w: Array
+    tau: Array
+    total: Array
+    own: Array
+
+
+def _require(holds: Array, rule: str, place: str) -> None:
+    if not holds.all():
+        raise Rejected(rule, place)
+
+
+class Slack:
+    """What operators do in float32. Unary kernels are as in `table`: by default the one that fits this machine."""
+
+    def __init__(self, network: Network, table: Table | None = None) -> None:
+        self.network, self.table = network, Table.fitting() if table is None else table
+        self.uses = Counter([*network.outputs, *(p for node in network.nodes for p in node.inputs)])
+        self.operators: dict[int, Operator] = {}
+        self.steep = {j: [float(m.row_sums().max()) for m in node.maps] for j, node in enumerate(network.nodes) if isinstance(node, Affine)}
+        unit = Run(self)  # magnitudes 1 at every tensor: no product of weights that may be folded overflows
+        for i, node in enumerate(network.nodes):
+            unit.note(np.ones((1, node.size)), np.ones((1, node.size)))
+            if node.rounding is not None:
+                op = self.operators[i] = self._operator(i, node.rounding)
+                if op.linear:
+                    unit.affine(i, op, node.rounding, LARGEST_FOLDED)
+                if i in unit.flows:
+                    unit.flows[i] = replace(unit.flows[i], w=np.maximum(unit.flows[i].w, 1.0))
+
+    def start(self, batch: int) -> Run:
+        """The slack of one state of `batch` boxes."""
+        return Run(self)
+
+    def _operator(self, i: int, rounding: Rounding) -> Operator:
+        nodes, fan, inner, sources = self.network.nodes, Counter({i: 1}), list[int](), list[int]()
+        while left := fan.keys() - set(inner) - set(sources):
+            node = nodes[j := sorted(left)[-1]]
+            if j != i and (j in rounding.sources or node.rounding is not None or isinstance(node, Input)):
+                sources.append(j)
+                continue
+            inner.append(j)
+            for p, q in enumerate(node.inputs):
+                terms = node.maps[p].products if isinstance(node, Affine) else nodes[node.inputs[0]].shape[-1] if isinstance(node, MatMul) else 1
+                fan[q] = int(np.minimum(fan[q] + fan[j] * terms, nodes[q].size))
+        linear = rounding.kind in ("affine", "moves", "exact") and all(isinstance(nodes[j], Affine | Constant) for j in inner)
+        terms, entries = sum(fan[p] for p in sources), sum(nodes[p].size for p in sources)
+        before, folds = {p: self.operators[p] for p in sources if p in self.operators}, Counter[int]()
+        count = rounding.count + (SCALES if rounding.kind == "product" else 0)
+        for p, op in before.items() if linear else ():
+            for q, reads in op.folds.items():
+                folds[q] = int(np.minimum(folds[q] + fan[p] * reads, nodes[q].size))
+        for q, reads in folds.items():
+            op, own = self.operators[q], nodes[q].rounding
+            count += 1 + (own.count if own is not None else 0) + int(np.maximum(np.minimum(reads * op.terms, op.entries) - op.terms, 0))
+        shared = self.uses[i] > 1 or (rounding.kind != "affine" and any(op.shared for op in before.values()))
+        widest = int(np.max([nodes[j].size for j in (*inner, *sources)] + [op.widest for op in before.values()] + [terms]))
+        if rounding.kind == "affine":
+            folds[i] = 1
+        return Operator(tuple(inner[::-1]), tuple(sources), linear, shared, terms, entries, dict(folds), count, widest)
+
+
+class Run:
+    """Nodes in order: `step` says what float32 may add to each."""
+
+    def __init__(self, slack: Slack) -> None:
+        self.slack, self.nodes, self.flows = slack, slack.network.nodes, dict[int, Flow]()
+        self.lower, self.upper, self.big = list[Array](), list[Array](), list[Array]()
+
+    def note(self, lower: Array, upper: Array) -> None:
+        """The next node's bounds, slack included."""
+        self.lower.append(lower)
+        self.upper.append(upper)
+        self.big.append(np.maximum(np.abs(lower), np.abs(upper)))
+
+    def tighten(self, i: int, lower: Array, upper: Array) -> None:
+        """Better bounds of node i, which hold for every execution in scope."""
+        self.lower[i], self.upper[i], self.big[i] = lower, upper, np.maximum(np.abs(lower), np.abs(upper))
+
+    def step(self, i: int, lower: Array, upper: Array) -> Array:
+        """s [B, size] >= 0 of node i, whose bounds over what it reads (slack of that included) these are."""
+        op, rounding, place, size = self.slack.operators.get(i), self.nodes[i].rounding, self.nodes[i].place, np.maximum(np.abs(lower), np.abs(upper))
+        s = np.zeros(lower.shape)
+        if op is not None and rounding is not None:
+            s = s + (self.affine(i, op, rounding, LARGEST) if op.linear else self._rule(i, op, rounding, size))
+            _require(size + s <= LARGEST, "float32-overflow", place)
+        self.note(dn(lower - s), up(upper + s))
+        return s
+
+    def affine(self, i: int, op: Operator, rounding: Rounding, largest: float) -> Array:
+        """s of an affine operator, and its flow; what only moves numbers or signs hands a flow on."""
+        moves, place = rounding.kind != "affine", self.nodes[i].place
+        w, tau, total, drift = self._compose(op, moves)
+        if moves:
+            s = np.full(w.shape, arithmetic.THETA if rounding.kind == "exact" else 0.0)
+            own = drift + s
+            if rounding.kind == "exact" and any(self._shared(p) for p in op.sources):
+                s = own
+        else:
+            own = OUTWARD * (arithmetic.g(op.roundings) * w + tau)
+            s = own + drift
+            _require(w * (1 + arithmetic.g(op.roundings)) + s <= largest, "float32-overflow", place)
+        if not moves or any(p in self.flows for p in op.sources):
+            self.flows[i] = Flow(OUTWARD * w + s * (not moves), tau, total, own)
+        return s
+
+    def _shared(self, p: int) -> bool:
+        return p in self.flows and self.slack.operators[p].shared
+
+    def _compose(self, op: Operator, moves: bool) -> tuple[Array, Array, Array, Array]:
+        """Magnitude, loss to flushing, sum of magnitudes, and other readers' deviation, carried through an operator's nodes."""
+        found, total, none = dict[int, tuple[Array, Array, Array]](), np.zeros((1, 1)), np.zeros((1, 1))
+        for p in op.sources:
+            w, flow = (self.big[p], None) if p not in self.flows else (self.flows[p].w, self.flows[p])
+            total = total + w.sum(-1, keepdims=True) + (0.0 if flow is None else flow.total)
+            drift = flow.own if flow is not None and (moves or self._shared(p)) else np.zeros((1, w.shape[1]))
+            found[p] = w, none if flow is None else flow.tau, drift
+        loss = none if moves else arithmetic.THETA * (1 + total)
+        for j in op.inner:
+            found[j] = self._carry(j, found, loss, op.widest)
+        w, tau, drift = found[op.inner[-1]]
+        return w, tau, total, drift
+
+    def _carry(self, j: int, found: dict[int, tuple[Array, Array, Array]], loss: Array, widest: int) -> tuple[Array, Array, Array]:
+        node = self.nodes[j]
+        parts, none, zeros = [found[p] for p in node.inputs], np.zeros((1, 1)), np.zeros((1, node.size))
+        match node:
+            case Constant():
+                return (np.abs(node.value) + node.radius)[None], none, zeros
+            case Affine():
+                sums = [sum((m.magnitude(x[k]) for m, x in zip(node.maps, parts, strict=True) if k == 0 or x[k].any()), zeros) for k in (0, 2)]
+                for extra in (node.bias, node.bias_radius):
+                    sums[0] = sums[0] if extra is None else sums[0] + np.abs(extra)
+                steep = self.slack.steep[j]
+                tau = sum((a * x[1] for a, x in zip(steep, parts, strict=True)), loss * (2 * widest + 2 + sum(steep)))
+                return sums[0], tau, sums[1]
+            case Product() | MatMul():
+                (x, tau_x, _), (y, tau_y, _) = parts
+                n, top_x, top_y = 1, x.max(-1, keepdims=True), y.max(-1, keepdims=True)
+                w = x * y
+                if isinstance(node, MatMul):
+                    shape_x, shape_y = (self.nodes[p].shape for p in node.inputs)
+                    n, w = shape_x[-1], (x.reshape(-1, *shape_x) @ y.reshape(-1, *shape_y)).reshape(-1, node.size)
+                return w, (2 * n + 2) * loss + n * (top_x * tau_y + tau_x * top_y + tau_x * tau_y + arithmetic.THETA * (top_x + top_y)), zeros
+            case Elementwise() if isinstance(node.function, Pieces) and not node.function.step:
+                slope, high = (float(np.abs(np.array(x)).max(initial=0.0)) for x in (node.function.slopes, node.function.intercepts))
+                return slope * parts[0][0] + high, slope * parts[0][1] + (4 + slope) * loss, zeros
+        return self.big[j], none, zeros
+
+    def _rule(self, i: int, op: Operator, rounding: Rounding, size: Array) -> Array:
+        """s of an operator that ends a chain; `size` is H of its output over the reals."""
+        node, place, theta = self.nodes[i], self.nodes[i].place, arithmetic.THETA
+        match rounding.kind:
+            case "exact":
+                return np.full(size.shape, theta)
+            case "product" | "pieces":
+                if rounding.divisor >= 0:
+                    self._away(rounding.divisor, place)
+                w, tau, _, _ = self._compose(op, False)
+                s = OUTWARD * (arithmetic.g(op.roundings) * w + tau)
+                _require(w * (1 + arithmetic.g(op.roundings)) + s <= LARGEST, "float32-overflow", place)
+                return s
+            case "sqrt" | "kernel":
+                return OUTWARD * self._function(node, rounding, size)
+            case "softmax":
+                return OUTWARD * self._softmax(rounding, size, place)
+        raise Rejected("float32-no-rule", f"{place}: {rounding.kind} {rounding.name}")
+
+    def _function(self, node: Node, rounding: Rounding, size: Array) -> Array:
+        """A function of one variable: correctly rounded by IEEE 754, counted products, or measured."""
+        x, theta = rounding.sources[0], arithmetic.THETA
+        function = node.function if isinstance(node, Elementwise) else None
+        name, parameter = (function.name, function.parameter) if isinstance(function, Smooth) else ("", 0.0)
+        if name == "sqrt":
+            _require(self.lower[x] >= 0, "float32-domain", node.place)
+            return arithmetic.g(rounding.count) * size + 2.0**64 * theta  # the root of what is flushed
+        if name == "reciprocal":
+            self._away(x, node.place)
+            return arithmetic.g(2) * size + 4 * theta
+        if name == "log" or (name == "pow" and (parameter < 0 or parameter != int(parameter))):
+            _require(self.lower[x] >= theta, "float32-domain", node.place)
+        if name == "pow" and parameter in (2.0, 3.0):
+            return arithmetic.g(3) * size + 8 * theta
+        key = f"{rounding.name.lower()} {parameter:g}" if name == "pow" else rounding.name.lower()
+        return self.slack.table.loss(key, self.lower[x], self.upper[x], size, node.place) + 4 * theta
+
+    def _softmax(self, rounding: Rounding, size: Array, place: str) -> Array:
+        x, n = rounding.sources[0], rounding.count
+        span = np.minimum(self.upper[x].max(-1, keepdims=True) - self.lower[x].min(-1, keepdims=True), 104.0)
+        rho, tau = self.slack.table.worst("exp", -104.0, 0.0, place)
+        t, rounded, lost = arithmetic.MU * OUTWARD * span, arithmetic.g(n), np.maximum(tau, arithmetic.THETA)
+        a = rho + (1 + rho) * (t + t * t)  # exp(t) - 1 <= t + t^2 for t <= 1
+        b = a + rounded + a * rounded + 2 * n * lost
+        _require(b <= 0.5, "float32-softmax", place)
+        two = arithmetic.g(2)
+        return np.asarray((a + two + a * two + b) / (1 - b) * size + 8 * lost)
+
+    def _away(self, x: int, place: str) -> None:
+        """A divisor, of either sign, that flushing does not make 0."""
+        _require((self.lower[x] >= arithmetic.THETA) | (self.upper[x] <= -arithmetic.THETA), "float32-divisor", place)
