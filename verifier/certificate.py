@@ -29,6 +29,7 @@ Array = NDArray[Any]
 FORMAT = 1
 SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS = range(7)  # records
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS, CROSSED, OPEN = range(5)  # how a node without a split ended; the first three are modes of LEAF
+BACKWARD, FORWARD = 1, 2  # bits of a program
 DIRECT = ("intervals", "root")  # phases that close cases where they stand
 DTYPES = {
     "tree_cases": "<i4", "tree_count": "<i4", "tree_program": "|u1", "op": "|u1", "arg": "<i4", "threshold": "<f8", "slope": "<f2",
@@ -112,7 +113,7 @@ class Recorder:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._problem: Problem | None = None
-        self._direct: list[tuple[Array, bool]] = []  # cases of one box, closed where they stand; whether after refining
+        self._direct: list[tuple[Array, Roots]] = []  # cases of one box, closed where they stand
         self._searches: dict[str, _Search] = {}
         self._chosen: str | None = None
         self._roots: dict[str, Roots] = {}  # of the phases in DIRECT
@@ -155,7 +156,7 @@ class Recorder:
         box = self._known().case_box[cases]
         order = np.argsort(box, kind="stable")
         parts = np.split(cases[order], np.flatnonzero(np.diff(box[order])) + 1)
-        self._direct += [(part, roots.refine) for part in parts if len(part)]
+        self._direct += [(part, roots) for part in parts if len(part)]
 
     def _note(self, search: _Search, event: Event) -> None:
         match event:
@@ -197,8 +198,9 @@ class Recorder:
         """Write the proof of the files with these hashes to `path`. Raises IncompleteProof, OSError."""
         problem = self._known()
         columns = _Columns(problem)
-        for cases, refine in self._direct:
-            columns.add_direct(cases, refine)
+        for cases, roots in self._direct:
+            columns.add_tree(cases, roots)
+            columns.add(op=[LEAF], arg=[BY_BOUND])
         search = None if self._chosen is None else self._searches.get(self._chosen)
         if search is not None:
             _Trees(problem, search, self._places).add_to(columns)
@@ -267,14 +269,9 @@ class _Columns:
         """All cases of all trees."""
         return np.concatenate([np.zeros(0, np.int64), *self.parts["tree_cases"]])
 
-    def add_tree(self, cases: Array, refine: bool) -> None:
+    def add_tree(self, cases: Array, roots: Roots) -> None:
         """Begin a tree for these cases."""
-        self.add(tree_cases=cases, tree_count=[len(cases)], tree_program=[int(refine)])
-
-    def add_direct(self, cases: Array, refine: bool) -> None:
-        """A tree of one node, closed by bounds with default slopes."""
-        self.add_tree(cases, refine)
-        self.add(op=[LEAF], arg=[BY_BOUND])
+        self.add(tree_cases=cases, tree_count=[len(cases)], tree_program=[BACKWARD * roots.refine + FORWARD * roots.forward])
 
     def write(self, path: str, places: list[Places], facts: dict[str, str]) -> Written:
         """Write everything, the manifest first."""
@@ -360,7 +357,7 @@ class _Trees:
         for roots in self.search.roots:
             orders = [_preorder(int(root), low, high) for root in roots.ids]
             for cases in roots.cases:
-                columns.add_tree(cases[cases >= 0], roots.refine)
+                columns.add_tree(cases[cases >= 0], roots)
             if roots.inherit:
                 for root, cases, order in zip(roots.ids, roots.cases, orders, strict=True):
                     self._add_inherited(columns, int(root))

@@ -48,14 +48,15 @@ class Begun:
 class Roots:
     """A search begins: sub-problem ids [N], and for each the cases it is about [N, C] (indices, -1 = none).
 
-    `refine`: the bounds of every sub-problem include default backward bounds of what intervals leave undecided.
-    `inherit`: those of the roots hold in all that they are split into.
+    `refine`: the bounds of every sub-problem include default backward bounds of what intervals leave undecided; `forward`: they
+    are forward bounds first, and refined where layers are narrow. `inherit`: those of the roots hold in all that they are split into.
     """
 
     search: str
     ids: Array
     cases: Array
     refine: bool = True
+    forward: bool = False
     inherit: bool = False
 
 

@@ -85,7 +85,7 @@ class Search:
             self.found.nodes += len(b)
 
         self._in_parts(torch.arange(len(boxes)), self._batch_of_boxes(bounder), lambda part: fits(lambda: bound(part)))
-        self.observer(Roots("root", boxes.id.numpy(), groups.case))
+        self.observer(Roots("root", boxes.id.numpy(), groups.case, forward=bounder.forward))
         self.observer(Closed("root", boxes.id.numpy(), (boxes.is_open & ~open_slots).numpy(), "bound"))
         left = groups.case[open_slots.numpy()]
         box_of = torch.arange(len(boxes)).unsqueeze(-1).expand(open_slots.shape)[open_slots]
