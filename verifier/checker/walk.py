@@ -143,6 +143,16 @@ class Walk:
         return part
 
     def _finish(self, part: Chunk) -> list[Chunk]:
+        done = ~part.open_.any(1)
+        if done.any():  # every case is closed already: nothing below can be open
+            for node in part.nodes[done]:
+                below = self.forest.depth[node + 1 :] <= self.forest.depth[node]
+                stop = int(node) + 1 + (int(below.argmax()) if below.any() else len(below))
+                self.visited += stop - int(node) - 1
+                self.closed += int((self.forest.ending[node:stop] != SPLIT).sum())
+            part = part.select(np.flatnonzero(~done))
+            if not len(part):
+                return []
         first = int(part.nodes[0])
         ending = int(self.forest.ending[first])
         if ending == SPLIT:
@@ -250,9 +260,9 @@ class Walk:
 
     def _dense(self, rows: Array) -> tuple[dict[int, Array], dict[int, Array]]:
         """Coefficients [k, size] of the functionals `rows` per graph node, and how far the true rationals may be from them."""
-        found = self.cases.functionals(rows)
-        zeros = [np.zeros_like(d) if r is None else r for d, r in ((found.outputs, found.output_radius), (found.inputs, found.input_radius))]
-        return self._by_node(np.concatenate([found.outputs, found.inputs], 1)), self._by_node(np.concatenate(zeros, 1))
+        outputs, inputs, *radii = self.cases.functionals(rows)
+        radius = [np.zeros_like(d) if r is None else r for d, r in zip((outputs, inputs), radii, strict=True)]
+        return self._by_node(np.concatenate([outputs, inputs], 1)), self._by_node(np.concatenate(radius, 1))
 
     def _by_node(self, dense: Array) -> dict[int, Array]:
         """Columns over outputs and inputs [k, n_out + n_in] per graph node; one tensor under two names must not get two coefficients."""
