@@ -38,7 +38,6 @@ from verifier.checker.network import Network
 from verifier.checker.refusal import Rejected
 
 Array = NDArray[Any]
-
 RULE = "unsupported-property"
 LARGEST = Fraction(2**128 - 2**103)  # RN32 is infinite from here on
 MOST_CASES, MOST_DEPTH, MOST_BITS, MOST_DIGITS, MOST_EXPONENT = 1_000_000, 10_000, 1 << 16, 4_000, 400
