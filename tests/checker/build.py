@@ -193,10 +193,14 @@ def zip_file(
     before: bytes = b"",
     between: bytes = b"",
     middle: bytes = b"",
+    inside: bytes = b"",
     after: bytes = b"",
     end: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A zip with bytes `before` it, `between` its members, in the `middle` before the central directory, and `after` it. Offsets are true."""
+    """A zip with bytes `before` it, `between` its members, in the `middle` before the central directory, `inside` that, and `after` it.
+
+    Offsets and sizes are true unless `end` replaces them.
+    """
     data, directory = before, b""
     for k, member in enumerate(members):
         data += between if k else b""
@@ -208,6 +212,6 @@ def zip_file(
         tails = [name + b"\0" * (fields.get("extra", 0) + fields.get("comment", 0)) for fields in (member.local, member.central)]
         data += _header(LOCAL, {**facts, "mark": b"PK\x03\x04", **member.local}) + tails[0] + stored
         directory += _header(CENTRAL, central) + tails[1]
-    data += middle
+    data, directory = data + middle, directory + inside
     last = {"mark": b"PK\x05\x06", "here": len(members), "count": len(members), "size": len(directory), "offset": len(data), **(end or {})}
     return data + directory + _header(END, last) + after

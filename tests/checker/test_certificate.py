@@ -24,7 +24,7 @@ LIMIT = 1 << 20
 
 def draft() -> Draft:
     found = Draft(b"model", b"property")
-    x, r = found.input("X"), found.site("relu", 0)
+    x, r, _ = found.input("X"), found.site("relu", 0), found.site("mul", 2, 1)
     which = found.slopes((r, 0, [0, 2]), (r, 1, [1]))
     found.tree([0, 2], split(x, 0, 0.5, leaf(), forms() + leaf(1)), program=1)
     stored = multipliers(which, gamma=[1.0], slope=[0.25, 0.5, 0.75], beta=[0.125])
@@ -54,7 +54,7 @@ def refused(data: bytes, rule: str, limit: int = LIMIT) -> str:
 def test_what_was_written_is_read(method: int) -> None:
     found = read(pack(MANIFEST, NUMBERS, method), LIMIT)
     assert (found.version, found.semantics, found.model, found.property) == (1, "real", MANIFEST["model"], MANIFEST["property"])
-    assert found.tensors == (TensorName("input", "X"), TensorName("site", "relu", 0, 0))
+    assert found.tensors == (TensorName("input", "X"), TensorName("site", "relu", 0, 0), TensorName("site", "mul", 2, 1))
     for name, column in NUMBERS.items():
         stored = getattr(found, name)
         assert stored.tolist() == column.tolist()
@@ -89,6 +89,7 @@ def test_the_columns_are_those_of_the_format() -> None:
 # -------------------------------------------------------------------- zip
 
 GOOD = pack(MANIFEST, NUMBERS)
+DIRECTORY = zip_file(members())[struct.unpack_from("<I", zip_file(members()), len(zip_file(members())) - 6)[0] : -22]
 ONE = NUMBERS["slope"].tobytes()
 ZIPS: dict[str, Callable[[], bytes]] = {
     "nothing": lambda: b"",
@@ -99,6 +100,9 @@ ZIPS: dict[str, Callable[[], bytes]] = {
     "bytes between members": lambda: zip_file(members(), between=b"x"),
     "bytes before the directory": lambda: zip_file(members(), middle=b"x"),
     "bytes after": lambda: zip_file(members(), after=b"x"),
+    "bytes before the directory, counted as its": lambda: zip_file(members(), middle=b"x", end={"size": len(DIRECTORY) + 1}),
+    "bytes at the end of the directory": lambda: zip_file(members(), inside=b"x"),
+    "a comment that is not there": lambda: zip_file(members(), end={"comment": 1}),
     "a comment": lambda: zip_file(members(), end={"comment": 1}, after=b"x"),
     "two disks": lambda: zip_file(members(), end={"disk": 1}),
     "a start on another disk": lambda: zip_file(members(), end={"start": 1}),
@@ -164,13 +168,32 @@ def test_a_container_that_is_read_in_two_ways_is_refused(name: str) -> None:
 
 
 def test_a_member_over_the_limit() -> None:
-    refused(zip_file(members(slope=Member("slope", bytes(4096)))), "limit", limit=4095)
-    refused(zip_file(members(**{"manifest.json": Member("manifest.json", b" " * (certificate.MANIFEST_BYTES + 1))})), "limit", limit=1 << 30)
+    columns = {**NUMBERS, "gamma": np.zeros(1000)}
+    assert read(pack(MANIFEST, columns), 8000).gamma.size == 1000
+    refused(pack(MANIFEST, columns), "limit", limit=7999)
+
+
+def test_a_manifest_over_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificate, "MANIFEST_BYTES", len(TEXT))
+    assert read(GOOD, LIMIT).version == 1
+    monkeypatch.setattr(certificate, "MANIFEST_BYTES", len(TEXT) - 1)
+    refused(GOOD, "limit")
 
 
 def test_members_over_the_limit_together() -> None:
-    columns = {**NUMBERS, **{name: np.zeros(100) for name in ("slope", "beta", "gamma", "shift", "threshold")}}
-    refused(pack(MANIFEST, columns), "limit", limit=900)
+    columns = {**NUMBERS, **{name: np.zeros(1000) for name in ("slope", "beta", "gamma", "shift", "threshold")}}
+    total = sum(column.nbytes for column in columns.values())
+    text = json.dumps({"arrays": described(columns), **MANIFEST})
+    text += " " * (-(len(text) + total) % certificate.TOTAL)
+    container = [Member("manifest.json", text.encode()), *(Member(name, column.tobytes()) for name, column in columns.items())]
+    limit = (len(text) + total) // certificate.TOTAL
+    assert read(zip_file(container), limit).gamma.size == 1000
+    refused(zip_file(container), "limit", limit=limit - 1)
+
+
+def test_matches_from_far_away() -> None:
+    far = np.tile(np.random.default_rng(0).random(4000), 3)
+    assert read(pack(MANIFEST, {**NUMBERS, "gamma": far}), LIMIT).gamma.tolist() == far.tolist()
 
 
 def test_a_bomb_is_not_inflated() -> None:
@@ -181,18 +204,19 @@ def test_a_bomb_is_not_inflated() -> None:
 
 # -------------------------------------------------------------------- manifest
 
+TEXT = json.dumps({"arrays": described(NUMBERS), **MANIFEST}).encode()
 SITE = {"tensor": "relu", "site": 0, "argument": 0}
 MANIFESTS: dict[str, tuple[str, Any]] = {
     "no JSON": ("manifest", b"{"),
     "no UTF-8": ("manifest", b'{"format": "\xff"}'),
     "deep": ("manifest", b"[" * 200_000 + b"]" * 200_000),
     "an endless integer": ("manifest", b'{"format": ' + b"1" * 5000 + b"}"),
-    "a key twice": ("manifest", b'{"format": 1, "format": 1}'),
-    "a key twice, inside": ("manifest", b'{"format": 1, "tool": {"a": 1, "a": 2}}'),
-    "NaN": ("manifest", b'{"format": 1, "tool": NaN}'),
-    "Infinity": ("manifest", b'{"format": 1, "tool": -Infinity}'),
-    "a float": ("manifest", b'{"format": 1.0}'),
-    "a huge float": ("manifest", b'{"format": 1e999}'),
+    "a key twice": ("manifest", TEXT[:-1] + b', "format": 1}'),
+    "a key twice, inside": ("manifest", TEXT[:-1] + b', "tool": {"a": 1, "a": 2}}'),
+    "NaN": ("manifest", TEXT[:-1] + b', "tool": NaN}'),
+    "Infinity": ("manifest", TEXT[:-1] + b', "tool": -Infinity}'),
+    "a float": ("manifest", TEXT.replace(b'"format": 1', b'"format": 1.0')),
+    "a huge float": ("manifest", TEXT[:-1] + b', "tool": 1e999}'),
     "no object": ("version", b"[]"),
     "a missing key": ("manifest", {"tensors": None}),
     "an unknown key": ("manifest", {"more": 1}),
@@ -256,8 +280,12 @@ FACTS: dict[str, Any] = {
     "length as text": {**SLOPE, "shape": ["6"]},
     "negative": {**SLOPE, "shape": [-6]},
     "10^18 numbers of no bytes": {"dtype": "|V0", "shape": [10**18]},
-    "a true length": {**SLOPE, "shape": [True]},
 }
+
+
+def test_a_length_is_an_integer() -> None:
+    """`shift` holds one number, and True == 1."""
+    refused(pack({**MANIFEST, "arrays": {**described(NUMBERS), "shift": {"dtype": "<f8", "shape": [True]}}}, NUMBERS), "column")
 
 
 @pytest.mark.parametrize("name", FACTS)
@@ -304,7 +332,7 @@ def test_one_changed_byte_is_refused_or_changes_nothing(place: int, change: int)
         return
     manifest, columns = unpack(GOOD)
     assert all(getattr(found, name).tolist() == column.tolist() for name, column in columns.items())
-    assert (found.model, found.property, found.semantics, len(found.tensors)) == (*(manifest[k] for k in ("model", "property", "semantics")), 2)
+    assert (found.model, found.property, found.semantics, len(found.tensors)) == (*(manifest[k] for k in ("model", "property", "semantics")), 3)
 
 
 def test_unpack_undoes_pack() -> None:

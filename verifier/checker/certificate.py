@@ -93,8 +93,8 @@ def read(data: bytes, limit: int) -> Certificate:
 def _members(data: bytes, limit: int) -> dict[str, bytes]:
     """Name -> content of every member; their names are MANIFEST and COLUMNS, once each."""
     last = len(data) - END.size
-    if last < 0 or END.unpack_from(data, last)[:3] != (b"PK\x05\x06", 0, 0):
-        raise Malformed("zip", "no end record as the last 22 bytes")
+    if END.unpack_from(data, last)[:3] != (b"PK\x05\x06", 0, 0):
+        raise Malformed("zip", "the last 22 bytes are no end record")
     here, count, size, central, comment = END.unpack_from(data, last)[3:]
     if here != count or comment or central + size != last or count != 1 + len(COLUMNS):
         raise Malformed("zip", "the end record does not fit")
@@ -123,7 +123,7 @@ def _headers(data: bytes, local: int, central: int) -> tuple[bytes, bytes, tuple
     other = data[central + CENTRAL.size : central + CENTRAL.size + n]
     if (mark, mirror, flags, extra, m, k, disk, offset) != (b"PK\x03\x04", b"PK\x01\x02", 0, 0, 0, 0, 0, local):
         raise Malformed("zip", f"headers at {local} and {central}: signature, flags, extra fields, comment, disk or offset")
-    if (flags, method, crc, stored, size, name) != (again[0], again[1], *again[4:7], other) or len(body) != stored:
+    if (flags, method, crc, stored, size, name) != (again[0], again[1], *again[4:], other):
         raise Malformed("zip", f"headers at {local} and {central} differ")
     return name, body, (method, crc, size)
 
@@ -134,7 +134,7 @@ def _content(name: str, body: bytes, method: int, crc: int, size: int) -> bytes:
     if method == 8:
         inflate = zlib.decompressobj(-15)
         body = inflate.decompress(body, size + 1)
-        if not inflate.eof or inflate.unused_data or inflate.unconsumed_tail:
+        if not inflate.eof or inflate.unused_data:
             raise Malformed("zip", f"member {name}: deflate stream longer than declared, or cut off")
     if len(body) != size or zlib.crc32(body) != crc:
         raise Malformed("zip", f"member {name}: length or CRC")
@@ -154,7 +154,7 @@ def _manifest(data: bytes) -> dict[str, Any]:
         raise Malformed("version", f"this checker reads format {VERSION}")
     if manifest.keys() - {"tool"} != {"format", "model", "property", "semantics", "tensors", "arrays"}:
         raise Malformed("manifest", "keys must be format, model, property, semantics, tensors, arrays, and may be tool")
-    if type(manifest["semantics"]) is not str or manifest["semantics"] not in SEMANTICS:
+    if manifest["semantics"] not in SEMANTICS:
         raise Malformed("semantics", "must be real or float32")
     for key in ("model", "property"):
         if type(manifest[key]) is not str or not re.fullmatch("[0-9a-f]{64}", manifest[key]):

@@ -31,7 +31,7 @@ from verifier.checker.refusal import Malformed, Refusal, Rejected
 
 GOOD, BAD, CRASHED = 0, 5, 4
 FILE_BYTES = 2_000_000_000  # of a model or a property, unpacked
-GIB = 1 << 30
+GB = 10**9
 BATCH = 256  # nodes of trees evaluated together at most
 LONGEST_PLACE = 1000
 Files = tuple[Path, Path, Path]
@@ -42,7 +42,7 @@ class Process:
     """What outlives one certificate of a batch: options, and the last few models and properties by hash."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.memory = options, int(options.memory * GIB)
+        self.options, self.memory = options, int(options.memory * GB)
         self.models: dict[str, Network] = {}
         self.properties: dict[str, read_property.PropertyText] = {}
 
@@ -85,6 +85,8 @@ class Process:
 
     def _walk(self, network: Network, cases: read_property.Cases, certificate: certificates.Certificate, forest: tree.Forest) -> None:
         loss = slack.Slack(network) if certificate.semantics == "float32" else None
+        if loss is not None:
+            sys.stderr.write(f"activations in float32: {loss.table.key}, {'assumed' if loss.table.assumed else 'measured'}\n")
         if self.options.arithmetic == "exact":
             exact.check(network, cases, certificate, forest, loss)
             return
@@ -106,7 +108,7 @@ def main(options: argparse.Namespace, parser: argparse.ArgumentParser) -> NoRetu
     sys.excepthook = _crash
     work = [_files(options.files, parser)] if options.batch is None else _list(Path(options.batch), parser)
     signal.signal(signal.SIGALRM, _time_is_up)
-    _limit_memory(int(options.memory * GIB))
+    _limit_memory(int(options.memory * GB))
     np.seterr(all="ignore")  # whatever is not finite is refused where it is used
     process, accepted = Process(options), 0
     for files in work:
@@ -134,9 +136,9 @@ def _list(path: Path, parser: argparse.ArgumentParser) -> list[Files]:
 
 
 def _limit_memory(size: int) -> None:
-    """Address space: what is to be used, and 2 GiB that libraries and threads map without using."""
+    """Address space: what is to be used, and 2 GB that libraries and threads map without using."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    size += 2 * GIB
+    size += 2 * GB
     resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
 
 
