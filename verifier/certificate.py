@@ -29,7 +29,8 @@ Array = NDArray[Any]
 FORMAT = 1
 SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS = range(7)  # records
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS, CROSSED, OPEN = range(5)  # how a node without a split ended; the first three are modes of LEAF
-BACKWARD, FORWARD = 1, 2  # bits of a program
+BACKWARD, FORWARD, ALL = 1, 2, 4  # bits of a program
+ALL_MOST = 2_000  # neurons up to which every element of a layer is refined: a batch of the search refines what any of its boxes needs
 DIRECT = ("intervals", "root")  # phases that close cases where they stand
 DTYPES = {
     "tree_cases": "<i4", "tree_count": "<i4", "tree_program": "|u1", "op": "|u1", "arg": "<i4", "threshold": "<f8", "slope": "<f2",
@@ -271,7 +272,12 @@ class _Columns:
 
     def add_tree(self, cases: Array, roots: Roots) -> None:
         """Begin a tree for these cases."""
-        self.add(tree_cases=cases, tree_count=[len(cases)], tree_program=[BACKWARD * roots.refine + FORWARD * roots.forward])
+        self.add(tree_cases=cases, tree_count=[len(cases)], tree_program=[self._program(roots)])
+
+    def _program(self, roots: Roots) -> int:
+        graph = self.problem.graph
+        neurons = sum(graph.nodes[i].size for i, node in graph if isinstance(node, Elementwise | Max | Bilinear))
+        return BACKWARD * roots.refine + FORWARD * roots.forward + ALL * (roots.refine and neurons <= ALL_MOST)
 
     def write(self, path: str, places: list[Places], facts: dict[str, str]) -> Written:
         """Write everything, the manifest first."""

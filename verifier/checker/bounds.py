@@ -24,7 +24,8 @@ Functional = Mapping[int, Array]  # node -> coefficients [1 or B, R, size]
 Slopes = Mapping[int, tuple[Array, Array]]  # elementwise node -> lower and upper slopes [B, 1 or R, size], in place of the default ones
 Bounds = Mapping[int, tuple[Array, Array]]  # node -> lower, upper [B or 1, size], known already
 GEMM_FLOATS = 1 << 19  # coefficients of one block of rows: more only leaves the caches
-BACKWARD, FORWARD, NARROW = 1, 2, 128  # bits of a program, and elements up to which backward bounds follow forward ones
+BACKWARD, FORWARD, ALL = 1, 2, 4  # bits of a program
+NARROW = 128  # elements up to which backward bounds follow forward ones
 
 
 class Checker:
@@ -48,8 +49,8 @@ class Checker:
     def state(self, batch: int, lower: Array, upper: Array, known: Bounds, cuts: Bounds, program: int, last: int | None = None) -> State:
         """Bounds of the nodes (up to `last`) over boxes [batch or 1, n_in], intersected with what is `known` and with the paths' `cuts`.
 
-        Arrays have one row, not `batch`, as long as nothing differs between the boxes. `program`: BACKWARD refines undecided elements;
-        FORWARD carries forward bounds, and then only nodes of at most NARROW elements are refined.
+        Arrays have one row, not `batch`, as long as nothing differs between the boxes. `program`: BACKWARD refines undecided elements,
+        with ALL every element of a node that has some; FORWARD carries forward bounds, and then only narrow nodes are refined.
         """
         state = State(crossed=np.zeros(batch, dtype=bool))
         ends = np.cumsum(self.sizes)[:-1]
@@ -75,7 +76,7 @@ class Checker:
                 if i in given:
                     self._intersect(state, i, *given[i])
             if program & BACKWARD and i in self.readers and i not in self.exact and (forward is None or node.size <= NARROW):
-                self.refine(state, i)
+                self.refine(state, i, bool(program & ALL))
         return state
 
     def _intersect(self, state: State, i: int, lower: Array, upper: Array, rows: Array | slice = slice(None)) -> None:
@@ -92,10 +93,11 @@ class Checker:
         for reader in self.readers.get(i, ()):
             state.planes.pop(reader, None)
 
-    def refine(self, state: State, i: int) -> None:
-        """Intersect backward bounds of the undecided elements of node i, with default slopes."""
+    def refine(self, state: State, i: int, everything: bool) -> None:
+        """Intersect backward bounds of the undecided elements of node i, or of all if there are some, with default slopes."""
         rows = self.undecided(state, i)
         if rows.size:
+            rows = np.arange(self.network.nodes[i].size) if everything else rows
             codes = np.concatenate([2 * rows, 2 * rows + 1])
             value = self.rows(state, i, codes, {})
             self._intersect(state, i, value[:, : rows.size], -value[:, rows.size :], rows)
@@ -332,18 +334,20 @@ class _Backward:
         planes, j = self.checker.planes(self.state, i, node, self.slopes), node.inputs[0]
         positive = np.maximum(d, 0.0)
         negative = d - positive
-        m = positive * planes.slope_lower
-        m += negative * planes.slope_upper  # one of the two is 0: no rounding
-        if planes.charge is not None:
-            self._charge(d, planes.charge, 1 + node.size, j)
-        else:
-            offsets = _dot(positive, np.abs(planes.offset_lower)) - _dot(negative, np.abs(planes.offset_upper))
-            self._lose(arithmetic.G(2) * _dot(np.abs(m), self.state.largest(j)) + arithmetic.G(node.size) * offsets)
-            self._charge(d, self.state.charge.get(i, np.zeros((1, node.size))), 1 + node.size, j)
         if planes.offset_lower.any():
             self._add(_dot(positive, planes.offset_lower))
         if planes.offset_upper.any():
             self._add(_dot(negative, planes.offset_upper))
+        if planes.charge is not None:
+            self._charge(d, planes.charge, 1 + node.size, j)
+        else:
+            offsets = _dot(positive, np.abs(planes.offset_lower)) - _dot(negative, np.abs(planes.offset_upper))
+            self._charge(d, self.state.charge.get(i, np.zeros((1, node.size))), 1 + node.size, j)
+            self._lose(arithmetic.G(node.size) * offsets)
+        m = _scaled(positive, planes.slope_lower)
+        m += _scaled(negative, planes.slope_upper)  # one of the two is 0: no rounding
+        if planes.charge is None:
+            self._lose(arithmetic.G(2) * _dot(np.abs(m), self.state.largest(j)))
         self._pass_on(j, m)
 
     def _product(self, i: int, node: Product, d: Array) -> None:
@@ -421,6 +425,11 @@ def _dot(d: Array, v: Array) -> Array:
     if v.shape[0] == 1:
         return np.asarray(d @ v[0])
     return np.asarray((d @ v[..., None])[..., 0])
+
+
+def _scaled(d: Array, by: Array) -> Array:
+    """d times `by`, in place of d where it fits."""
+    return np.multiply(d, by, out=d) if np.broadcast_shapes(d.shape, by.shape) == d.shape else d * by
 
 
 def _centre(lower: Array, upper: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
