@@ -106,7 +106,7 @@ points = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(formulas, min_size=1, max_size=3), points, gaps)
 def test_the_cases_are_the_formula(asserted, sample, gap):
     cases = read((BOUNDED + "".join(f"(assert{gap}{shown(formula, gap)})\n" for formula in asserted)).encode())
@@ -141,7 +141,7 @@ def same_as_engine(text: bytes) -> None:
             assert mine.threshold[a] == rounded(atom.bound)[1]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(formulas, min_size=1, max_size=3))
 def test_same_list_as_the_engine(asserted):
     same_as_engine((BOUNDED + "".join(f"(assert {shown(formula)})\n" for formula in asserted)).encode())
@@ -395,7 +395,7 @@ def test_refused(text):
 lexemes = st.sampled_from([*"( ) and or assert <= = - * X_0 Y_1 X_9 1 0 1e39 Real declare-const ;".split(), "\n"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(formulas, min_size=1, max_size=2), st.lists(st.tuples(st.integers(0, 10**6), st.booleans(), lexemes), min_size=1, max_size=3))
 def test_damaged_texts_are_refused_or_read_like_the_engine_reads_them(asserted, edits):
     words = re.findall(r"[()\n]|[^()\s]+", BOUNDED + "\n".join(f"(assert {shown(formula)})" for formula in asserted))
