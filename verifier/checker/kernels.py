@@ -160,7 +160,7 @@ def _tanh(x: Array) -> Array:
     t = _exp(-y)
     small = np.minimum(y, 0.5)
     m = small * _horner(small, EXP_TERMS[1:]) if (y < 0.5).any() else small
-    return np.copysign(np.where(y < 0.5, m / (m + 2), (1 - t) / (1 + t)), x)
+    return np.asarray(np.copysign(np.where(y < 0.5, m / (m + 2), (1 - t) / (1 + t)), x))
 
 
 def _softplus(x: Array) -> Array:
