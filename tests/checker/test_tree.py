@@ -117,7 +117,7 @@ def forests(draw: Callable[..., Any]) -> tuple[Draft, Listed, list[Drawn]]:
     for box, width in enumerate(widths):
         members = [case for case in range(count) if boxes[case] == box]
         node = draw(drawn(atoms[members[0]], width == 1))
-        found.tree(draw(st.permutations(members)), node.records(), draw(st.integers(0, 3)))
+        found.tree(draw(st.permutations(members)), node.records(), draw(st.integers(0, tree.PROGRAMS - 1)))
         trees.append(node)
     return found, cases, trees
 
@@ -209,6 +209,8 @@ STREAMS: dict[str, tuple[str, Records]] = {
     "derive records without an ending": ("stream", forms()),
     "derive records after the last tree": ("stream", leaf() + forms()),
     "two trees for one": ("stream", leaf() + leaf()),
+    "a split after the last tree": ("stream", [*leaf(), Record(0)]),
+    "an empty leaf after the last tree": ("stream", [*leaf(), Record(2)]),
     "a third child": ("stream", UP + leaf()),
     "an unknown record": ("stream", [Record(8), *leaf()]),
     "record 255": ("stream", [Record(255), *leaf()]),
@@ -271,7 +273,7 @@ def test_the_path_has_a_limit() -> None:
         found.tree([0], [Record(0, (0, 0), (0.5,))] * n + leaf() * (n + 1))
         return found
 
-    assert grown(deep(tree.DEPTH)).depth.max() == tree.DEPTH
+    assert grown(deep(tree.DEPTH)).depth.max() == tree.DEPTH == 10_000
     with pytest.raises(Malformed, match="depth"):
         grown(deep(tree.DEPTH + 1))
 
@@ -297,7 +299,7 @@ def test_every_case_stands_in_exactly_one_tree(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "columns", [{"tree_program": [4]}, {"tree_program": [0, 0]}, {"tree_count": [2]}, {"tree_count": []}, {"tree_count": [0, 1]}]
+    "columns", [{"tree_program": [8]}, {"tree_program": [0, 0]}, {"tree_count": [2]}, {"tree_count": []}, {"tree_count": [0, 1]}]
 )
 def test_the_columns_of_trees_fit(columns: dict[str, list[int]]) -> None:
     found = draft()

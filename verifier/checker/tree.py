@@ -80,10 +80,10 @@ def sizes(certificate: Certificate, network: Network) -> list[int]:
     """How many elements each tensor of the table has. Names must be the network's, and there must be a shift for every softmax row."""
     found = []
     for name in certificate.tensors:
-        i = network.sites.get((name.name, name.site), -1)
+        i = network.sites.get((name.name, name.site))
         if name.kind == "input" and name.name in network.input_names:
             found.append(network.nodes[network.inputs[network.input_names.index(name.name)]].size)
-        elif name.kind == "site" and i >= 0 and name.argument < len(network.nodes[i].inputs):
+        elif name.kind == "site" and i is not None and name.argument < len(network.nodes[i].inputs):
             found.append(network.nodes[network.nodes[i].inputs[name.argument]].size)
         else:
             raise Malformed("tensors", f"the model has no {name}")
@@ -163,7 +163,7 @@ def _run(certificate: Certificate) -> tuple[Array, ...]:
                 raise Malformed("depth", f"record {number}: more than {DEPTH} splits on one path")
     except IndexError as error:
         raise Malformed("stream", f"record {number}: no such tree, tensor or argument") from error
-    if stack or derived or trees != len(programs) or here != len(args) or (certificate.op > FORWARD).any():
+    if derived or trees != len(programs) or here != len(args) or (certificate.op > FORWARD).any():
         raise Malformed("stream", f"{trees} of {len(programs)} trees are complete, {here} of {len(args)} arguments used, or a record is unknown")
     return (*np.array(nodes, np.int64).reshape(-1, 6).T.copy(), np.array(begin, np.int64))
 
@@ -213,8 +213,8 @@ def _rows(certificate: Certificate, at: int, wide: Array, entries: Array) -> int
 
 
 def _places(use: Array, column: Array, name: str) -> Array:
-    """Where each user's numbers start, if together they use `column` exactly."""
-    if (use > column.size).any() or use.sum() != column.size:
+    """Where each user's numbers start, if together they use `column` exactly. (No sum overflows: members are below 4 GiB.)"""
+    if use.sum() != column.size:
         raise Malformed("stream", f"the records do not use the {column.size} numbers of {name}")
     return np.asarray(np.cumsum(use) - use)
 
