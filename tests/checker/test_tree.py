@@ -122,7 +122,7 @@ def forests(draw: Callable[..., Any]) -> tuple[Draft, Listed, list[Drawn]]:
     return found, cases, trees
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(forests())
 def test_every_node_is_found_again(made: tuple[Draft, Listed, list[Drawn]]) -> None:
     """The recursive walk over what was drawn meets the nodes of the forest in preorder, each with its own numbers."""
@@ -171,7 +171,7 @@ def test_every_node_is_found_again(made: tuple[Draft, Listed, list[Drawn]]) -> N
     assert forest.program.tolist() == [program for _, program, _ in found.trees]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(forests())
 def test_equal_signatures_mean_equal_records(made: tuple[Draft, Listed, list[Drawn]]) -> None:
     found, cases, _ = made
