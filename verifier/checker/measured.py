@@ -14,7 +14,7 @@ from verifier.checker.arithmetic import Array
 from verifier.checker.refusal import Rejected
 
 FILE = Path(__file__).parent / "tables" / "onnxruntime.json"
-LEVELS = (("avx512f", "avx512"), ("avx2", "avx2"))  # flag of /proc/cpuinfo -> how the kernels are chosen
+LEVELS = (("avx512f", "avx512"), ("avx2", "avx2"), ("avx", "avx"), ("sse2", "sse"))  # flag of /proc/cpuinfo -> how kernels are chosen
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Table:
     @classmethod
     def fitting(cls) -> Table:
         """What was measured for the runtime and processor found here; else the nearest version, assumed."""
-        version, level = _runtime(), _processor()
+        version, level = runtime(), processor()
         entries = json.loads(FILE.read_text(encoding="utf-8"))["tables"]
         best = sorted(entries, key=lambda e: (e["processor"] != level, e["onnxruntime"] != version, -_order(e["onnxruntime"])))[0]
         kernels = {name: np.array(found["rows"], dtype=np.float64) for name, found in best["kernels"].items()}
@@ -52,14 +52,16 @@ class Table:
         return rows[(rows[:, 1] >= lower) & (rows[:, 0] <= upper)]
 
 
-def _runtime() -> str:
+def runtime() -> str:
+    """The installed version of onnxruntime."""
     try:
         return importlib.metadata.version("onnxruntime")
     except importlib.metadata.PackageNotFoundError:
         return "none"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The level of instructions of this processor."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
     except OSError:
