@@ -7,6 +7,7 @@ doubles; smooth functions are enclosed by rationals. Written for clarity; for sm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -61,9 +62,16 @@ class ExactWalk:
 
     def run(self) -> None:
         waiting: list[Scene] = []  # of nodes whose parents are done, the next one last
+        nothing_open = math.inf  # the depth of a node where every case is closed: nothing below it can be open
         for node in range(len(self.forest.ending)):
+            depth = int(self.forest.depth[node])
+            if depth > nothing_open:
+                continue
             scene = waiting.pop() if int(self.forest.parent[node]) >= 0 else self._root(int(self.forest.tree[node]))
             scene = self._records(node, scene)
+            nothing_open = math.inf if scene.open_cases else depth
+            if not scene.open_cases:
+                continue
             if int(self.forest.ending[node]) == SPLIT:
                 low, high = self._children(node, scene)
                 waiting += [high, low]
@@ -182,12 +190,14 @@ class ExactWalk:
 
     def _with_forms(self, node: int, scene: Scene) -> Scene:
         """New forms for the open cases; what they refute is closed from here on."""
-        if not scene.open_cases:
-            return scene
         state = self._state(node, scene)
-        forms = {case: [self.bounds.form(state, f, -d) for f, d in self._atoms(case)] for case in scene.open_cases}
+        forms = {case: self._forms(state, case) for case in scene.open_cases}
         rest = tuple(c for c in scene.open_cases if not any(form.minimum(scene.lower, scene.upper) > 0 for form in forms[c]))
         return replace(scene, forms=forms, open_cases=rest)
+
+    def _forms(self, state: State, case: int) -> list[Form]:
+        """Linear lower bounds of each atom's left side minus its threshold."""
+        return [self.bounds.form(state, functional, -threshold) for functional, threshold in self._atoms(case)]
 
     def _clipped(self, node: int, scene: Scene) -> Scene:
         """The hull over the open cases of what their forms leave of the box; cases of which nothing is left are closed."""
@@ -233,7 +243,7 @@ class ExactWalk:
         if state.crossed:
             return True
         if mode == BY_BOUND:
-            return all(any(self.bounds.lower_bound(state, f, -d) > 0 for f, d in self._atoms(case)) for case in scene.open_cases)
+            return all(any(form.minimum(scene.lower, scene.upper) > 0 for form in self._forms(state, case)) for case in scene.open_cases)
         if mode == BY_MULTIPLIERS:
             return self._by_multipliers(node, scene, state) > 0
         raise Rejected("no-rule", f"leaf of mode {mode}, {self.place(node)}")
