@@ -214,7 +214,8 @@ class ExactBounds:
         self, lower: Box, upper: Box, inherited: Inherited = NOTHING, splits: Iterable[Split] = (), program: int = 0, last: int | None = None
     ) -> State:
         """Bounds of the nodes (up to `last`) over the box. `program`: BACKWARD adds default backward bounds of what intervals leave
-        undecided (with ALL: of every element of a node that has some), FORWARD linear bounds carried forward (and then backward ones for at most NARROW elements)."""
+        undecided (with ALL: of every element of a node where something is), FORWARD linear bounds carried forward (and then backward
+        ones for at most NARROW elements)."""
         state, splits = State(), tuple(splits)
         run = None if self.slack is None else self.slack.start(1)
         lines = self._first_lines(lower, upper)
