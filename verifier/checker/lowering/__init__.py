@@ -1,0 +1,114 @@
+"""The registry of lowerings: operator -> (function, versions, attributes). What is not here is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from verifier.checker.lowering import basic, constants, elementwise, moves, rows, windows
+from verifier.checker.lowering.builder import Value
+from verifier.checker.lowering.operator import Operator
+
+Lowering = Callable[[Operator], Value | list[Value]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`attributes` may be set (those that the version has); `constant` evaluates the operator where all its inputs are constants."""
+
+    lower: Lowering | None
+    versions: frozenset[int]
+    attributes: frozenset[str]
+    constant: Lowering | None = None
+
+
+def register(*lines: tuple[str, Lowering | None, tuple[int, ...], str, Lowering | None]) -> Mapping[str, Entry]:
+    """Raises ValueError where an operator is registered twice."""
+    table: dict[str, Entry] = {}
+    for name, lower, versions, attributes, constant in lines:
+        if name in table:
+            raise ValueError(f"{name} is registered twice")
+        table[name] = Entry(lower, frozenset(versions), frozenset(attributes.split()), constant)
+    return MappingProxyType(table)
+
+
+LOWERINGS = register(
+    ("Abs", elementwise.pieces(elementwise.ABSOLUTE), (6, 13), "", constants.unary("abs")),
+    ("Add", basic.add, (7, 13, 14), "", constants.add),
+    ("And", None, (7,), "", constants.compare("logical_and")),
+    ("AveragePool", windows.average_pool, (7, 10, 11, 19, 22), "auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides", None),
+    ("BatchNormalization", rows.batch_normalization, (7, 9, 14, 15), "epsilon momentum spatial training_mode", None),
+    ("Cast", elementwise.cast, (6, 9, 13, 19, 21, 23, 24, 25), "to", constants.cast),
+    ("Ceil", None, (6, 13), "", constants.unary("ceil")),
+    ("Clip", elementwise.clip, (6, 11, 12, 13), "max min", None),
+    ("Concat", basic.concat, (4, 11, 13), "axis", constants.concat),
+    ("Constant", None, (1, 9, 11, 12, 13, 19, 21, 23, 24, 25), "value value_float value_floats value_int value_ints", constants.constant),
+    ("ConstantOfShape", None, (9, 20, 21, 23, 24, 25), "value", constants.constant_of_shape),
+    ("Conv", windows.conv, (1, 11, 22), "auto_pad dilations group kernel_shape pads strides", None),
+    ("ConvTranspose", windows.conv_transpose, (1, 11, 22), "auto_pad dilations group kernel_shape output_padding pads strides", None),
+    ("Cos", elementwise.smooth("cos"), (7, 22), "", None),
+    ("DepthToSpace", moves.moving(moves.depth_to_space), (1, 11, 13), "blocksize mode", None),
+    ("Div", basic.divide, (7, 13, 14), "", constants.divide),
+    ("Dropout", moves.dropout, (7, 10, 12, 13, 22), "ratio seed", None),
+    ("Equal", None, (7, 11, 13, 19), "", constants.compare("equal")),
+    ("Erf", elementwise.smooth("erf"), (9, 13), "", None),
+    ("Exp", elementwise.smooth("exp"), (6, 13), "", None),
+    ("Expand", moves.moving(moves.expand), (8, 13), "", None),
+    ("Flatten", moves.moving(moves.flatten), (1, 9, 11, 13, 21, 23, 24, 25), "axis", None),
+    ("Floor", None, (6, 13), "", constants.unary("floor")),
+    ("Gather", moves.moving(moves.gather), (1, 11, 13), "axis", None),
+    ("Gemm", basic.gemm, (7, 9, 11, 13), "alpha beta transA transB", None),
+    ("GlobalAveragePool", rows.global_average_pool, (1, 22), "", None),
+    ("GlobalMaxPool", windows.global_max_pool, (1, 22), "", None),
+    ("Greater", None, (7, 9, 13), "", constants.compare("greater")),
+    ("GreaterOrEqual", None, (12, 16), "", constants.compare("greater_equal")),
+    ("Identity", moves.identity, (1, 13, 14, 16, 19, 21, 23, 24, 25), "", None),
+    ("LeakyRelu", elementwise.leaky_relu, (6, 16), "alpha", None),
+    ("Less", None, (7, 9, 13), "", constants.compare("less")),
+    ("LessOrEqual", None, (12, 16), "", constants.compare("less_equal")),
+    ("Log", elementwise.smooth("log"), (6, 13), "", None),
+    ("MatMul", basic.matmul, (1, 9, 13), "", None),
+    ("Max", basic.extremum(1.0), (6, 8, 12, 13), "", None),
+    ("MaxPool", windows.max_pool, (1, 8, 10, 11, 12, 22), "auto_pad ceil_mode dilations kernel_shape pads storage_order strides", None),
+    ("Mean", basic.mean_all, (6, 8, 13), "", None),
+    ("Min", basic.extremum(-1.0), (6, 8, 12, 13), "", None),
+    ("Mod", None, (10, 13), "fmod", constants.modulo),
+    ("Mul", basic.multiply, (7, 13, 14), "", constants.multiply),
+    ("Neg", basic.negate, (6, 13), "", constants.negate),
+    ("Not", None, (1,), "", constants.invert),
+    ("Or", None, (7,), "", constants.compare("logical_or")),
+    ("Pad", moves.pad, (2, 11, 13, 18, 19, 21, 23, 24, 25), "mode pads value", None),
+    ("Pow", basic.power, (7, 12, 13, 15), "", None),
+    ("Range", None, (11,), "", constants.arange),
+    ("Reciprocal", elementwise.root("reciprocal", 2), (6, 13), "", None),
+    ("ReduceMax", rows.reduce_extremum(1.0), (1, 11, 12, 13, 18, 20), "axes keepdims noop_with_empty_axes", constants.reduce("max", 18)),
+    ("ReduceMean", rows.reduce_mean, (1, 11, 13, 18), "axes keepdims noop_with_empty_axes", None),
+    ("ReduceMin", rows.reduce_extremum(-1.0), (1, 11, 12, 13, 18, 20), "axes keepdims noop_with_empty_axes", constants.reduce("min", 18)),
+    ("ReduceProd", None, (1, 11, 13, 18), "axes keepdims noop_with_empty_axes", constants.reduce("prod", 18)),
+    ("ReduceSum", rows.reduce_sum, (1, 11, 13), "axes keepdims noop_with_empty_axes", constants.reduce("sum", 13)),
+    ("Relu", elementwise.pieces(elementwise.RELU), (6, 13, 14), "", constants.relu),
+    ("Reshape", moves.moving(moves.reshape), (5, 13, 14, 19, 21, 23, 24, 25), "allowzero", None),
+    ("Resize", moves.resize, (10, 11, 13, 18, 19), "antialias coordinate_transformation_mode mode nearest_mode", None),
+    ("Round", None, (11, 22), "", constants.unary("rint")),
+    ("Shape", constants.shape, (1, 13, 15, 19, 21, 23, 24, 25), "end start", None),
+    ("Sigmoid", elementwise.smooth("sigmoid"), (6, 13), "", None),
+    ("Sign", None, (9, 13), "", constants.unary("sign")),
+    ("Sin", elementwise.smooth("sin"), (7, 22), "", None),
+    ("Size", constants.size, (1, 13, 19, 21, 23, 24, 25), "", None),
+    ("Slice", moves.moving(moves.slicing), (1, 10, 11, 13), "axes ends starts", None),
+    ("Softmax", rows.softmax, (1, 11, 13), "axis", None),
+    ("Softplus", elementwise.smooth("softplus"), (1, 22), "", None),
+    ("SpaceToDepth", moves.moving(moves.space_to_depth), (1, 13), "blocksize", None),
+    ("Split", moves.moving(moves.split), (2, 11, 13, 18), "axis num_outputs split", None),
+    ("Sqrt", elementwise.root("sqrt", 1), (6, 13), "", constants.root),
+    ("Squeeze", moves.moving(moves.squeeze), (1, 11, 13, 21, 23, 24, 25), "axes", None),
+    ("Sub", basic.subtract, (7, 13, 14), "", constants.subtract),
+    ("Sum", basic.sum_all, (6, 8, 13), "", None),
+    ("Tanh", elementwise.smooth("tanh"), (6, 13), "", None),
+    ("Tile", moves.moving(moves.tile), (6, 13), "", None),
+    ("Transpose", moves.moving(moves.transpose), (1, 13, 21, 23, 24, 25), "perm", None),
+    ("Unsqueeze", moves.moving(moves.unsqueeze), (1, 11, 13, 21, 23, 24, 25), "axes", None),
+    ("Upsample", moves.upsample, (7, 9), "mode scales", None),
+    ("Where", basic.where, (9, 16), "", constants.where),
+)

@@ -1,0 +1,166 @@
+"""What lowerings emit core nodes through. Every ONNX tensor that depends on an input is one core node of that tensor's shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verifier.checker.maps import Diagonal, Index, Map
+from verifier.checker.network import Affine, Constant, Elementwise, Function, Input, MatMul, Maximum, Node, Product, Rounding, Softmax
+from verifier.checker.refusal import Rejected
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+MOST_NODES = 100_000
+MOST_ELEMENTS = 1 << 29
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that is core node `node`."""
+
+    node: int
+    shape: Shape
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A constant, exactly: float32 (as the file says, or computed without rounding), int32, int64 or bool."""
+
+    value: Array
+
+    @property
+    def shape(self) -> Shape:
+        return self.value.shape
+
+    @property
+    def size(self) -> int:
+        return int(self.value.size)
+
+
+Value = Tensor | Known
+Term = tuple[Map, Tensor]
+
+
+@dataclass
+class Builder:
+    """Collects core nodes in topological order; `begin` says which ONNX operator they belong to."""
+
+    nodes: list[Node] = field(default_factory=list)
+    sites: dict[tuple[str, int], int] = field(default_factory=dict)
+    softmaxes: list[Softmax] = field(default_factory=list)
+    place: str = ""
+    _tensor: str = ""
+    _count: int = 0  # non-linear nodes of the operator so far
+    _first: int = 0  # the operator's first node
+
+    def begin(self, place: str, tensor: str) -> None:
+        """From now on nodes belong to the operator at `place` whose first output is `tensor`."""
+        self.place, self._tensor, self._count, self._first = place, tensor, 0, len(self.nodes)
+
+    def end(self, x: Tensor, rounding: Rounding) -> Tensor:
+        """`x` as an output of the operator: what float32 does to it. A tensor passed through keeps what it has."""
+        if x.node >= self._first:
+            self.nodes[x.node] = replace(self.nodes[x.node], rounding=rounding)
+        return x
+
+    def input(self, name: str, shape: Shape) -> Tensor:
+        return self._emit(Input(f"input {name!r}", (), checked(shape, name), None, name))
+
+    def constant(self, value: Array) -> Tensor:
+        flat = floats(value).reshape(-1)
+        return self._emit(Constant(self.place, (), value.shape, None, flat, np.zeros(flat.size)))
+
+    def affine(self, terms: Sequence[Term], bias: Array | None, shape: Shape) -> Tensor:
+        """sum of map(x) over `terms`, plus `bias` (of `shape`)."""
+        flat = None if bias is None else floats(bias).reshape(-1)
+        return self._emit(Affine(self.place, tuple(x.node for _, x in terms), shape, None, tuple(m for m, _ in terms), flat))
+
+    def plus(self, x: Tensor, bias: Array) -> Tensor:
+        """x + bias: in the node itself, if this operator has just made it without one."""
+        node = self.nodes[x.node]
+        if self._first <= x.node == len(self.nodes) - 1 and isinstance(node, Affine) and node.bias is None:
+            self.nodes[x.node] = replace(node, bias=np.ascontiguousarray(floats(bias)).reshape(-1))
+            return x
+        return self.affine([(take(x, indices(x.shape)), x)], bias, x.shape)
+
+    def linear(self, linear_map: Map, x: Tensor, shape: Shape) -> Tensor:
+        return self.affine([(linear_map, x)], None, shape)
+
+    def scale(self, x: Tensor, factor: Array, radius: Array | None = None) -> Tensor:
+        """`x` times numbers that broadcast to its shape; the true ones may be `radius` off."""
+        flat = np.broadcast_to(floats(factor), x.shape).reshape(-1)
+        error = None if radius is None or not radius.any() else np.broadcast_to(radius, x.shape).reshape(-1)
+        return self.linear(Diagonal(flat, error), x, x.shape)
+
+    def elementwise(self, function: Function, x: Tensor) -> Tensor:
+        return self._site(Elementwise(self.place, (x.node,), x.shape, None, function))
+
+    def product(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._site(Product(self.place, (x.node, y.node), x.shape, None))
+
+    def matmul(self, x: Tensor, y: Tensor) -> Tensor:
+        """(outer..., n, k) times (outer..., k, m), equal outer axes."""
+        return self._site(MatMul(self.place, (x.node, y.node), (*x.shape[:-1], y.shape[-1]), None))
+
+    def maximum(self, x: Tensor, windows: Array, shape: Shape) -> Tensor:
+        return self._site(Maximum(self.place, (x.node,), shape, None, np.ascontiguousarray(windows, dtype=np.int64)))
+
+    def gather(self, x: Tensor, index: Array, bias: Array | None = None) -> Tensor:
+        """The tensor of `index.shape` whose elements are the flat elements `index` of `x`, 0 for -1; plus `bias`."""
+        if bias is None and index.shape == x.shape and bool((index.reshape(-1) == np.arange(x.size)).all()):
+            return x
+        return self.affine([(take(x, index), x)], bias, index.shape)
+
+    def reshape(self, x: Tensor, shape: Shape) -> Tensor:
+        return self.gather(x, np.arange(x.size, dtype=np.int64).reshape(shape))
+
+    def spread(self, x: Tensor, shape: Shape) -> Tensor:
+        """`x` repeated along axes to `shape`."""
+        return self.gather(x, np.broadcast_to(indices(x.shape), shape))
+
+    def _site(self, node: Node) -> Tensor:
+        found = self._emit(node)
+        self.sites[self._tensor, self._count] = found.node
+        self._count += 1
+        return found
+
+    def _emit(self, node: Node) -> Tensor:
+        if len(self.nodes) >= MOST_NODES:
+            raise Rejected("unsupported-model", f"more than {MOST_NODES} core nodes")
+        self.nodes.append(replace(node, shape=checked(node.shape, node.place)))
+        return Tensor(len(self.nodes) - 1, self.nodes[-1].shape)
+
+
+def checked(shape: Sequence[int], place: str) -> Shape:
+    """`shape` as Python integers; a tensor is neither empty nor beyond the limit."""
+    plain = tuple(int(n) for n in shape)
+    if not 0 < math.prod(plain) <= MOST_ELEMENTS or any(n < 1 for n in plain):
+        raise Rejected("unsupported-model", f"{place}: a tensor of shape {plain}")
+    return plain
+
+
+def indices(shape: Shape) -> Array:
+    """The flat index of every element of a tensor of `shape`, in that shape."""
+    return np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
+
+
+def take(x: Tensor, index: Array) -> Index:
+    """The map that makes `x[index]`, flat; 0 for -1."""
+    return Index(np.ascontiguousarray(index, dtype=np.int64).reshape(-1), x.size)
+
+
+def floats(value: Array) -> Array:
+    """float32 or float64 numbers as float64."""
+    if value.dtype not in (np.float32, np.float64):
+        raise Rejected("unsupported-operator", f"numbers of type {value.dtype} where floats are due")
+    return np.asarray(value, dtype=np.float64)

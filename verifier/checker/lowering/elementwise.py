@@ -1,0 +1,64 @@
+"""Operators that apply a function of one variable to every element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+
+from verifier.checker.lowering.builder import Value
+from verifier.checker.lowering.operator import Operator
+from verifier.checker.network import Pieces, Smooth
+
+RELU = Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (0.0,))
+ABSOLUTE = Pieces((0.0,), (-1.0, 1.0), (0.0, 0.0), (0.0,))
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def pieces(function: Pieces) -> Callable[[Operator], Value]:
+    return lambda op: op.end(op.builder.elementwise(function, op.tensor(0)), "exact")
+
+
+def smooth(name: str) -> Callable[[Operator], Value]:
+    """A function that a measured table says the float32 error of."""
+    return lambda op: op.end(op.builder.elementwise(Smooth(name), op.tensor(0)), "kernel", name=op.kind)
+
+
+def root(name: str, count: int) -> Callable[[Operator], Value]:
+    """Square root and reciprocal: `count` roundings."""
+    return lambda op: op.end(op.builder.elementwise(Smooth(name), op.tensor(0)), "sqrt", count)
+
+
+def leaky_relu(op: Operator) -> Value:
+    alpha = op.real("alpha", float(np.float32(0.01)))
+    return op.end(op.builder.elementwise(Pieces((0.0,), (alpha, 1.0), (0.0, 0.0), (0.0,)), op.tensor(0)), "pieces", 1)
+
+
+def clipping(lower: float, upper: float) -> Pieces:
+    """min(max(x, lower), upper); an infinite limit is none."""
+    if math.isinf(lower):
+        return Pieces((upper,), (1.0, 0.0), (0.0, upper), (upper,))
+    if math.isinf(upper):
+        return Pieces((lower,), (0.0, 1.0), (lower, 0.0), (lower,))
+    return Pieces((lower, upper), (0.0, 1.0, 0.0), (lower, 0.0, upper), (lower, upper))
+
+
+def clip(op: Operator) -> Value:
+    """Limits are attributes before version 11, inputs since. The largest float32 (the old default) is no limit: no float32 is beyond."""
+    limits = []
+    for i, (name, default) in enumerate((("min", -math.inf), ("max", math.inf)), start=1):
+        given = op.real(name, default) if op.version < 11 else default if op.optional(i) is None else float(op.known_floats(i).reshape(()))
+        limits.append(math.copysign(math.inf, given) if abs(given) >= LARGEST else given)
+    lower, upper = limits
+    op.require(lower < upper and lower < math.inf and upper > -math.inf, f"limits {limits}")
+    if math.isinf(lower) and math.isinf(upper):
+        return op.value(0)
+    return op.end(op.builder.elementwise(clipping(lower, upper), op.tensor(0)), "exact")
+
+
+def cast(op: Operator) -> Value:
+    """float32 to float32."""
+    op.require(op.integer("to", 0) == onnx.TensorProto.FLOAT, "another type than float32")
+    return op.tensor(0)

@@ -1,0 +1,58 @@
+"""What a network computes at points, in plain float64 without any account of rounding: for comparisons with other readers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from verifier.checker.lowering.builder import Array
+from verifier.checker.network import Affine, Constant, Elementwise, Function, Input, MatMul, Maximum, Network, Node, Pieces, Product
+from verifier.checker.refusal import Rejected
+
+SMOOTH = {
+    "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "reciprocal": np.reciprocal, "tanh": np.tanh, "sin": np.sin, "cos": np.cos,
+    "erf": np.vectorize(math.erf, otypes=[np.float64]), "sigmoid": lambda x: 0.5 * (1 + np.tanh(x / 2)), "softplus": lambda x: np.logaddexp(x, 0),
+}  # fmt: skip
+STEPS = {"floor": np.floor, "ceil": np.ceil, "round": np.rint}
+
+
+def evaluate(network: Network, inputs: Sequence[Array]) -> list[Array]:
+    """The value of every node, flat, for one array per network input."""
+    given = {i: np.asarray(x, dtype=np.float64).reshape(-1) for i, x in zip(network.inputs, inputs, strict=True)}
+    values: list[Array] = []
+    for i, node in enumerate(network.nodes):
+        values.append(given[i] if isinstance(node, Input) else _value(network, node, [values[j] for j in node.inputs]))
+    return values
+
+
+def _value(network: Network, node: Node, x: list[Array]) -> Array:
+    match node:
+        case Constant():
+            return node.value
+        case Affine():
+            found = sum((m.apply(a) for m, a in zip(node.maps, x, strict=True)), np.zeros(node.size))
+            return np.asarray(found if node.bias is None else found + node.bias)
+        case Elementwise():
+            return _function(node.function, x[0])
+        case Product():
+            return np.asarray(x[0] * x[1])
+        case MatMul():
+            left, right = (a.reshape(network.nodes[j].shape) for a, j in zip(x, node.inputs, strict=True))
+            return np.asarray((left @ right).reshape(-1))
+        case Maximum():
+            return np.asarray(np.where(node.windows < 0, -np.inf, x[0][node.windows]).max(-1))
+    raise Rejected("no-rule", node.place)
+
+
+def _function(function: Function, x: Array) -> Array:
+    if not isinstance(function, Pieces):
+        return np.asarray(x**function.parameter if function.name == "pow" else SMOOTH[function.name](x))
+    if function.step:
+        return np.asarray(STEPS[function.step](x))
+    piece = np.searchsorted(function.breakpoints, x)
+    found = np.array(function.slopes)[piece] * x + np.array(function.intercepts)[piece]
+    for at, value in zip(function.breakpoints, function.values, strict=True):
+        found = np.where(x == at, value, found)
+    return np.asarray(found)

@@ -1,0 +1,230 @@
+"""Operators that only move, copy or drop elements. Each is one function of arrays: applied to a constant, or to the indices of a tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+from verifier.checker.lowering.builder import Array, Known, Value, checked, indices
+from verifier.checker.lowering.operator import Operator
+
+Move = Callable[[Operator, Array], list[Array]]
+
+
+def moving(move: Move) -> Callable[[Operator], list[Value]]:
+    """The lowering of an operator that moves elements of input 0."""
+
+    def lower(op: Operator) -> list[Value]:
+        x = op.value(0)
+        if isinstance(x, Known):
+            return [Known(np.array(part)) for part in move(op, x.value)]
+        return [op.end(op.builder.gather(x, np.asarray(index)), "moves") for index in move(op, indices(x.shape))]
+
+    return lower
+
+
+def identity(op: Operator) -> Value:
+    return op.value(0)
+
+
+def flatten(op: Operator, x: Array) -> list[Array]:
+    axis, rank = op.integer("axis", 1), x.ndim
+    op.require((-rank if op.version >= 11 else 0) <= axis <= rank, f"axis {axis} of a tensor of rank {rank}")
+    axis += rank if axis < 0 else 0
+    return [x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))]
+
+
+def reshape(op: Operator, x: Array) -> list[Array]:
+    """0 keeps an axis (unless allowzero), one -1 is what is left."""
+    wanted = op.known_integers(1)
+    op.require(wanted is not None and all(n >= -1 for n in wanted) and wanted.count(-1) <= 1, f"shape {wanted}")
+    op.require(not op.flag("allowzero", 0) or 0 not in (wanted or ()), "allowzero with a 0")
+    op.require(all(n != 0 or i < x.ndim for i, n in enumerate(wanted or ())), f"shape {wanted}")
+    shape = [x.shape[i] if n == 0 else n for i, n in enumerate(wanted or ())]
+    if -1 in shape:
+        rest = math.prod(n for n in shape if n != -1)
+        op.require(rest > 0 and x.size % rest == 0, f"shape {wanted} for {x.size} elements")
+        shape[shape.index(-1)] = x.size // rest
+    op.require(math.prod(shape) == x.size, f"shape {wanted} for {x.size} elements")
+    return [x.reshape(shape)]
+
+
+def transpose(op: Operator, x: Array) -> list[Array]:
+    perm = op.integers("perm")
+    order = tuple(range(x.ndim))[::-1] if perm is None else perm
+    op.require(sorted(order) == list(range(x.ndim)), f"perm {perm}")
+    return [x.transpose(order)]
+
+
+def squeeze(op: Operator, x: Array) -> list[Array]:
+    given = op.known_integers(1) if op.version >= 13 else op.integers("axes")
+    axes = tuple(i for i, n in enumerate(x.shape) if n == 1) if given is None else op.axes(given, x.ndim)
+    return [x.squeeze(axes)]
+
+
+def unsqueeze(op: Operator, x: Array) -> list[Array]:
+    given = op.known_integers(1) if op.version >= 13 else op.integers("axes")
+    op.require(given is not None, "no axes")
+    axes = op.axes(given or (), x.ndim + len(given or ()))
+    return [np.expand_dims(x, axes)]
+
+
+def slicing(op: Operator, x: Array) -> list[Array]:
+    if op.version >= 10:
+        starts, ends, axes, steps = (op.known_integers(i) for i in range(1, 5))
+    else:
+        starts, ends, axes, steps = op.integers("starts"), op.integers("ends"), op.integers("axes"), None
+    starts, ends = starts or (), ends or ()
+    axes = tuple(range(len(starts))) if axes is None else tuple(op.axis(a, x.ndim) for a in axes)
+    steps = (1,) * len(starts) if steps is None else steps
+    fits = len(starts) == len(ends) == len(axes) == len(steps) == len(set(axes)) > 0
+    op.require(fits and all(steps), f"starts {starts}, axes {axes}, steps {steps}")
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        x = np.take(x, np.arange(x.shape[axis])[slice(start, end, step)], axis=axis)
+    return [x]
+
+
+def gather(op: Operator, x: Array) -> list[Array]:
+    chosen, axis = op.known(1), op.axis(op.integer("axis", 0), x.ndim)
+    op.require(chosen.dtype in (np.int32, np.int64), f"indices of type {chosen.dtype}")
+    n = x.shape[axis]
+    op.require(bool((chosen >= (-n if op.version >= 11 else 0)).all() and (chosen < n).all()), f"an index past {n}")
+    return [np.take(x, np.where(chosen < 0, chosen + n, chosen), axis=axis)]
+
+
+def split(op: Operator, x: Array) -> list[Array]:
+    axis, count = op.axis(op.integer("axis", 0), x.ndim), len(op.outputs)
+    n, sizes = x.shape[axis], op.known_integers(1) if op.version >= 13 else op.integers("split")
+    op.require(op.integer("num_outputs", count) == count and (sizes is None or "num_outputs" not in op.attributes), "num_outputs")
+    if sizes is None:
+        op.require(n % count == 0 or op.version >= 18, f"{n} elements in {count} parts")
+        each = -(-n // count)
+        sizes = (*(each,) * (count - 1), n - each * (count - 1))
+    op.require(len(sizes) == count and sum(sizes) == n and all(s >= 0 for s in sizes), f"sizes {sizes}")
+    ends = np.cumsum(sizes)
+    return [np.take(x, np.arange(end - size, end), axis=axis) for end, size in zip(ends.tolist(), sizes, strict=True)]
+
+
+def expand(op: Operator, x: Array) -> list[Array]:
+    wanted = op.known_integers(1) or ()
+    op.require(all(n >= 1 for n in wanted), f"shape {wanted}")
+    return [np.broadcast_to(x, checked(np.broadcast_shapes(x.shape, wanted), op.place))]
+
+
+def tile(op: Operator, x: Array) -> list[Array]:
+    repeats = op.known_integers(1) or ()
+    op.require(len(repeats) == x.ndim and all(n >= 1 for n in repeats), f"repeats {repeats}")
+    checked([n * r for n, r in zip(x.shape, repeats, strict=True)], op.place)
+    return [np.tile(x, repeats)]
+
+
+def dropout(op: Operator) -> Value:
+    """Does nothing at inference."""
+    op.one_output()
+    op.require(op.version < 12 or op.optional(2) is None or not op.known(2).any(), "training mode")
+    return op.value(0)
+
+
+def depth_to_space(op: Operator, x: Array) -> list[Array]:
+    block, mode = op.integer("blocksize", 0), op.string("mode", "DCR")
+    op.require(x.ndim == 4 and block >= 1 and x.shape[1] % (block * block) == 0 and mode in ("DCR", "CRD"), f"blocksize {block}, mode {mode!r}")
+    n, c, h, w = x.shape
+    if mode == "DCR":
+        parts = x.reshape(n, block, block, c // block**2, h, w).transpose(0, 3, 4, 1, 5, 2)
+    else:
+        parts = x.reshape(n, c // block**2, block, block, h, w).transpose(0, 1, 4, 2, 5, 3)
+    return [parts.reshape(n, c // block**2, h * block, w * block)]
+
+
+def space_to_depth(op: Operator, x: Array) -> list[Array]:
+    block = op.integer("blocksize", 0)
+    op.require(x.ndim == 4 and block >= 1 and x.shape[2] % block == 0 and x.shape[3] % block == 0, f"blocksize {block}")
+    n, c, h, w = x.shape
+    return [x.reshape(n, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4).reshape(n, c * block**2, h // block, w // block)]
+
+
+def pad(op: Operator) -> Value:
+    """Negative pads crop. What is filled goes to the bias."""
+    x, pads = op.tensor(0), op.known_integers(1) if op.version >= 11 else op.integers("pads")
+    rank, mode = len(x.shape), op.string("mode", "constant")
+    given = op.known_integers(3) if op.version >= 18 else None
+    axes = tuple(range(rank)) if given is None else tuple(op.axis(a, rank) for a in given)
+    fill = op.real("value", 0.0) if op.version < 11 else 0.0 if op.optional(2) is None else float(op.known_floats(2).reshape(()))
+    op.require(pads is not None and len(pads) == 2 * len(axes) == 2 * len(set(axes)) and math.isfinite(fill), f"pads {pads}")
+    widths = dict(zip(axes, zip(pads or (), (pads or ())[len(axes) :], strict=False), strict=True))
+    index = indices(x.shape)
+    for axis, (before, after) in widths.items():
+        n = x.shape[axis]
+        op.require(n + before + after > 0 and -before < n and -after < n, f"pads {pads}")
+        index = np.take(index, np.arange(-before if before < 0 else 0, n + after if after < 0 else n), axis=axis)
+        index = _padded(op, index, axis, (before if before > 0 else 0, after if after > 0 else 0), mode)
+    return op.end(op.builder.gather(x, index, np.where(index < 0, fill, 0.0) if fill and mode == "constant" else None), "moves")
+
+
+def _padded(op: Operator, index: Array, axis: int, widths: tuple[int, int], mode: str) -> Array:
+    around = [(0, 0)] * index.ndim
+    around[axis] = widths
+    checked([n + a + b for n, (a, b) in zip(index.shape, around, strict=True)], op.place)
+    if mode == "constant":
+        return np.pad(index, around, constant_values=-1)
+    if mode == "edge":
+        return np.pad(index, around, mode="edge")
+    op.require(mode == "reflect" and all(w < index.shape[axis] for w in widths), f"mode {mode!r} with pads {widths}")
+    return np.pad(index, around, mode="reflect")
+
+
+def upsample(op: Operator) -> Value:
+    """Nearest: output i reads i / scale, rounded down."""
+    found = op.attributes.get("scales", ()) if op.version < 9 else tuple(op.known_floats(1).reshape(-1).tolist())
+    op.require(op.string("mode", "nearest") == "nearest" and isinstance(found, tuple), "another mode than nearest")
+    scales = _whole(op, [float(s) for s in found] if isinstance(found, tuple) else [])
+    return _nearest(op, [[i // s for i in range(n * s)] for n, s in zip(op.tensor(0).shape, scales, strict=True)])
+
+
+def _whole(op: Operator, scales: list[float]) -> list[int]:
+    op.require(all(s >= 1 and s == int(s) for s in scales), f"scales {scales}: only whole ones are read without rounding")
+    return [int(s) for s in scales]
+
+
+def resize(op: Operator) -> Value:
+    """Nearest, by whole factors: then which element is read does not depend on how a runtime rounds."""
+    x = op.tensor(0)
+    op.require(op.string("mode", "nearest") == "nearest" and not op.flag("antialias", 0), "another mode than nearest")
+    at = 1 if op.version == 10 else 2
+    if op.optional(at) is not None and op.value(at).size:
+        op.require(op.optional(3) is None, "scales and sizes")
+        scales = _whole(op, op.known_floats(at).reshape(-1).tolist())
+    else:
+        sizes = op.known_integers(3) or ()
+        scales = _whole(op, [m / n for n, m in zip(x.shape, sizes, strict=True)])
+    coordinate = "asymmetric" if op.version == 10 else op.string("coordinate_transformation_mode", "half_pixel")
+    rounding = "floor" if op.version == 10 else op.string("nearest_mode", "round_prefer_floor")
+    return _nearest(op, [[_source(op, i, s, coordinate, rounding) for i in range(n * s)] for n, s in zip(x.shape, scales, strict=True)])
+
+
+def _source(op: Operator, i: int, scale: int, coordinate: str, rounding: str) -> int:
+    """The coordinate that output `i` of one axis reads, not yet cut to the axis."""
+    if scale == 1:
+        return i
+    half = coordinate in ("half_pixel", "pytorch_half_pixel")  # the same where there is more than one output
+    op.require(half or coordinate == "asymmetric", f"coordinate_transformation_mode {coordinate!r}")
+    x = Fraction(2 * i + 1, 2 * scale) - Fraction(1, 2) if half else Fraction(i, scale)
+    match rounding:
+        case "round_prefer_floor":
+            return math.ceil(x - Fraction(1, 2))
+        case "round_prefer_ceil":
+            return math.floor(x + Fraction(1, 2))
+        case "floor" | "ceil":
+            op.require(not half or scale & (scale - 1) == 0, f"nearest_mode {rounding!r} of rounded coordinates")
+            return math.floor(x) if rounding == "floor" else math.ceil(x)
+    raise op.refuse(f"nearest_mode {rounding!r}")
+
+
+def _nearest(op: Operator, sources: list[list[int]]) -> Value:
+    x = op.tensor(0)
+    checked([len(s) for s in sources], op.place)
+    cut = [np.clip(np.array(s, dtype=np.int64), 0, n - 1) for s, n in zip(sources, x.shape, strict=True)]
+    return op.end(op.builder.gather(x, indices(x.shape)[np.ix_(*cut)]), "moves")

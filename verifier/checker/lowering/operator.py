@@ -1,0 +1,115 @@
+"""One ONNX operator as its lowering sees it: inputs, checked attributes, version, and refusals that name the place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from verifier.checker.lowering.builder import Array, Builder, Known, Shape, Tensor, Value
+from verifier.checker.network import Rounding
+from verifier.checker.refusal import Rejected
+
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | Array
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """`version` is the operator's own; `attributes` are those of the file, of the types that the standard gives them."""
+
+    kind: str
+    version: int
+    place: str
+    builder: Builder
+    attributes: dict[str, Attribute]
+    inputs: tuple[Value | None, ...]
+    outputs: tuple[str, ...]
+
+    def refuse(self, reason: str) -> Rejected:
+        return Rejected("unsupported-operator", f"{self.place}: {reason}")
+
+    def require(self, holds: bool, reason: str) -> None:
+        if not holds:
+            raise self.refuse(reason)
+
+    def optional(self, i: int) -> Value | None:
+        """Input `i`, or None where the file leaves it out."""
+        return self.inputs[i] if i < len(self.inputs) else None
+
+    def value(self, i: int) -> Value:
+        found = self.optional(i)
+        if found is None:
+            raise self.refuse(f"input {i} is missing")
+        return found
+
+    def tensor(self, i: int) -> Tensor:
+        """Input `i` as a node; a constant becomes one."""
+        return self.as_tensor(self.value(i))
+
+    def as_tensor(self, x: Value) -> Tensor:
+        return self.builder.constant(x.value) if isinstance(x, Known) else x
+
+    def known(self, i: int) -> Array:
+        found = self.value(i)
+        if not isinstance(found, Known):
+            raise self.refuse(f"input {i} is not a constant")
+        return found.value
+
+    def known_floats(self, i: int) -> Array:
+        found = self.known(i)
+        self.require(found.dtype == np.float32, f"input {i} is of type {found.dtype}")
+        return found.astype(np.float64)
+
+    def known_integers(self, i: int) -> tuple[int, ...] | None:
+        """Input `i`, at most a vector of integers; None where the file leaves it out."""
+        if self.optional(i) is None:
+            return None
+        found = self.known(i)
+        self.require(found.dtype in (np.int32, np.int64) and found.ndim <= 1, f"input {i} is of type {found.dtype} and shape {found.shape}")
+        return tuple(int(v) for v in found.reshape(-1))
+
+    def integer(self, name: str, default: int) -> int:
+        found = self.attributes.get(name, default)
+        self.require(type(found) is int, f"attribute {name}")
+        return found if isinstance(found, int) else default
+
+    def flag(self, name: str, default: int) -> bool:
+        found = self.integer(name, default)
+        self.require(found in (0, 1), f"attribute {name} is {found}")
+        return found == 1
+
+    def real(self, name: str, default: float) -> float:
+        found = self.attributes.get(name, default)
+        self.require(type(found) is float and not math.isnan(found), f"attribute {name}")
+        return found if isinstance(found, float) else default
+
+    def string(self, name: str, default: str) -> str:
+        found = self.attributes.get(name, default)
+        return found if isinstance(found, str) else default
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        found = self.attributes.get(name)
+        return tuple(int(v) for v in found) if isinstance(found, tuple) else None
+
+    def axis(self, axis: int, rank: int) -> int:
+        """`axis` counted from the front."""
+        self.require(-rank <= axis < rank, f"axis {axis} of a tensor of rank {rank}")
+        return axis % rank
+
+    def axes(self, axes: Sequence[int], rank: int) -> tuple[int, ...]:
+        """`axes` counted from the front, each once, sorted."""
+        found = sorted(self.axis(a, rank) for a in axes)
+        self.require(len(set(found)) == len(found), f"axes {tuple(axes)}")
+        return tuple(found)
+
+    def one_output(self) -> None:
+        self.require(not any(self.outputs[1:]), "more than the first output")
+
+    def sources(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(x.node for x in self.inputs if isinstance(x, Tensor)))
+
+    def end(self, x: Tensor, kind: str, count: int = 0, *, divisor: int = -1, name: str = "", sources: Shape | None = None) -> Tensor:
+        """`x` as an output, with what float32 does to it."""
+        return self.builder.end(x, Rounding(kind, self.sources() if sources is None else sources, count, divisor, name))

@@ -1,0 +1,48 @@
+"""TensorProto -> array: one data field, the right number of bytes, finite numbers; types that a rule exists for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+
+from verifier.checker.lowering.builder import MOST_ELEMENTS, Array
+from verifier.checker.refusal import Rejected
+
+_P = onnx.TensorProto
+FIELDS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+TYPES: dict[int, tuple[str, str]] = {
+    _P.FLOAT: ("<f4", "float_data"),
+    _P.INT32: ("<i4", "int32_data"),
+    _P.INT64: ("<i8", "int64_data"),
+    _P.BOOL: ("?", "int32_data"),
+}
+
+
+def read_tensor(proto: onnx.TensorProto, place: str) -> Array:
+    """The tensor as float32, int32, int64 or bool."""
+
+    def require(holds: bool, what: str) -> None:
+        if not holds:
+            raise Rejected("unsupported-model", f"{place}: {what}")
+
+    require(proto.data_location == _P.DEFAULT and not proto.external_data, "external data")
+    require(not proto.HasField("segment"), "a tensor in segments")
+    require(proto.data_type in TYPES, f"element type {proto.data_type}")
+    shape = tuple(int(n) for n in proto.dims)
+    require(all(n >= 0 for n in shape) and math.prod(shape) <= MOST_ELEMENTS, f"shape {shape}")
+    code, name = TYPES[proto.data_type]
+    present = [f for f in FIELDS if len(getattr(proto, f))]
+    require(len(present) <= 1 and set(present) <= {"raw_data", name}, f"data fields {present}")
+    if present == ["raw_data"]:
+        require(len(proto.raw_data) == math.prod(shape) * np.dtype(code).itemsize, f"{len(proto.raw_data)} bytes for shape {shape}")
+        require(code != "?" or set(proto.raw_data) <= {0, 1}, "a bool that is neither 0 nor 1")
+        found = np.frombuffer(proto.raw_data, dtype=code)
+    else:
+        numbers = getattr(proto, name)
+        require(len(numbers) == math.prod(shape), f"{len(numbers)} numbers for shape {shape}")
+        require(code != "?" or set(numbers) <= {0, 1}, "a bool that is neither 0 nor 1")
+        found = np.array(numbers, dtype=code)
+    require(found.dtype.kind != "f" or bool(np.isfinite(found).all()), "NaN or Inf")
+    return found.astype(found.dtype.newbyteorder("=")).reshape(shape)
