@@ -184,6 +184,21 @@ def test_equal_signatures_mean_equal_records(made: tuple[Draft, Listed, list[Dra
     assert len(set(keys)) == len(set(forest.signature.tolist())) == len(set(zip(keys, forest.signature.tolist(), strict=True)))
 
 
+def test_signatures_tell_slope_sets_apart() -> None:
+    found, which = draft(), (0, 0, 1, 1, 0, 2)
+    for _ in range(3):
+        found.slopes()
+    records = leaf()
+    for number in which[::-1]:
+        records = split(0, 0, 0.5, multipliers(number, [1]), records)
+    found.tree([0], records)
+    forest = grown(found)
+    stored = forest.slope_set >= 0
+    assert forest.slope_set[stored].tolist() == list(which)
+    keys = forest.signature[stored].tolist()
+    assert [keys.index(key) for key in keys] == [which.index(number) for number in which]
+
+
 def test_slope_sets() -> None:
     found = draft()
     for groups in SETS:
