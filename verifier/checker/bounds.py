@@ -56,8 +56,10 @@ class Checker:
         ends = np.cumsum(self.sizes)[:-1]
         boxes = dict(zip(self.network.inputs, zip(np.split(lower, ends, 1), np.split(upper, ends, 1), strict=True), strict=True))
         run = None if self.slack is None else self.slack.start(batch)
-        forward = Forward(self.network, self.planes, lower, upper) if program & FORWARD else None
-        for i, node in enumerate(self.network.nodes[: None if last is None else last + 1]):
+        whole = [np.broadcast_to(end, (batch if cuts else len(end), self.n_in)) for end in (lower, upper)]  # paths may differ where boxes do not
+        forward = Forward(self.network, self.planes, *whole) if program & FORWARD else None
+        stop = None if last is None else int(np.max([last, *self.network.inputs])) + 1  # every bound ends at all of the inputs
+        for i, node in enumerate(self.network.nodes[:stop]):
             low, high = self._interval(state, i, node, boxes)
             s = None if run is None else run.step(i, low, high)
             if s is not None and not s.any():
@@ -216,7 +218,13 @@ class Checker:
         return finite(dn(dn(value + c) - lost), "concretisation")
 
     def _box(self, state: State) -> tuple[Array, Array]:
-        return (np.concatenate([state.lower[i] for i in self.network.inputs], 1), np.concatenate([state.upper[i] for i in self.network.inputs], 1))
+        """The inputs of a state, together; a split on one of them (as the operand of a site) may have given it more rows than the others."""
+        batch = int(np.max([len(state.lower[i]) for i in self.network.inputs]))
+        lower, upper = (
+            np.concatenate([np.broadcast_to(end[i], (batch, n)) for i, n in zip(self.network.inputs, self.sizes, strict=True)], 1)
+            for end in (state.lower, state.upper)
+        )
+        return lower, upper
 
     def planes(self, state: State, i: int, node: Elementwise, slopes: Slopes | None = None) -> Planes:
         """Any finite slopes, rigorous offsets; slopes shared by all rows are paid for by one vector per box."""
@@ -246,7 +254,7 @@ class Checker:
         With L <= a.x + b on the box, a_i > 0: a.x + b >= L + a_i (x_i - lower_i), so it is <= 0 only where x_i <= lower_i - L / a_i.
         """
         least, a = self.evaluate(forms, lower, upper), forms.coefficients
-        with np.errstate(divide="ignore", over="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             room = up(np.maximum(-least, 0.0)[..., None] / np.abs(a))  # +inf where a is 0 or tiny: no cut
             new_upper = np.where(a > 0, up(lower[:, None] + room), np.inf)
             new_lower = np.where(a < 0, dn(upper[:, None] - room), -np.inf)
@@ -287,8 +295,8 @@ class _Backward:
         match node:
             case Constant():
                 self._add(_dot(d, node.value[None]))
-                lost = arithmetic.G(node.size) * (np.abs(node.value) + arithmetic.FLOOR) + (1 + arithmetic.G(node.size)) * node.radius
-                self._lose(_dot(np.abs(d), lost[None]) + arithmetic.T(node.size, np.abs(node.value)))
+                lost = (arithmetic.G(node.size) * (np.abs(node.value) + arithmetic.FLOOR) + (1 + arithmetic.G(node.size)) * node.radius)[None]
+                self._lose(_dot(np.abs(d), lost + self.state.charge.get(i, 0.0)) + arithmetic.T(node.size, np.abs(node.value)))
             case Affine():
                 self._affine(i, node, d)
             case Elementwise():
