@@ -1,6 +1,7 @@
 """python -I -m verifier.checker MODEL PROPERTY CERTIFICATE: is the certificate a proof? The last line of stdout says so (FORMAT.md 8)."""
 
 import argparse
+import ctypes
 import os
 
 parser = argparse.ArgumentParser("python -I -m verifier.checker", description="Check that a certificate proves a property.", allow_abbrev=False)
@@ -19,6 +20,11 @@ if not (0 < options.memory < 1e6 and 0 <= options.timeout < 1e9 and 0 <= options
     parser.error("a limit must be a positive number")
 if options.threads:
     os.environ.update({f"{library}_NUM_THREADS": str(options.threads) for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM")})
+
+libc = ctypes.CDLL(None)
+if hasattr(libc, "mallopt"):  # keep freed arrays: fresh pages for every temporary take more time than the arithmetic
+    libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+    libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
 
 from verifier.checker.main import main  # noqa: E402 (numpy reads the number of threads when it is imported)
 
