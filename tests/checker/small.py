@@ -24,6 +24,15 @@ def model(scale: float = 1.0) -> bytes:
     return bytes(made.SerializeToString())
 
 
+def softmax_model() -> bytes:
+    """X [1, 2] -> Softmax "s" -> Gemm "Y" [1, 1], the first of both shares."""
+    constants = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in (("V", [[1], [0]]), ("c", [0]))]
+    nodes = [helper.make_node("Softmax", ["X"], ["s"], axis=1), helper.make_node("Gemm", ["s", "V", "c"], ["Y"])]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("X", [1, 2]), ("Y", [1, 1])))
+    made = helper.make_model(helper.make_graph(nodes, "small", [x], [y], constants), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(made.SerializeToString())
+
+
 def text(unsafe: str, lower: float = -1.0, upper: float = 1.0) -> bytes:
     """The property that `unsafe`, a formula, does not hold anywhere in the box."""
     names = "".join(f"(declare-const {name} Real)\n" for name in ("X_0", "X_1", "Y_0"))

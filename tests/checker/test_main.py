@@ -161,6 +161,19 @@ def test_vacuous_cases_are_reported(tmp_path: Path) -> None:
     assert "no other case is left" in ended.errors
 
 
+def test_softmax_shifts(tmp_path: Path) -> None:
+    """Intervals say that the share of the first is below 4; rows may be shifted by anything that lets exp stay finite."""
+    model, text = small.softmax_model(), small.text("(>= Y_0 5)")
+    entries = []
+    for k, (shift, word) in enumerate((([0.0], "ACCEPTED"), ([0.75], "ACCEPTED"), ([-2000.0], "REJECTED"), ([], "MALFORMED"))):
+        found = Draft(model, text, shift=shift)
+        found.site("s", 2, 1)
+        found.tree([0], leaf())
+        entries.append((written(tmp_path / str(k), model, text, found.bytes()), word))
+    ended = run("--batch", listed(tmp_path, [entry for entry, _ in entries]))
+    assert [line.split(" ")[0] for line in ended.lines] == [word for _, word in entries], ended
+
+
 # -------------------------------------------------------------------- files
 
 
