@@ -399,7 +399,7 @@ def _curved(function: Smooth, lower: Fraction, upper: Fraction) -> Iterator[tupl
 
 def _smooth_least(function: Smooth, a: Fraction, lower: Fraction, upper: Fraction, side: int) -> Fraction:
     """At most the least side (f(x) - a x), and very close to it."""
-    kappa = ZERO
+    kappa, crude = ZERO, [-side * a * x - 1 for x in (lower, upper)]
     if function.name in ("sin", "cos"):
         turn, kappa = Fraction(4 * _constants(300)[1] + 8, 1 << 300), Fraction(1, 1 << 200)
         if side * a >= 0:
@@ -412,7 +412,8 @@ def _smooth_least(function: Smooth, a: Fraction, lower: Fraction, upper: Fractio
             found.append(_tangent_bound(function, a, start, end, side))
         else:
             found += [_gap(function, a, x, side) for x in (start, end)]
-    return min(found) - kappa * (upper - lower) ** 2
+    least = min(found) - kappa * (upper - lower) ** 2
+    return max(least, min(crude)) if kappa else least
 
 
 def _gap(function: Smooth, a: Fraction, x: Fraction, side: int) -> Fraction:
@@ -427,7 +428,7 @@ def _tangent_bound(function: Smooth, a: Fraction, start: Fraction, end: Fraction
     ends = [np.array([float(x)]) for x in (a, start, end)]
     with np.errstate(all="ignore"):
         guess = float(slopes.touch(function, *ends)[0])
-    x = Fraction(guess) if math.isfinite(guess) else (start + end) / 2
+    x = Fraction(guess) if math.isfinite(guess) else end if guess > 0 else start if guess < 0 else (start + end) / 2
     best: list[Fraction] = []
     for _ in range(5):
         x = min(max(_shorter(x), start), end)

@@ -116,7 +116,7 @@ def _pieces_offset(function: Pieces, a: Array, lower: Array, upper: Array, side:
             least = np.minimum(least, np.where((low <= b) & (high >= b), _least(side, -a, b, v), np.inf))
     if low is lower:
         return least
-    return dn(least - (1 + UNITS) * (np.abs(a) * widen + TINY))  # f reads x' with |x' - x| <= widen, and a x' is not a x
+    return np.where(a == 0, least, dn(least - (1 + UNITS) * (np.abs(a) * widen + TINY)))  # f reads x', |x' - x| <= widen, and a x' is not a x
 
 
 def _jumps_around(step: str, x: Array) -> tuple[Array, Array, Array, Array]:
@@ -205,7 +205,7 @@ def _gap(function: Smooth, a: Array, x: Array, side: int) -> Array:
 def _tangent_bound(function: Smooth, a: Array, start: Array, end: Array, side: int) -> Array:
     """g = side (f - a x) is convex on [start, end]: at any x0 in it g >= g(x0) + min(g'(x0) (start - x0), g'(x0) (end - x0))."""
     middle, x = start / 2 + end / 2, slopes.touch(function, a, start, end)
-    x = np.minimum(np.maximum(np.where(np.isfinite(x), x, middle), start), end)
+    x = np.minimum(np.maximum(np.where(np.isnan(x), middle, x), start), end)
     low, high = kernels.derivative_enclosure(function.name, function.parameter, x)
     low, high = (dn(low - a), up(high - a)) if side > 0 else (dn(a - high), up(a - low))
     fall = np.minimum(high * (start - x), low * (end - x))

@@ -150,7 +150,7 @@ def _through(function: Smooth, anchor: Array, end: Array) -> Array:
     at = end
     for _ in range(5):
         guess = touch(function, _chord(function, anchor, at), end, end)
-        at = np.clip(np.where(np.isfinite(guess), guess, at), np.minimum(anchor, end), np.maximum(anchor, end))
+        at = np.clip(np.where(np.isnan(guess), at, guess), np.minimum(anchor, end), np.maximum(anchor, end))
     return _chord(function, anchor, at)
 
 

@@ -1,0 +1,218 @@
+"""Offsets, intervals and default slopes: never violated, hardly loose, and as tight as the engine's."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from bounds import relaxation
+from graph.functions import build, facts
+from tests.checker.oracles import PIECES, SMOOTH, Array, intervals_of
+from verifier.checker import exact_functions, functions, slopes
+from verifier.checker.network import Function, Pieces, Smooth
+from verifier.checker.refusal import Rejected
+
+ALL: tuple[Function, ...] = (*PIECES, *SMOOTH)
+RELU, SIGN, FLOOR = PIECES[0], PIECES[8], Pieces(step="floor")
+THETA = 2.0**-126
+# the exact offsets take a moment each; the bits of what they bound are few
+SIZES = (12, pytest.param(200, marks=pytest.mark.slow))
+
+
+def random_slopes(function: Function, lower: Array, upper: Array, seed: int) -> Array:
+    """Some of every kind: 0, 1, moderate, tiny, huge, and those of the function itself."""
+    r = np.random.default_rng(seed)
+    own = functions.default_slopes(function, lower, upper)
+    kinds = [np.zeros_like(lower), np.ones_like(lower), *(scale * r.normal(size=lower.shape) for scale in (1, 1e-9, 1e6)), *own]
+    return np.choose(r.integers(0, len(kinds), lower.shape), kinds)
+
+
+def least_and_most(function: Function, slope: float, lower: float, upper: float, widen: float = 0.0) -> tuple[Fraction, Fraction]:
+    exact = map(Fraction, (slope, slope, lower, upper, widen))
+    return exact_functions.offsets(function, *exact)
+
+
+def magnitude(function: Function, slope: float, lower: float, upper: float) -> float:
+    """The size of what was added up to get an offset."""
+    low, high = exact_functions.interval(function, Fraction(lower), Fraction(upper))
+    return float(max(abs(low), abs(high)) + (1 + abs(Fraction(slope))) * max(abs(Fraction(lower)), abs(Fraction(upper))))
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("widen", [0.0, THETA])
+@pytest.mark.parametrize("function", ALL, ids=str)
+def test_offsets_against_exact_ones(function: Function, widen: float, n: int) -> None:
+    """Never above the least of f - slope x, nor below the most; within 1e-9 of it."""
+    lower, upper = intervals_of(function, n, seed=5)
+    if isinstance(function, Smooth) and function.name == "exp":
+        lower, upper = np.minimum(lower, 50), np.minimum(upper, 50)
+    a, b = random_slopes(function, lower, upper, 6), random_slopes(function, lower, upper, 7)
+    low, high = functions.offsets(function, a, b, lower, upper, widen)
+    bottom, top = functions.interval(function, lower, upper, widen)
+    for i in range(n):
+        below, _ = least_and_most(function, a[i], lower[i], upper[i], widen)
+        _, above = least_and_most(function, b[i], lower[i], upper[i], widen)
+        assert Fraction(low[i]) <= below and above <= Fraction(high[i]), (a[i], b[i], lower[i], upper[i])
+        loss = max(float(below - Fraction(low[i])), float(Fraction(high[i]) - above))
+        assert loss <= 1e-9 * max(magnitude(function, a[i], lower[i], upper[i]), magnitude(function, b[i], lower[i], upper[i])) + 2.0**-900
+        ends = exact_functions.interval(function, *map(Fraction, (lower[i], upper[i], widen)))
+        assert Fraction(bottom[i]) <= ends[0] and ends[1] <= Fraction(top[i])
+        assert float(Fraction(top[i]) - Fraction(bottom[i]) - ends[1] + ends[0]) <= 1e-12 * (1 + float(max(map(abs, ends))))
+
+
+@pytest.mark.parametrize("function", ALL, ids=str)
+def test_offsets_at_200_points(function: Function) -> None:
+    """f(x) lies between the planes at 200 exact points of each interval."""
+    lower, upper = intervals_of(function, 3, seed=8)
+    if isinstance(function, Smooth) and function.name in ("exp", "pow"):
+        lower, upper = (np.clip(x, -20, 20) for x in (lower, upper))
+    a, b = functions.default_slopes(function, lower, upper)
+    low, high = functions.offsets(function, a, b, lower, upper)
+    for i in range(3):
+        start, end, *planes = map(Fraction, (lower[i], upper[i], a[i], b[i], low[i], high[i]))
+        for k in range(200):
+            x = start + (end - start) * Fraction(k, 199)
+            if isinstance(function, Pieces):
+                y = exact_functions._at(function, x), exact_functions._at(function, x)
+            else:
+                y = exact_functions.enclose(function.name, function.parameter, x, 90)
+            assert planes[0] * x + planes[2] <= y[1] and y[0] <= planes[1] * x + planes[3]
+
+
+@pytest.mark.parametrize("function", ALL, ids=str)
+def test_slopes_of_many_rows(function: Function) -> None:
+    """Slopes [B, R, n] with ends [B, 1, n] give the same numbers, row by row, as the same slopes alone."""
+    lower, upper = (x.reshape(2, 1, 5) for x in intervals_of(function, 10, seed=9))
+    if isinstance(function, Smooth) and function.name in ("exp", "pow"):
+        lower, upper = (np.clip(x, -20, 20) for x in (lower, upper))
+    rows = np.random.default_rng(0).normal(size=(2, 3, 5))
+    low, high = functions.offsets(function, rows, -rows, lower, upper)
+    assert low.shape == high.shape == (2, 3, 5)
+    for r in range(3):
+        own = functions.offsets(function, rows[:, r : r + 1], -rows[:, r : r + 1], lower, upper)
+        assert (low[:, r : r + 1] == own[0]).all() and (high[:, r : r + 1] == own[1]).all()
+
+
+@given(arrays(np.float64, (2, 6), elements=st.floats(-1e3, 1e3)), arrays(np.float64, 6, elements=st.floats(-2, 2)))
+def test_relu(ends: Array, slope: Array) -> None:
+    """Offset 0 below for default slopes, exactly; exact slopes and offset 0 for stable neurons; the fast path is the slow one."""
+    lower, upper = ends.min(0), ends.max(0)
+    a, b = functions.default_slopes(RELU, lower, upper)
+    low, high = functions.offsets(RELU, a, b, lower, upper)
+    assert (low == 0).all()
+    stable = (lower >= 0) | (upper <= 0)
+    clear = stable & ((lower > 1e-200) | (upper < -1e-200))
+    assert (a == b)[clear].all() and (high == 0)[clear].all()
+    assert (functions.is_linear(RELU, lower, upper) == stable).all()
+    general = functions.offsets(RELU, np.append(a, 0.5), np.append(b, 2.0), np.append(lower, 0.0), np.append(upper, 1.0))
+    assert (general[0][:-1] <= 0).all() and np.allclose(general[1][:-1], high, rtol=1e-14, atol=1e-300)
+    low, high = functions.offsets(RELU, slope, slope, lower, upper)
+    for i in range(6):
+        below, above = least_and_most(RELU, slope[i], lower[i], upper[i])
+        assert Fraction(low[i]) <= below and above <= Fraction(high[i])
+
+
+def test_jumps_are_seen_on_closed_intervals() -> None:
+    """ARITHMETIC 49: at an end of the interval Sign takes the value there and the limit from inside, and not the one from outside."""
+    for lower, upper, low, high in ((0.0, 1.0, 0, 1), (-1.0, 0.0, -1, 0), (0.0, 0.0, 0, 0), (5e-324, 1.0, 1, 1)):
+        ends = functions.interval(SIGN, np.array([lower]), np.array([upper]))
+        assert (ends[0][0], ends[1][0]) == (low, high)
+    assert [x[0] for x in functions.interval(SIGN, np.array([2.0**-130]), np.ones(1), THETA)] == [-1, 1]  # ARITHMETIC 50
+    assert [x[0] for x in functions.interval(RELU, np.array([2.0**-130]), np.ones(1), THETA)] == [2.0**-130, 1]
+
+
+def test_a_flushed_argument_moves_along_the_slope() -> None:
+    """f reads 0 where the state says 2^-127: with slope 2^100 that is worth 2^-27 at the offset."""
+    a = np.array([2.0**100])
+    low, _ = functions.offsets(SIGN, a, a, np.array([2.0**-127]), np.array([2.0**-127]), THETA)
+    assert low[0] <= -1 - 2.0**-27 + 2.0**-40
+
+
+def test_steps_far_out() -> None:
+    """Where doubles are too coarse for half-integers f is only known to lie near x; no count of jumps is needed before."""
+    lower, upper = np.array([0.0, 2.0**52, -(2.0**60)]), np.array([2.0**49, 2.0**53, 2.0**60])
+    for function in PIECES[-3:]:
+        assert not functions.is_linear(function, lower, upper).any()
+        low, high = functions.offsets(function, np.ones(3), np.ones(3), lower, upper)
+        for i in range(3):
+            below, above = least_and_most(function, 1.0, lower[i], upper[i])
+            assert Fraction(low[i]) <= below <= Fraction(low[i]) + 2 and Fraction(high[i]) - 2 <= above <= Fraction(high[i])
+    assert functions.is_linear(FLOOR, np.array([0.25, 1.0]), np.array([0.75, 1.0])).tolist() == [True, False]
+
+
+def test_sine_far_out() -> None:
+    """Beyond 2^19 sin is known to lie in [-1, 1]; over many turns only the outermost one matters."""
+    for name in ("sin", "cos"):
+        lower, upper = np.array([1e6, -1e9, -1e4]), np.array([1e6 + 1, 1e9, 1e5])
+        assert [x.tolist() for x in functions.interval(Smooth(name), lower, upper)] == [[-1, -1, -1], [1, 1, 1]]
+        for slope in (-1.5, 0.0, 0.25):
+            a = np.full(3, slope)
+            low, high = functions.offsets(Smooth(name), a, a, lower, upper)
+            for i in range(3):
+                below, above = least_and_most(Smooth(name), slope, lower[i], upper[i])
+                assert Fraction(low[i]) <= below <= Fraction(low[i]) + 2 and Fraction(high[i]) - 2 <= above <= Fraction(high[i])
+            below, above = least_and_most(Smooth(name), slope, lower[2], upper[2])
+            assert float(below) - low[2] < 1e-8 and high[2] - float(above) < 1e-8
+
+
+def test_a_useless_guess_is_loose_and_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the tangent touches is only a guess (ARITHMETIC 20)."""
+    for nonsense in (np.nan, np.inf, -np.inf, 1e9, 0.0):
+        monkeypatch.setattr(slopes, "touch", lambda function, a, start, end, x=nonsense: np.full(np.broadcast(a, start).shape, x))
+        for function in SMOOTH:
+            if function.name == "pow" and abs(function.parameter) > 4:
+                continue
+            lower, upper = intervals_of(function, 5, seed=10)
+            lower, upper = np.minimum(lower, 50), np.minimum(upper, 50)
+            a = np.random.default_rng(0).normal(size=5)
+            low, high = functions.offsets(function, a, a, lower, upper)
+            for i in range(5):
+                below, above = least_and_most(function, a[i], lower[i], upper[i])
+                assert Fraction(low[i]) <= below and above <= Fraction(high[i])
+
+
+def test_what_overflows_is_refused() -> None:
+    huge = np.array([1e308])
+    with pytest.raises(Rejected, match="not-finite"):
+        functions.offsets(PIECES[5], -huge, huge, -huge, huge)
+    with pytest.raises(Rejected, match="not-finite"):
+        functions.interval(Smooth("pow", 2.0), -huge, huge)
+    with pytest.raises(Rejected, match="unsupported-function"):
+        functions.offsets(Smooth("pow", 1.0), huge, huge, np.zeros(1), np.ones(1))
+    with pytest.raises(Rejected, match="unsupported-function"):
+        functions.interval(Smooth("gamma"), np.zeros(1), np.ones(1))
+    for a in functions.default_slopes(RELU, -huge, huge):
+        assert np.isfinite(a).all()
+
+
+def engine_function(function: Function) -> facts.Function | None:
+    """The engine's function of the same name, where it has one."""
+    if isinstance(function, Smooth):
+        return build(function.name, *((function.parameter,) if function.name == "pow" else ()))
+    return None if function.step else facts.Pieces("test", function.breakpoints, function.slopes, function.intercepts, function.values)
+
+
+@pytest.mark.parametrize("function", [f for f in ALL if engine_function(f)], ids=str)
+def test_as_tight_as_the_engine(function: Function) -> None:
+    """The area between the default planes, summed over random intervals, is that of the engine's planes, within 1%."""
+    engine = engine_function(function)
+    assert engine is not None
+    lower, upper = intervals_of(function, 2000, seed=11)
+    if isinstance(function, Smooth) and function.name in ("exp", "pow"):
+        lower, upper = (np.clip(x, -5, 5) for x in (lower, upper))
+    a, b = functions.default_slopes(function, lower, upper)
+    low, high = functions.offsets(function, a, b, lower, upper)
+    theirs = relaxation.relax(engine, torch.tensor(lower), torch.tensor(upper))
+    middle, width = lower / 2 + upper / 2, upper - lower
+    area = width * ((b - a) * middle + high - low)
+    offset_lower, offset_upper = (np.zeros_like(lower) if x is None else x.numpy() for x in (theirs.offset_lower, theirs.offset_upper))
+    other = width * ((theirs.slope_upper - theirs.slope_lower).numpy() * middle + offset_upper - offset_lower)
+    use = np.isfinite(other) & (width > 1e-5)
+    assert use.any() and area[use].sum() <= 1.01 * other[use].sum()
+    assert (area[use] <= 1.5 * other[use] + 1e-9).mean() > 0.99
