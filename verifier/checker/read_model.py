@@ -20,9 +20,10 @@ from verifier.checker.refusal import Rejected
 
 IR_VERSIONS, OPSETS = range(3, 15), range(7, 29)
 STANDARD = ("", "ai.onnx")
-FIELDS = {  # the field of an AttributeProto that its type names
-    onnx.AttributeProto.FLOAT: "f", onnx.AttributeProto.INT: "i", onnx.AttributeProto.STRING: "s", onnx.AttributeProto.TENSOR: "t",
-    onnx.AttributeProto.FLOATS: "floats", onnx.AttributeProto.INTS: "ints", onnx.AttributeProto.STRINGS: "strings",
+_P, _T = onnx.AttributeProto, onnx.defs.OpSchema.AttrType
+FIELDS = {  # the type of an attribute -> the field that holds it, and the standard's name of the type
+    _P.FLOAT: ("f", _T.FLOAT), _P.INT: ("i", _T.INT), _P.STRING: ("s", _T.STRING), _P.TENSOR: ("t", _T.TENSOR),
+    _P.FLOATS: ("floats", _T.FLOATS), _P.INTS: ("ints", _T.INTS),
 }  # fmt: skip
 
 
@@ -126,7 +127,7 @@ class _Reader:
 
     def _operator(self, node: onnx.NodeProto) -> tuple[Entry, Operator]:
         place, entry = _place(node), LOWERINGS.get(node.op_type)
-        if node.domain not in STANDARD or entry is None or getattr(node, "overload", ""):
+        if node.domain not in STANDARD or entry is None or node.overload:
             raise Rejected("unsupported-operator", place)
         try:
             schema = onnx.defs.get_schema(node.op_type, self.opset, "")
@@ -189,8 +190,8 @@ def _shape(proto: onnx.ValueInfoProto) -> Shape:
 def _attributes(node: onnx.NodeProto, entry: Entry, schema: onnx.defs.OpSchema, place: str) -> Iterator[tuple[str, Attribute]]:
     """The attributes of a node: each known here and to its version, of the type that the standard says, in one field."""
     for a in node.attribute:
-        defined, field = schema.attributes.get(a.name), FIELDS.get(a.type)
-        if a.name not in entry.attributes or defined is None or field is None or int(defined.type) != a.type:
+        defined, (field, expected) = schema.attributes.get(a.name), FIELDS.get(a.type, ("", None))
+        if a.name not in entry.attributes or defined is None or not field or defined.type != expected:
             raise Rejected("unsupported-operator", f"{place}: attribute {a.name!r} of type {a.type}")
         others = [f.name for f, _ in a.ListFields() if f.name not in ("name", "type", "doc_string", field)]
         if others:
@@ -206,6 +207,4 @@ def _plain(a: onnx.AttributeProto, field: str, place: str) -> Attribute:
         return str(found.decode("utf-8", errors="backslashreplace"))
     if field in ("f", "i"):
         return float(found) if field == "f" else int(found)
-    if field == "strings":
-        raise Rejected("unsupported-operator", f"{place}: attribute {a.name!r} holds strings")
     return tuple(float(v) for v in found) if field == "floats" else tuple(int(v) for v in found)

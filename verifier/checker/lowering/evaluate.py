@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from verifier.checker.lowering.builder import Array
 from verifier.checker.network import Affine, Constant, Elementwise, Function, Input, MatMul, Maximum, Network, Node, Pieces, Product
 from verifier.checker.refusal import Rejected
 
-SMOOTH = {
+SMOOTH: dict[str, Callable[[Array], Array]] = {
     "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "reciprocal": np.reciprocal, "tanh": np.tanh, "sin": np.sin, "cos": np.cos,
     "erf": np.vectorize(math.erf, otypes=[np.float64]), "sigmoid": lambda x: 0.5 * (1 + np.tanh(x / 2)), "softplus": lambda x: np.logaddexp(x, 0),
 }  # fmt: skip
