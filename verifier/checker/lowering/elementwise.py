@@ -2,73 +2,63 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 
-from verifier.checker.lowering.builder import Known, Value
+from verifier.checker.lowering.builder import Value
 from verifier.checker.lowering.operator import Operator
-from verifier.checker.network import Function, Pieces, Smooth
+from verifier.checker.network import Pieces, Smooth
 
-FLOAT32, FLOAT64 = 1, 11  # element types of the standard
 RELU = Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (0.0,))
-ABS = Pieces((0.0,), (-1.0, 1.0), (0.0, 0.0), (0.0,))
+ABSOLUTE = Pieces((0.0,), (-1.0, 1.0), (0.0, 0.0), (0.0,))
+LARGEST = float(np.finfo(np.float32).max)
 
 
-def at_least(limit: float) -> Pieces:
-    """max(x, limit)."""
-    return Pieces((limit,), (0.0, 1.0), (limit, 0.0), (limit,))
-
-
-def at_most(limit: float) -> Pieces:
-    """min(x, limit)."""
-    return Pieces((limit,), (1.0, 0.0), (0.0, limit), (limit,))
-
-
-def between(lower: float, upper: float) -> Pieces:
-    return Pieces((lower, upper), (0.0, 1.0, 0.0), (lower, 0.0, upper), (lower, upper))
-
-
-def apply(function: Function, kind: str, count: int = 0) -> Callable[[Operator], Value]:
-    """The lowering of an operator without attributes; a measured kernel has the operator's name."""
-
-    def lower(op: Operator) -> Value:
-        return op.rounded(op.builder.elementwise(function, op.variable(0)), kind, count, name=op.kind)
-
-    return lower
+def pieces(function: Pieces) -> Callable[[Operator], Value]:
+    return lambda op: op.end(op.builder.elementwise(function, op.tensor(0)), "exact")
 
 
 def smooth(name: str) -> Callable[[Operator], Value]:
-    return apply(Smooth(name), "kernel")
+    """A function that a measured table says the float32 error of."""
+    return lambda op: op.end(op.builder.elementwise(Smooth(name), op.tensor(0)), "kernel", name=op.kind)
 
 
-def lower_leaky_relu(op: Operator) -> Value:
-    function = Pieces((0.0,), (op["alpha"], 1.0), (0.0, 0.0), (0.0,))
-    op.require(bool(np.isfinite(op["alpha"])), "alpha is not finite")
-    return op.rounded(op.builder.elementwise(function, op.variable(0)), "pieces", 1)
+def root(name: str, count: int) -> Callable[[Operator], Value]:
+    """Square root and reciprocal: `count` roundings."""
+    return lambda op: op.end(op.builder.elementwise(Smooth(name), op.tensor(0)), "sqrt", count)
 
 
-def lower_clip(op: Operator) -> Value:
-    """Limits are attributes before version 11, then inputs; where absent there is none."""
-    x, limits = op.variable(0), list[float | None]()
-    for i, name in ((1, "min"), (2, "max")):
-        if op.version >= 11:
-            given = op.optional(i)
-            op.require(given is None or given.size == 1, f"{name} is not one number")
-            limits.append(None if given is None else float(op.numbers(i).reshape(())))
-        else:
-            limits.append(op[name])
+def leaky_relu(op: Operator) -> Value:
+    alpha = op.real("alpha", float(np.float32(0.01)))
+    return op.end(op.builder.elementwise(Pieces((0.0,), (alpha, 1.0), (0.0, 0.0), (0.0,)), op.tensor(0)), "pieces", 1)
+
+
+def clipping(lower: float, upper: float) -> Pieces:
+    """min(max(x, lower), upper); an infinite limit is none."""
+    if math.isinf(lower):
+        return Pieces((upper,), (1.0, 0.0), (0.0, upper), (upper,))
+    if math.isinf(upper):
+        return Pieces((lower,), (0.0, 1.0), (lower, 0.0), (lower,))
+    return Pieces((lower, upper), (0.0, 1.0, 0.0), (lower, 0.0, upper), (lower, upper))
+
+
+def clip(op: Operator) -> Value:
+    """Limits are attributes before version 11, inputs since. The largest float32 (the old default) is no limit: no float32 is beyond."""
+    limits = []
+    for i, (name, default) in enumerate((("min", -math.inf), ("max", math.inf)), start=1):
+        given = op.real(name, default) if op.version < 11 else default if op.optional(i) is None else float(op.known_floats(i).reshape(()))
+        limits.append(math.copysign(math.inf, given) if abs(given) >= LARGEST else given)
     lower, upper = limits
-    op.require(all(limit is None or bool(np.isfinite(limit)) for limit in limits), "a limit that is not finite")
-    if lower is None or upper is None:
-        function = at_least(lower) if lower else RELU if lower is not None else None if upper is None else at_most(upper)
-        return x if function is None else op.rounded(op.builder.elementwise(function, x), "exact")
-    op.require(lower < upper, "min >= max")
-    return op.rounded(op.builder.elementwise(between(lower, upper), x), "exact")
+    op.require(lower < upper and lower < math.inf and upper > -math.inf, f"limits {limits}")
+    if math.isinf(lower) and math.isinf(upper):
+        return op.value(0)
+    return op.end(op.builder.elementwise(clipping(lower, upper), op.tensor(0)), "exact")
 
 
-def lower_cast(op: Operator) -> Value:
-    """From float32 to float32. (Casts of what is known are in constants.py.)"""
-    op.require(op.given("to") == FLOAT32, f"a cast to type {op['to']}")
-    x = op.any(0)
-    return x if isinstance(x, Known) else op.variable(0)
+def cast(op: Operator) -> Value:
+    """float32 to float32."""
+    op.require(op.integer("to", 0) == onnx.TensorProto.FLOAT, "another type than float32")
+    return op.tensor(0)

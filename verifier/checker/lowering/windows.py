@@ -1,4 +1,4 @@
-"""The geometry of convolutions and poolings: the formulas of the standard, on Python integers."""
+"""Convolutions and poolings."""
 
 from __future__ import annotations
 
@@ -7,66 +7,142 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verifier.checker.arithmetic import Array
-from verifier.checker.lowering.builder import Shape
+from verifier.checker.lowering.basic import inverse
+from verifier.checker.lowering.builder import Array, Shape, Tensor, Value, indices
 from verifier.checker.lowering.operator import Operator
+from verifier.checker.maps import Convolution, Map, Transposed
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Per spatial axis. `end` is the padding that the windows reach, `positions` their number."""
+    """Per spatial axis. `pads` is wide enough for `positions` windows; `partial`: some reach beyond the padding (ceil_mode)."""
 
     kernel: Shape
     strides: Shape
     dilations: Shape
-    begin: Shape
-    end: Shape
+    pads: Shape
     positions: Shape
+    partial: bool
 
 
-def convolution(op: Operator, spatial: Shape, kernel: Shape) -> Windows:
-    """The windows of a Conv or pooling; `ceil_mode` adds a last partial window that starts before the right padding."""
-    rank, ones, ceil = len(spatial), (1,) * len(spatial), bool(op.attributes.get("ceil_mode"))
-    strides, dilations = op["strides"] or ones, op.attributes.get("dilations") or ones
-    op.require((op["kernel_shape"] or kernel) == kernel and len(kernel) == len(strides) == len(dilations) == rank, "kernel, strides or dilations")
-    op.require(all(n > 0 for n in (*kernel, *strides, *dilations)), "kernel, strides or dilations")
+def _geometry(op: Operator, kernel: Shape) -> tuple[Shape, Shape]:
+    """Strides and dilations."""
+    rank = len(kernel)
+    strides, dilations = op.integers("strides") or (1,) * rank, op.integers("dilations") or (1,) * rank
+    op.require((op.integers("kernel_shape") or kernel) == kernel, "kernel_shape")
+    op.require(len(strides) == len(dilations) == rank and all(n >= 1 for n in (*strides, *dilations, *kernel)), "strides, dilations or kernel")
+    return strides, dilations
+
+
+def windows(op: Operator, spatial: Shape, kernel: Shape) -> Windows:
+    """By the formulas of the standard."""
+    rank = len(spatial)
+    op.require(len(kernel) == rank and 1 <= rank <= 3, f"kernel {kernel} over {spatial}")
+    strides, dilations = _geometry(op, kernel)
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
     begin, end = _pads(op, spatial, strides, reach)
-    positions, reached = list[int](), list[int]()
-    for n, b, e, r, s in zip(spatial, begin, end, reach, strides, strict=True):
-        room = n + b + e - r
-        op.require(room >= 0, "a window larger than its input")
-        count = room // s + 1
-        if ceil and room % s and count * s < n + b:
-            count += 1
-        positions.append(count)
-        reached.append(int(np.maximum(0, (count - 1) * s + r - n - b)))
-    return Windows(kernel, strides, dilations, begin, tuple(reached), tuple(positions))
+    room = [n + b + e - r for n, b, e, r in zip(spatial, begin, end, reach, strict=True)]
+    op.require(all(n >= 0 for n in room), "a window larger than the input")
+    positions = [r // s + 1 for r, s in zip(room, strides, strict=True)]
+    if op.flag("ceil_mode", 0):  # a last window counts if it begins before the padding at the end
+        for i, (r, s) in enumerate(zip(room, strides, strict=True)):
+            positions[i] += r % s > 0 and positions[i] * s < spatial[i] + begin[i]
+    needed = [(p - 1) * s + r - n - b for p, s, r, n, b in zip(positions, strides, reach, spatial, begin, strict=True)]
+    partial = any(n > e for n, e in zip(needed, end, strict=True))
+    wide = tuple(n if n > e else e for n, e in zip(needed, end, strict=True))
+    return Windows(kernel, strides, dilations, (*begin, *wide), tuple(positions), partial)
 
 
 def _pads(op: Operator, spatial: Shape, strides: Shape, reach: Shape) -> tuple[Shape, Shape]:
-    rank, mode, pads = len(spatial), op["auto_pad"], op["pads"] or (0,) * (2 * len(spatial))
-    op.require(len(pads) == 2 * rank and all(n >= 0 for n in pads), "pads")
+    rank, mode, pads = len(spatial), op.string("auto_pad", "NOTSET"), op.integers("pads")
     if mode == "NOTSET":
+        pads = pads or (0,) * (2 * rank)
+        op.require(len(pads) == 2 * rank and all(n >= 0 for n in pads), f"pads {pads}")
         return pads[:rank], pads[rank:]
-    op.require(not any(pads) and mode in ("VALID", "SAME_UPPER", "SAME_LOWER"), f"auto_pad {mode}")
+    op.require(mode in ("VALID", "SAME_UPPER", "SAME_LOWER") and not any(pads or ()), f"auto_pad {mode!r} with pads {pads}")
     if mode == "VALID":
-        return pads[:rank], pads[rank:]
-    missing = [(-(-n // s) - 1) * s + r - n for n, s, r in zip(spatial, strides, reach, strict=True)]
-    both = [m if m > 0 else 0 for m in missing]
-    less, more = tuple(m // 2 for m in both), tuple(m - m // 2 for m in both)
+        return (0,) * rank, (0,) * rank
+    gaps = [(-(-n // s) - 1) * s + r - n for n, s, r in zip(spatial, strides, reach, strict=True)]
+    less, more = tuple((g if g > 0 else 0) // 2 for g in gaps), tuple(((g if g > 0 else 0) + 1) // 2 for g in gaps)
     return (less, more) if mode == "SAME_UPPER" else (more, less)
 
 
-def taps(w: Windows, shape: Shape) -> Array:
-    """[positions, kernel] flat indices into a tensor of `shape` (N, C, spatial...), -1 where a tap lies in the padding."""
-    planes, spatial = math.prod(shape[:2]), shape[2:]
-    flat = np.arange(planes, dtype=np.int64).reshape(planes, *(1,) * (2 * len(spatial)))
-    inside = np.ones_like(flat, dtype=bool)
-    for axis, n in enumerate(spatial):
-        at = np.arange(w.positions[axis])[:, None] * w.strides[axis] + np.arange(w.kernel[axis]) * w.dilations[axis] - w.begin[axis]
-        place = [1] * (1 + 2 * len(spatial))
-        place[1 + axis], place[1 + len(spatial) + axis] = at.shape
-        at = at.reshape(place)
-        flat, inside = flat * n + at, inside & (at >= 0) & (at < n)
-    return np.asarray(np.where(inside, flat, -1).reshape(planes * math.prod(w.positions), math.prod(w.kernel)))
+def conv(op: Operator) -> Value:
+    x, weight, groups = op.tensor(0), op.known_floats(1), op.integer("group", 1)
+    op.require(len(x.shape) == weight.ndim and groups >= 1, f"weight of shape {weight.shape}")
+    w = windows(op, x.shape[2:], weight.shape[2:])
+    found = Convolution(weight, x.shape, w.strides, w.dilations, w.pads, groups)
+    op.require(found.out_shape == (x.shape[0], weight.shape[0], *w.positions), f"output of shape {found.out_shape}")
+    return _with_bias(op, found, x, found.out_shape, math.prod(weight.shape[1:]))
+
+
+def conv_transpose(op: Operator) -> Value:
+    """The transpose of a convolution from the output to the input."""
+    x, weight, groups = op.tensor(0), op.known_floats(1), op.integer("group", 1)
+    kernel, rank = weight.shape[2:], weight.ndim - 2
+    op.require(len(x.shape) == weight.ndim and 1 <= rank <= 3 and groups >= 1 and weight.shape[0] == x.shape[1], f"weight of shape {weight.shape}")
+    strides, dilations = _geometry(op, kernel)
+    mode, pads, extra = op.string("auto_pad", "NOTSET"), op.integers("pads") or (0,) * (2 * rank), op.integers("output_padding") or (0,) * rank
+    op.require(op.integers("output_shape") is None and (mode == "NOTSET" or (mode == "VALID" and not any(pads))), "output_shape or auto_pad")
+    op.require(len(pads) == 2 * rank and len(extra) == rank and all(n >= 0 for n in (*pads, *extra)), f"pads {pads} and output_padding {extra}")
+    op.require(all(e < s or e < d for e, s, d in zip(extra, strides, dilations, strict=True)), f"output_padding {extra}")
+    size = tuple(strides[i] * (x.shape[2 + i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 - pads[i] - pads[i + rank] for i in range(rank))
+    shape = (x.shape[0], weight.shape[1] * groups, *size)
+    inner = Convolution(weight, shape, strides, dilations, pads, groups)
+    op.require(inner.out_shape == x.shape, f"output of shape {shape}")
+    return _with_bias(op, Transposed(inner), x, shape, weight.shape[0] // groups * math.prod(kernel))
+
+
+def _with_bias(op: Operator, linear_map: Map, x: Tensor, shape: Shape, count: int) -> Value:
+    """The map with input 2, one number per output channel, added."""
+    if op.optional(2) is None:
+        return op.end(op.builder.linear(linear_map, x, shape), "affine", count)
+    bias = op.known_floats(2)
+    op.require(bias.shape == (shape[1],), f"bias of shape {bias.shape}")
+    spread = np.broadcast_to(bias.reshape(-1, *(1,) * (len(shape) - 2)), shape)
+    return op.end(op.builder.affine([(linear_map, x)], spread, shape), "affine", count + 1)
+
+
+def _taps(w: Windows, spatial: Shape) -> Array:
+    """[positions, taps]: the place in a plane that each tap of each window reads, -1 for padding."""
+    rank, found, inside = len(spatial), np.zeros((1, 1), dtype=np.int64), np.ones((1, 1), dtype=bool)
+    for i in range(rank):
+        at = (np.arange(w.positions[i]) * w.strides[i] - w.pads[i])[:, None] + np.arange(w.kernel[i]) * w.dilations[i]
+        good = (at >= 0) & (at < spatial[i])
+        shape = (found.shape[0] * at.shape[0], found.shape[1] * at.shape[1])
+        found = (found[:, None, :, None] * spatial[i] + at[None, :, None, :]).reshape(shape)
+        inside = (inside[:, None, :, None] & good[None, :, None, :]).reshape(shape)
+    return np.where(inside, found, -1)
+
+
+def max_pool(op: Operator) -> Value:
+    op.one_output()
+    x = op.tensor(0)
+    op.require(op.integer("storage_order", 0) == 0, "storage_order")
+    w = windows(op, x.shape[2:], op.integers("kernel_shape") or ())
+    taps, planes = _taps(w, x.shape[2:]), math.prod(x.shape[:2])
+    op.require(bool((taps >= 0).any(1).all()), "a window of padding only")
+    starts = np.arange(planes)[:, None, None] * math.prod(x.shape[2:])
+    found = np.where(taps >= 0, taps + starts, -1).reshape(-1, taps.shape[1])
+    return op.end(op.builder.maximum(x, found, (*x.shape[:2], *w.positions)), "exact")
+
+
+def average_pool(op: Operator) -> Value:
+    """The sum over each window, divided by the number of its elements (with those of the padding, if count_include_pad)."""
+    x, rank = op.tensor(0), len(op.value(0).shape) - 2
+    w, include = windows(op, x.shape[2:], op.integers("kernel_shape") or ()), op.flag("count_include_pad", 0)
+    op.require(not (include and w.partial), "count_include_pad where windows reach beyond the padding")
+    total = Convolution(np.ones((x.shape[1], 1, *w.kernel)), x.shape, w.strides, w.dilations, w.pads, x.shape[1])
+    shape, taps = (*x.shape[:2], *w.positions), math.prod(w.kernel)
+    op.require(total.out_shape == shape, f"output of shape {total.out_shape}")
+    count = np.full(math.prod(w.positions), taps) if include else (_taps(w, x.shape[2:]) >= 0).sum(1)
+    op.require(bool((count > 0).all()) and rank >= 1, "a window of padding only")
+    each = count.astype(np.float64).reshape(1, 1, *w.positions)
+    return op.end(op.builder.scale(op.builder.linear(total, x, shape), *inverse(each)), "affine", taps + 1)
+
+
+def global_max_pool(op: Operator) -> Value:
+    x = op.tensor(0)
+    op.require(len(x.shape) >= 3, f"input of shape {x.shape}")
+    planes = math.prod(x.shape[:2])
+    return op.end(op.builder.maximum(x, indices(x.shape).reshape(planes, -1), (*x.shape[:2], *(1,) * (len(x.shape) - 2))), "exact")
