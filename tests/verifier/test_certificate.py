@@ -109,11 +109,11 @@ def threshold(net: Model, box: list[tuple[str, str]], room: float) -> float:
     return float(values.min() - room * (values.max() - values.min()))
 
 
-@pytest.mark.parametrize("operators", [("Relu", "Relu"), ("Sigmoid", "Tanh"), ("Relu", "Tanh")])
+@pytest.mark.parametrize(("operators", "neurons"), [(("LeakyRelu", "Relu"), 0.15), (("Sigmoid", "Tanh"), 0.1), (("Tanh", "Relu"), 0.15)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_proof_with_splits(operators: tuple[str, ...], kind: str, tmp_path: Path) -> None:
+def test_a_proof_with_splits(operators: tuple[str, ...], neurons: float, kind: str, tmp_path: Path) -> None:
     net, box = network(3, *operators), [("-1", "1")] * 3
-    limit = threshold(net, box, 0.3 if (kind, *operators) == ("neurons", "Relu", "Tanh") else 0.1)
+    limit = threshold(net, box, {"inputs": 0.1, "neurons": neurons}[kind])
     prop = text(box, 2, f"(or (<= Y_0 {limit:.6f}) (and (<= Y_0 {limit + 0.1:.6f}) (>= Y_1 1000.0)))")
     with searching(kind):
         outcome, recorder = recorded(net, prop, tmp_path, 20000)
