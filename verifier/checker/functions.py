@@ -43,6 +43,7 @@ def offsets(function: Function, slope_lower: Array, slope_upper: Array, lower: A
         low, high = _smooth_offset(function, slope_lower, lower, upper, 1), -_smooth_offset(function, slope_upper, lower, upper, -1)
     elif shapes.kink(function) == (0.0, 1.0) and _is_usual(slope_lower, slope_upper):
         low, high = _relu_offsets(slope_lower, slope_upper, lower, upper)
+        return low, finite(high, "offset")
     else:
         low, high = (side * _pieces_offset(function, a, lower, upper, side, widen) for side, a in ((1, slope_lower), (-1, slope_upper)))
     return finite(low, "offset"), finite(high, "offset")
@@ -85,13 +86,13 @@ def _least(side: int, d: Array, x: Array | float, c: Array | float = 0.0) -> Arr
 
 def _is_usual(slope_lower: Array, slope_upper: Array) -> bool:
     """Lower slopes 0 or 1, upper slopes in [0, 1]."""
-    return bool(((slope_lower == 0) | (slope_lower == 1)).all() and ((slope_upper >= 0) & (slope_upper <= 1)).all())
+    return bool((slope_lower * (1 - slope_lower) == 0).all() and slope_upper.min() >= 0 and slope_upper.max() <= 1)
 
 
 def _relu_offsets(a: Array, b: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
     """Exact below: relu(x) - 0 x >= lower+, relu(x) - x >= (-upper)+. Above: relu(x) - b x <= b (-x) for x <= 0, (1 - b) x for x >= 0."""
-    low = np.maximum(np.where(a > 0, -upper, lower), 0.0)
-    above = np.maximum(b * np.maximum(-lower, 0.0), (1 - b) * np.maximum(upper, 0.0))
+    low = np.maximum(lower * (1 - a), -upper * a)
+    above = np.maximum(np.maximum(-lower, 0.0) * b, np.maximum(upper, 0.0) * (1 - b))
     above *= 1 + UNITS
     above += TINY * ((b > 0) & (b < 1))  # for b = 0 or 1 nothing has rounded
     return low, above
