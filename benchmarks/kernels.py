@@ -206,8 +206,8 @@ def rows(*halves: Array) -> list[list[float]]:
 
 
 def _alike(a: float, b: float, small: float) -> bool:
-    """Within a factor of 4, or both small."""
-    return max(a, b) <= small or max(a, b) <= 4 * min(a, b)
+    """Within a factor of 2, or both small."""
+    return max(a, b) <= small or max(a, b) <= 2 * min(a, b)
 
 
 def summary(kernel: Kernel, folder: Path) -> dict[str, Any] | None:
