@@ -15,7 +15,7 @@ from verifier.checker.refusal import Rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # infinities are meant
 FLOOR = 2.0**-1021
-SIZES = (300, pytest.param(17000, marks=pytest.mark.slow))  # 17000: about 10^5 points per function
+SIZES = (120, pytest.param(17000, marks=pytest.mark.slow))  # 17000: about 10^5 points per function
 
 
 def name_of(function: Smooth) -> str:
