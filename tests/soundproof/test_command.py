@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -19,7 +21,7 @@ import soundproof
 from soundproof.cli import app
 from soundproof.origin import ROOMS
 from soundproof.summary import UNCHECKED
-from tests.soundproof.networks import property_file, relu_network
+from tests.soundproof.networks import property_file, relu_network, save
 from verifier.options import OptionError, Options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,13 +54,38 @@ def test_sat_is_printed_written_and_true(tmp_path: Path) -> None:
     assert plain["verdict"] == "sat" and plain["assurance"] == "replayed" and plain["witness"]["inside_exact_box"] is True
 
 
-def test_unsat_says_last_that_it_is_unchecked(tmp_path: Path) -> None:
+def test_unsat_is_certified_and_its_certificate_can_be_checked_again(tmp_path: Path) -> None:
     model, prop = relu_network(tmp_path / "m"), property_file(tmp_path / "p", "(assert (>= Y_0 1.25))")
-    done = command("verify", prop, "--network", f"f={model}", "--json", tmp_path / "j")
-    assert done.returncode == 0 and done.stdout == "unsat\n"
-    assert done.stderr.splitlines()[-1] == UNCHECKED == "unsat is UNCHECKED: no certificate was verified"
+    done = command("verify", prop, "--network", f"f={model}", "--json", tmp_path / "j", "--certificate", tmp_path / "c")
+    assert done.returncode == 0 and done.stdout == "unsat\n" and "the independent checker accepted the certificate" in done.stderr
+    plain, data = json.loads((tmp_path / "j").read_text()), (tmp_path / "c").read_bytes()
+    assert plain["assurance"] == "certified" and plain["models"][0]["name"] == "f" and plain["seconds"]["check"] > 0
+    facts = {"path": str(tmp_path / "c"), "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "outcome": "accepted"}
+    assert plain["certificate"] == {**facts, "seconds": plain["certificate"]["seconds"]}
+    again = command("check", model, prop, tmp_path / "c")
+    assert again.returncode == 0 and again.stdout.startswith("ACCEPTED {") and facts["sha256"] in again.stdout
+    other = property_file(tmp_path / "q", "(assert (>= Y_0 1.5))")
+    assert command("check", model, other, tmp_path / "c").returncode == 5
+    assert command("check", model, prop).returncode == 2
+
+
+def test_what_the_checker_cannot_read_is_unknown_or_unchecked(tmp_path: Path) -> None:
+    """The engine reads float64 models, the checker does not."""
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["y"])]
+    model, prop = save(tmp_path / "m", nodes, {"w": np.eye(2)}, kind=TensorProto.DOUBLE), property_file(tmp_path / "p")
+    done = command("verify", model, prop, "--json", tmp_path / "j")
     plain = json.loads((tmp_path / "j").read_text())
-    assert plain["assurance"] == "unchecked" and plain["models"][0]["name"] == "f"
+    assert done.returncode == 20 and done.stdout == "unknown\n" and plain["reason"]["code"] == "unsupported-in-checker"
+    kept = Path(plain["certificate"]["path"])
+    assert kept.exists() and str(kept) in done.stderr
+    trusting = command("verify", model, prop, "--trust", "engine", "--json", tmp_path / "j")
+    assert trusting.returncode == 0 and trusting.stdout == "unsat\n"
+    assert trusting.stderr.splitlines()[-1] == UNCHECKED == "unsat is UNCHECKED: no certificate was verified"
+    again = json.loads((tmp_path / "j").read_text())
+    assert again["assurance"] == "unchecked"
+    for path in (kept, Path(again["certificate"]["path"])):
+        path.unlink()
+        path.parent.rmdir()
 
 
 def test_no_nodes_no_attack_no_answer(tmp_path: Path) -> None:
@@ -71,7 +98,7 @@ def test_no_nodes_no_attack_no_answer(tmp_path: Path) -> None:
 
 def test_all_vacuous_says_that_nothing_was_proven(tmp_path: Path) -> None:
     done = command("verify", relu_network(tmp_path / "m"), property_file(tmp_path / "p", upper="-2.0"))
-    assert "Nothing was proven" in done.stderr and "1 of 1 cases are vacuous" in done.stderr and done.stderr.splitlines()[-1] == UNCHECKED
+    assert "Nothing was proven" in done.stderr and "1 of 1 cases are vacuous" in done.stderr and "UNCHECKED" not in done.stderr
     assert "a case is vacuous: X_0 >= -1" in done.stderr and "X_0 <= -2 (line " in done.stderr
 
 
@@ -101,7 +128,7 @@ def test_the_examples_can_be_made_again(tmp_path: Path) -> None:
         ["verify", "p", "--network", "f=m", "--network", "g=n"], ["verify", "a", "b", "--timeout", "0"], ["verify", "a", "b", "--timeout", "nan"],
         ["verify", "a", "b", "--memory", "-1"], ["verify", "a", "b", "--nodes", "-1"], ["verify", "a", "b", "--threads", "0"],
         ["verify", "a", "b", "--device", "tpu"], ["verify", "a", "b", "--device", "cuda"],
-        ["verify", "a", "b", "--trust", "me"], ["verify", "a", "b", "--seed", "-1"],
+        ["verify", "a", "b", "--trust", "me"], ["verify", "a", "b", "--semantics", "float16"], ["verify", "a", "b", "--seed", "-1"],
         ["verify", "a", "b", "--results-file", "/no/such/folder/r"], ["supports"], ["supports", "--onnx-operators", "--vnnlib-versions"],
     ],
     ids=" ".join,
