@@ -210,11 +210,11 @@ class Checker:
         return Forms(d, dn(c - e))
 
     def evaluate(self, forms: Forms, lower: Array, upper: Array) -> Array:
-        """The least value [B, R] of the forms over boxes [B, n_in], rounding included."""
+        """The least value [B, R] of the forms over boxes [B, n], rounding included."""
         d, c, h = forms.coefficients, forms.constant, np.maximum(np.abs(lower), np.abs(upper))
         positive = np.maximum(d, 0.0)
         value, size = _dot(positive, lower) + _dot(d - positive, upper), _dot(np.abs(d), h) + np.abs(c)
-        lost = arithmetic.G(2 * self.n_in + 4) * size + arithmetic.T(2 * self.n_in, h)[:, None]
+        lost = arithmetic.G(2 * d.shape[-1] + 4) * size + arithmetic.T(2 * d.shape[-1], h)[:, None]
         return finite(dn(dn(value + c) - lost), "concretisation")
 
     def _box(self, state: State) -> tuple[Array, Array]:

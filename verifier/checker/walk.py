@@ -241,8 +241,8 @@ class Walk:
 
     # ---------------------------------------------------------------- closing
 
-    def _functionals(self, part: Chunk, state: State) -> tuple[Forms, Array]:
-        """Forms of the distinct functionals that open cases of these nodes read, thresholds not included, and their numbers."""
+    def _functionals(self, part: Chunk, state: State) -> tuple[Forms, Array, Array]:
+        """Of the distinct functionals that open cases of these nodes read, thresholds not included: forms, lower bounds, numbers."""
         _, _, case = self._pairs(part)
         atoms, _ = self._atoms(np.unique(case))
         rows = np.unique(self.cases.row[atoms])
@@ -256,7 +256,10 @@ class Walk:
             error = error + arithmetic.G(2) * (h @ np.abs(d[0]).T) + arithmetic.T(len(rows), h)[:, None]
         for i, r in radius.items():
             error = error + (1 + arithmetic.G(r.shape[1])) * (state.largest(i) @ r.T)
-        return self.checker.forms(state, start, np.zeros((1, len(rows))), error, {}), rows
+        forms = self.checker.forms(state, start, np.zeros((1, len(rows))), error, {})
+        ends = (np.concatenate([np.broadcast_to(side[i], (len(part), side[i].shape[1])) for i in start], 1) for side in (state.lower, state.upper))
+        at_once = Forms(np.concatenate(list(start.values()), -1), np.broadcast_to(-error, (len(part), len(rows))))  # where products are, often better
+        return forms, np.maximum(self.checker.evaluate(forms, *part.boxes()), self.checker.evaluate(at_once, *ends)), rows
 
     def _dense(self, rows: Array) -> tuple[dict[int, Array], dict[int, Array]]:
         """Coefficients [k, size] of the functionals `rows` per graph node, and how far the true rationals may be from them."""
@@ -293,15 +296,15 @@ class Walk:
     def _closed_by_bound(self, part: Chunk, state: State) -> tuple[Array, Array]:
         if not part.open_.any():
             return np.zeros_like(part.open_), np.full(len(part), np.inf)
-        forms, rows = self._functionals(part, state)
-        return self._refuted(part, self.checker.evaluate(forms, *part.boxes()), rows)
+        _, value, rows = self._functionals(part, state)
+        return self._refuted(part, value, rows)
 
     def _forms(self, part: Chunk) -> Chunk:
         """Forms in force from here on; what they close here is closed below."""
         if not part.open_.any():
             return part
-        forms, rows = self._functionals(part, self._state(part))
-        closed, _ = self._refuted(part, self.checker.evaluate(forms, *part.boxes()), rows)
+        forms, value, rows = self._functionals(part, self._state(part))
+        closed, _ = self._refuted(part, value, rows)
         own = Forms(*(np.repeat(a, len(part) // len(a), 0) for a in (forms.coefficients, forms.constant)))
         return replace(part, forms=own, rows=rows, open_=part.open_ & ~closed)
 
