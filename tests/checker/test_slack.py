@@ -20,7 +20,7 @@ from verifier.checker import arithmetic
 from verifier.checker.bounds import Checker
 from verifier.checker.maps import Dense, Diagonal, Index, Transposed
 from verifier.checker.measured import Table
-from verifier.checker.network import Affine, Elementwise, Input, MatMul, Network, Node, Pieces, Product, Rounding, Smooth
+from verifier.checker.network import Affine, Elementwise, Input, MatMul, Network, Node, Pieces, Product, Rounding, Smooth, Softmax
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
 from verifier.checker.state import State
@@ -34,8 +34,10 @@ TABLE = Table("made up", False, ROWS)
 
 
 def network(*nodes: Node, outputs: Sequence[int] = ()) -> Network:
+    shifts = [i for i, node in enumerate(nodes) if node.place == "softmax" and nodes[i - 1].place != "softmax"]
+    rows = tuple(Softmax(i, 1, np.zeros(nodes[i].size, np.int64)) for i in shifts)
     inputs = tuple(i for i, node in enumerate(nodes) if isinstance(node, Input))
-    return Network(tuple(nodes), inputs, tuple(outputs) or (len(nodes) - 1,), ("x",), ("y",), {}, ())
+    return Network(tuple(nodes), inputs, tuple(outputs) or (len(nodes) - 1,), ("x",), ("y",), {}, rows)
 
 
 def source(n: int) -> Input:

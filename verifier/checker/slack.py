@@ -178,6 +178,8 @@ class Run:
                     sums[0] = sums[0] if extra is None else sums[0] + np.abs(extra)
                 steep = self.slack.steep[j]
                 tau = sum((a * x[1] for a, x in zip(steep, parts, strict=True)), loss * (2 * widest + 2 + sum(steep)))
+                if loss.any():  # a flushed weight, times what a reciprocal in this operator may be
+                    tau = tau + arithmetic.THETA * sum(x[0].sum(-1, keepdims=True) for x in parts)
                 return sums[0], tau, sums[1]
             case Product() | MatMul():
                 (x, tau_x, _), (y, tau_y, _) = parts
@@ -208,7 +210,7 @@ class Run:
             case "sqrt" | "kernel":
                 return OUTWARD * self._function(node, rounding, size)
             case "softmax":
-                return OUTWARD * self._softmax(rounding, size, place)
+                return OUTWARD * self._softmax(op, rounding, size, place)
         raise Rejected("float32-no-rule", f"{place}: {rounding.kind} {rounding.name}")
 
     def _function(self, node: Node, rounding: Rounding, size: Array) -> Array:
@@ -216,12 +218,13 @@ class Run:
         x, theta = rounding.sources[0], arithmetic.THETA
         function = node.function if isinstance(node, Elementwise) else None
         name, parameter = (function.name, function.parameter) if isinstance(function, Smooth) else ("", 0.0)
+        counted = arithmetic.g(rounding.count + (rounding.name == "Pow")) * size  # a power with such an exponent: one rounding more
         if name == "sqrt":
             _require(self.lower[x] >= 0, "float32-domain", node.place)
-            return arithmetic.g(rounding.count) * size + 2.0**64 * theta  # the root of what is flushed
+            return counted + 2.0**64 * theta  # the root of what is flushed
         if name == "reciprocal":
             self._away(x, node.place)
-            return arithmetic.g(2) * size + 4 * theta
+            return counted + 4 * theta
         if name == "log" or (name == "pow" and (parameter < 0 or parameter != int(parameter))):
             _require(self.lower[x] >= theta, "float32-domain", node.place)
         if name == "pow" and parameter in (2.0, 3.0):
@@ -229,9 +232,12 @@ class Run:
         key = f"{rounding.name.lower()} {parameter:g}" if name == "pow" else rounding.name.lower()
         return self.slack.table.loss(key, self.lower[x], self.upper[x], size, node.place) + 4 * theta
 
-    def _softmax(self, rounding: Rounding, size: Array, place: str) -> Array:
-        x, n = rounding.sources[0], rounding.count
-        span = np.minimum(self.upper[x].max(-1, keepdims=True) - self.lower[x].min(-1, keepdims=True), 104.0)
+    def _softmax(self, op: Operator, rounding: Rounding, size: Array, place: str) -> Array:
+        """Any runtime subtracts some x_j of the row, so arguments of exp are at most the row's range in magnitude."""
+        n, (found,) = rounding.count, [x for x in self.slack.network.softmaxes if x.node in op.inner]
+        x, order = self.nodes[found.node].inputs[0], np.argsort(found.row_of, kind="stable")
+        top, least = (end[:, order].reshape(len(end), found.rows, -1) for end in (self.upper[x], self.lower[x]))
+        span = np.minimum((top.max(-1) - least.min(-1)).max(-1, keepdims=True), 104.0)
         rho, tau = self.slack.table.worst("exp", -104.0, 0.0, place)
         t, rounded, lost = arithmetic.MU * OUTWARD * span, arithmetic.g(n), np.maximum(tau, arithmetic.THETA)
         a = rho + (1 + rho) * (t + t * t)  # exp(t) - 1 <= t + t^2 for t <= 1
