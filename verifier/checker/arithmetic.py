@@ -22,14 +22,14 @@ MU = 2.0**-24 * (1 + 2.0**-10)  # unit of one float32 rounding, double rounding 
 MOST_TERMS = 1 << 40
 
 
-def G(m: int) -> float:  # noqa: N802 (the name of ARITHMETIC 1)
+def G(m: int) -> float:
     """(m + 4) 2^-52. Refuses more than 2^40 terms."""
     if not 0 <= m <= MOST_TERMS:
         raise Rejected("too-many-terms", str(m))
     return (m + 4) * 2.0**-52
 
 
-def T(m: int, magnitude: Array) -> Array:  # noqa: N802
+def T(m: int, magnitude: Array) -> Array:
     """(2m + 8) 2^-1022 (1 + sum of `magnitude` over its last axis)."""
     if not 0 <= m <= MOST_TERMS:
         raise Rejected("too-many-terms", str(m))

@@ -161,7 +161,7 @@ class Checker:
             ends = ([m.apply(end[j]) for j, m in zip(node.inputs, node.maps, strict=True)] for end in (state.lower, state.upper))
             low, high = (sum(parts[1:], parts[0]) for parts in ends)
             return low, high
-        z, q, p, d, tiny, n = 0.0, 0.0, 0.0, 0.0, 0.0, _products(node)
+        n, (z, q, p, d, tiny) = _products(node), (np.zeros((1, node.size)) for _ in range(5))
         for j, m in zip(node.inputs, node.maps, strict=True):
             low, high = state.lower[j], state.upper[j]
             c = low / 2 + high / 2
@@ -195,7 +195,7 @@ class Checker:
         return dn(z - radius).reshape(len(z), -1), up(z + radius).reshape(len(z), -1)
 
     def _over_windows(self, node: Maximum, x: Array) -> Array:
-        return np.where(node.windows >= 0, x[:, np.maximum(node.windows, 0)], -np.inf).max(-1)
+        return np.asarray(np.where(node.windows >= 0, x[:, np.maximum(node.windows, 0)], -np.inf).max(-1))
 
     # ---------------------------------------------------------------- backward pass (ARITHMETIC 5)
 

@@ -192,8 +192,16 @@ class ExactWalk:
         """New forms for the open cases; what they refute is closed from here on."""
         state = self._state(node, scene)
         forms = {case: self._forms(state, case) for case in scene.open_cases}
-        rest = tuple(c for c in scene.open_cases if not any(form.minimum(scene.lower, scene.upper) > 0 for form in forms[c]))
+        rest = tuple(case for case in scene.open_cases if not self._refuted(state, scene, case))
         return replace(scene, forms=forms, open_cases=rest)
+
+    def _refuted(self, state: State, scene: Scene, case: int) -> bool:
+        """An atom is positive by its form over the box, or over the bounds of the variables it names."""
+        for functional, threshold in self._atoms(case):
+            named = sum((d * (state.lower if d > 0 else state.upper)[k][i] for k, row in functional.items() for i, d in row.items()), -threshold)
+            if named > 0 or self.bounds.form(state, functional, -threshold).minimum(scene.lower, scene.upper) > 0:
+                return True
+        return False
 
     def _forms(self, state: State, case: int) -> list[Form]:
         """Linear lower bounds of each atom's left side minus its threshold."""
@@ -243,7 +251,7 @@ class ExactWalk:
         if state.crossed:
             return True
         if mode == BY_BOUND:
-            return all(any(form.minimum(scene.lower, scene.upper) > 0 for form in self._forms(state, case)) for case in scene.open_cases)
+            return all(self._refuted(state, scene, case) for case in scene.open_cases)
         if mode == BY_MULTIPLIERS:
             return self._by_multipliers(node, scene, state) > 0
         raise Rejected("no-rule", f"leaf of mode {mode}, {self.place(node)}")

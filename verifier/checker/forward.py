@@ -113,7 +113,7 @@ class Forward:
 
     def _size(self, form: Form) -> Array:
         """At least |low| + |high| anywhere in the box, term by term [B, size]."""
-        return ((np.abs(form.low) + np.abs(form.high)) * self.weight).sum(1)
+        return np.asarray(((np.abs(form.low) + np.abs(form.high)) * self.weight).sum(1))
 
     def _ends(self, form: Form) -> tuple[Array, Array]:
         """Bounds of the form over the box."""

@@ -161,11 +161,11 @@ class Walk:
             self._count(part, self._is_empty(part), np.full(len(part), -np.inf))
         elif ending == LEAF and self.forest.mode[first] == BY_FORMS:
             closed, best = self._closed_by_forms(part)
-            self._count(part, (~part.open_ | closed).all(1), best)
+            self._count(part, _all(~part.open_ | closed), best)
         elif ending == LEAF and self.forest.mode[first] == BY_BOUND:
             state = self._state(part)
             closed, best = self._closed_by_bound(part, state)
-            self._count(part, (~part.open_ | closed).all(1) | state.crossed, best)
+            self._count(part, _all(~part.open_ | closed) | state.crossed, best)
         elif ending == LEAF and self.forest.mode[first] == BY_MULTIPLIERS:
             state = self._state(part)
             value = self._multipliers(part, state)
@@ -344,7 +344,7 @@ class Walk:
             np.minimum.at(best, node, most)
             np.minimum.at(hull_lower, node[~proven], case_low[~proven])
             np.maximum.at(hull_upper, node[~proven], case_high[~proven])
-        rest = (part.open_ & ~closed).any(1)[:, None]
+        rest = ~_all(~part.open_ | closed)[:, None]
         return closed, best, np.where(rest, hull_lower, box_lower), np.where(rest, hull_upper, box_upper)
 
     # ---------------------------------------------------------------- multipliers
@@ -365,7 +365,8 @@ class Walk:
             low, high = state.lower[argument][:, None], state.upper[argument][:, None]
             if site not in found:
                 shape = (*stored.shape[:2], node.size)
-                found[site] = tuple(np.broadcast_to(a, shape).copy() for a in functions.default_slopes(node.function, low, high))
+                below, above = functions.default_slopes(node.function, low, high)
+                found[site] = (np.broadcast_to(below, shape).copy(), np.broadcast_to(above, shape).copy())
             bent = ~functions.is_linear(node.function, low[:, :, elements], high[:, :, elements])
             chosen = found[site][side]
             chosen[:, :, elements] = np.where(bent, values, chosen[:, :, elements])
@@ -455,6 +456,11 @@ class Walk:
         """Where the input that tensor number t names starts in the concatenation of all inputs."""
         network = self.checker.network
         return sum(self.checker.sizes[: network.input_names.index(self.certificate.tensors[t].name)])
+
+
+def _all(mask: Array) -> Array:
+    """Whether every entry of a row is true [M]."""
+    return np.asarray(mask.all(1))
 
 
 def _joined(a: Chunk, b: Chunk) -> Chunk:
