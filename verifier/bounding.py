@@ -44,9 +44,13 @@ class Margins:
 
 
 class Bounder:
-    """Bounds the rows of `groups` over boxes of `net`'s inputs."""
+    """Bounds the rows of `groups` over boxes of `net`'s inputs. `doubles`: float64 is tried where float32's own rounding hides a margin.
 
-    def __init__(self, problem: Problem, groups: Groups, net: TorchGraph, memory: int) -> None:
+    Without, what is closed has a margin of at least this rounding: about as much as a float32 execution of the network may lose.
+    """
+
+    def __init__(self, problem: Problem, groups: Groups, net: TorchGraph, memory: int, doubles: bool = True) -> None:
+        self._doubles = doubles and net.dtype != torch.float64
         self.problem, self.groups, self.net = problem, groups, net
         self.linear = LinearBounds(net, memory)
         self._memory = memory
@@ -145,7 +149,7 @@ class Bounder:
 
     def retry_in_double(self, found: Margins, lower: Tensor, upper: Tensor, group: Tensor, is_open: Tensor) -> Tensor:
         """Closed slots [B, C], with float64 tried on the boxes where float32's own rounding is what keeps them open."""
-        if self.net.dtype == torch.float64:
+        if not self._doubles:
             return found.closed
         rescued = self.closes(found.margin + 4 * found.lower.error, group, found.rows) & is_open & ~found.closed
         retry = torch.nonzero(rescued.any(-1)).squeeze(-1)
@@ -163,7 +167,7 @@ class Bounder:
         Also returns the margins [B, R] that show it.
         """
         margin = found.margin.double()
-        if self.net.dtype == torch.float64:
+        if not self._doubles:
             return found.closed, margin
         rescued = self.closes(found.margin + 2 * found.lower.error, group, found.rows) & is_open & ~found.closed
         retry = torch.nonzero(rescued.any(-1)).squeeze(-1)

@@ -42,7 +42,7 @@ def decide(
     allotment = Allotment.of(options.memory)
     attacker = None if replayer is None else Attacker(problem, net, replayer, options.seed, memory=allotment.attack_bytes)
     falsifier = None if attacker is None else _Falsifier(attacker, options.timeout)
-    search = Search(problem, net, budget, observer, None if replayer is None else replayer.judge, allotment)
+    search = Search(problem, net, budget, observer, None if replayer is None else replayer.judge, allotment, options.semantics == "real")
     found = search.found
     found.open_cases = cases
     if falsifier is not None:

@@ -51,15 +51,16 @@ class Found:
 
 
 class Search:
-    """One search over the open cases of a problem. `accept` replays candidates; None: no concrete execution may end the run."""
+    """One search over the open cases of a problem. `accept` replays candidates; None: no concrete execution may end the run.
+    `doubles`: margins that only double precision shows count; a proof about float32 executions would not survive them."""
 
     def __init__(
-        self, problem: Problem, net: TorchGraph, budget: Budget, observer: Observer, accept: Accept | None, allotment: Allotment
+        self, problem: Problem, net: TorchGraph, budget: Budget, observer: Observer, accept: Accept | None, allotment: Allotment, doubles: bool
     ) -> None:
-        self.allotment = allotment
+        self.allotment, self.doubles = allotment, doubles
         self.problem, self.net, self.budget, self.observer, self.accept = problem, net, budget, observer, accept
         self.found = Found(np.arange(len(problem.case_box)))  # open until refuted
-        if rounding_share(problem, net, allotment.block_bytes) > CONSTANTS.double_gap:
+        if doubles and rounding_share(problem, net, allotment.block_bytes) > CONSTANTS.double_gap:
             self.net = net = TorchGraph(net.graph, torch.float64, net.device)
             self.found.portfolio.append("float64: the rounding of float32 alone would hide the margins")
         lower, upper = outward(problem.lower, problem.upper, net.dtype)
@@ -70,7 +71,7 @@ class Search:
     def bound_once(self, cases: Array) -> Array:
         """Bound every case on its whole box; returns the cases that stay open, the hardest first."""
         groups = group_cases(self.problem, cases)
-        bounder = Bounder(self.problem, groups, self.net, self.allotment.block_bytes)
+        bounder = self._bounder(groups)
         boxes = self._root(groups)
         self.observer(Phase("bound", f"{len(cases)} cases on {len(groups)} boxes"))
         open_slots, margins = boxes.is_open.clone(), torch.full((len(boxes),), -torch.inf, dtype=self.net.dtype)
@@ -108,6 +109,9 @@ class Search:
             else:
                 parts += part.split(-(-len(part) // 2))[::-1]
 
+    def _bounder(self, groups: Groups) -> Bounder:
+        return Bounder(self.problem, groups, self.net, self.allotment.block_bytes, self.doubles)
+
     def _batch_of_boxes(self, bounder: Bounder) -> int:
         varying = self.problem.varying(bounder.groups.box)
         return batch_of_boxes(bounder.linear, bounder.member.shape[-1], varying, self.allotment)
@@ -129,7 +133,7 @@ class Search:
     def branch(self, cases: Array, interlude: Interlude | None = None) -> Found:
         """Branch and bound on these cases until they are refuted, a witness is found, or the budget is spent."""
         groups = group_cases(self.problem, cases)
-        bounder = Bounder(self.problem, groups, self.net, self.allotment.block_bytes)
+        bounder = self._bounder(groups)
         plan = choose(bounder.linear, self.problem.varying(groups.box), self._relaxed(bounder, groups), bounder.member.shape[-1], self.allotment)
         self.found.portfolio.append(plan.reason)
         self.observer(Phase("search", plan.reason))
@@ -191,7 +195,7 @@ class Search:
 
     def _branch_neurons(self, cases: Array, plan: Plan, interlude: Interlude | None) -> None:
         groups = _one_case_each(self.problem, cases)
-        bounder = Bounder(self.problem, groups, self.net, self.allotment.block_bytes)
+        bounder = self._bounder(groups)
         effort = Effort(plan.batch, CONSTANTS.node_steps, CONSTANTS.rate, CONSTANTS.candidates, plan.refine)
         box = torch.from_numpy(groups.box)
         search = NeuronSearch(
@@ -245,7 +249,7 @@ class Search:
         accept = self.accept
         box_of = torch.from_numpy(groups.box)
         low, high = torch.from_numpy(self.problem.witness_lower), torch.from_numpy(self.problem.witness_upper)
-        bounder = Bounder(self.problem, groups, self.net, self.allotment.block_bytes)
+        bounder = self._bounder(groups)
 
         def probe(boxes: Boxes, coefficients: Tensor) -> Witness | None:
             box = box_of[boxes.group]
