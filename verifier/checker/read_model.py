@@ -34,27 +34,47 @@ def require(holds: bool, what: str) -> None:
 
 def read(data: bytes) -> Network:
     """The network of the file with these bytes."""
-    model = _parse(data)
-    return _Reader(model.graph, _opset(model)).run()
+    model, weights = _parse(data)
+    return _Reader(model.graph, weights, _opset(model)).run()
 
 
-def _parse(data: bytes) -> onnx.ModelProto:
+def _parse(data: bytes) -> tuple[onnx.ModelProto, list[bytes]]:
+    """The model without the raw data of its initialisers, and that."""
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError as error:
         raise Rejected("unsupported-model", f"not an ONNX file: {error}") from error
-    size = model.ByteSize()
-    require(size == len(data), "not encoded as it would be written: repeated or unknown fields")
-    model.DiscardUnknownFields()
-    require(model.ByteSize() == size, "unknown fields")
     require(model.HasField("graph"), "no graph")
+    weights = _take_weights(model, len(data))
     require(model.ir_version in IR_VERSIONS, f"IR version {model.ir_version}")
     require(not model.functions, "functions")
     require(not model.training_info, "training information")
     require(not model.graph.sparse_initializer, "sparse initialisers")
     require(not model.graph.quantization_annotation, "quantisation")
-    return model
+    return model, weights
+
+
+def _take_weights(model: onnx.ModelProto, size: int) -> list[bytes]:
+    """The raw data of the initialisers, taken out of a file of `size` bytes. The rest has to have the length that onnx would write it in,
+    also without fields that onnx does not know: it does not if a field stands twice, or two files in one. (Large weights take long to write.)"""
+    weights, within = [tensor.raw_data for tensor in model.graph.initializer], 0
+    for tensor, raw in zip(model.graph.initializer, weights, strict=True):
+        if tensor.HasField("raw_data"):
+            tensor.ClearField("raw_data")
+            rest, gone = tensor.ByteSize(), 1 + _length(len(raw)) + len(raw)
+            within += gone + _length(rest + gone) - _length(rest)
+    rest = model.graph.ByteSize()
+    expected = size - within - _length(rest + within) + _length(rest)
+    require(model.ByteSize() == expected, "not encoded as onnx would: repeated fields, or several files in one")
+    model.DiscardUnknownFields()
+    require(model.ByteSize() == expected, "unknown fields")
+    return weights
+
+
+def _length(number: int) -> int:
+    """Of a non-negative number in a protobuf, in bytes."""
+    return 1 if number == 0 else -(-number.bit_length() // 7)
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -67,9 +87,9 @@ def _opset(model: onnx.ModelProto) -> int:
 class _Reader:
     """One pass over the graph; `values` are the tensors known so far."""
 
-    def __init__(self, graph: onnx.GraphProto, opset: int) -> None:
+    def __init__(self, graph: onnx.GraphProto, weights: list[bytes], opset: int) -> None:
         self.graph, self.opset, self.builder = graph, opset, Builder()
-        self.initialisers = {proto.name: proto for proto in graph.initializer}
+        self.initialisers = {proto.name: (proto, raw) for proto, raw in zip(graph.initializer, weights, strict=True)}
         self.values: dict[str, Value] = {}
 
     def run(self) -> Network:
@@ -122,8 +142,8 @@ class _Reader:
             results = self._results(entry, op)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise op.refuse(f"inputs or attributes that do not fit together: {error}") from error
-        op.require(len(results) >= len(node.output) or not any(node.output[len(results) :]), f"more than {len(results)} outputs")
-        self.values.update({name: value for name, value in zip(node.output, results, strict=False) if name})
+        op.require(not any(node.output[len(results) :]), f"more than {len(results)} outputs")
+        self.values.update({name: results[i] for i, name in enumerate(node.output) if name})
 
     def _operator(self, node: onnx.NodeProto) -> tuple[Entry, Operator]:
         place, entry = _place(node), LOWERINGS.get(node.op_type)
@@ -156,7 +176,7 @@ class _Reader:
 
     def _value(self, name: str) -> Value:
         if name not in self.values:
-            self.values[name] = Known(read_tensor(self.initialisers[name], f"initialiser {name!r}"))
+            self.values[name] = Known(read_tensor(*self.initialisers[name], f"initialiser {name!r}"))
         return self.values[name]
 
     def _output(self, name: str) -> int:
@@ -202,7 +222,7 @@ def _attributes(node: onnx.NodeProto, entry: Entry, schema: onnx.defs.OpSchema, 
 def _plain(a: onnx.AttributeProto, field: str, place: str) -> Attribute:
     found = getattr(a, field)
     if field == "t":
-        return read_tensor(found, f"{place}: attribute {a.name!r}")
+        return read_tensor(found, found.raw_data, f"{place}: attribute {a.name!r}")
     if field == "s":
         return str(found.decode("utf-8", errors="backslashreplace"))
     if field in ("f", "i"):

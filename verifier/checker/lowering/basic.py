@@ -10,9 +10,11 @@ import numpy as np
 from verifier.checker.lowering.builder import Array, Builder, Known, Shape, Tensor, Term, Value, floats, indices, take
 from verifier.checker.lowering.elementwise import clipping
 from verifier.checker.lowering.operator import Operator
-from verifier.checker.maps import Convolution, Dense, Diagonal, Map
+from verifier.checker.maps import Convolution, Dense, Diagonal, Index, Map, Transposed
 from verifier.checker.network import Smooth
 from verifier.checker.refusal import Rejected
+
+SPARSE_FROM, ZEROS = 1 << 17, 64  # a matrix of so many entries, one in so many of them not 0, is multiplied entry by entry
 
 
 def common(*values: Value) -> Shape:
@@ -108,6 +110,19 @@ def _columns(builder: Builder, matrix: Array, y: Tensor, outer: Shape) -> Tensor
     return builder.linear(found, y, (*outer, n, m))
 
 
+def _times(builder: Builder, x: Tensor, matrix: Array, shape: Shape) -> Tensor:
+    """The rows of `x` times `matrix`. A large one that is nearly all zeros is taken apart, a node each: read, scale, add up."""
+    outer, count = x.size // len(matrix), int(np.count_nonzero(matrix))
+    if outer > 1 or matrix.size < SPARSE_FROM or not 0 < count * ZEROS <= matrix.size:
+        return builder.linear(Dense(np.ascontiguousarray(matrix.T), outer), x, shape)
+    rows, columns = np.nonzero(matrix)
+    order = np.argsort(columns, kind="stable")
+    rows, columns = rows[order], columns[order]
+    read = builder.linear(Index(rows, len(matrix)), x, (count,))
+    scaled = builder.linear(Diagonal(matrix[rows, columns]), read, (count,))
+    return builder.linear(Transposed(Index(columns, matrix.shape[1])), scaled, shape)
+
+
 def swap(builder: Builder, x: Value) -> Value:
     """The last two axes exchanged."""
     return Known(np.swapaxes(x.value, -1, -2)) if isinstance(x, Known) else builder.gather(x, np.swapaxes(indices(x.shape), -1, -2))
@@ -132,8 +147,7 @@ def matrix_product(builder: Builder, x: Value, y: Value) -> Tensor:
         left = builder.constant(left.value)
     if isinstance(right, Known) and isinstance(left, Tensor):
         if math.prod(right.shape[:-2]) == 1:
-            weight = np.ascontiguousarray(right.value.reshape(right.shape[-2:]).T)
-            found = builder.linear(Dense(weight, math.prod(left.shape[:-1])), left, (*outer, left.shape[-2], right.shape[-1]))
+            found = _times(builder, left, right.value.reshape(right.shape[-2:]), (*outer, left.shape[-2], right.shape[-1]))
         else:
             flipped = _columns(builder, np.swapaxes(right.value, -1, -2), _tensor(swap(builder, left)), outer)
             found = _tensor(swap(builder, flipped))

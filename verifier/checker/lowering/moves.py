@@ -154,7 +154,7 @@ def pad(op: Operator) -> Value:
     axes = tuple(range(rank)) if given is None else tuple(op.axis(a, rank) for a in given)
     fill = op.real("value", 0.0) if op.version < 11 else 0.0 if op.optional(2) is None else float(op.known_floats(2).reshape(()))
     op.require(pads is not None and len(pads) == 2 * len(axes) == 2 * len(set(axes)) and math.isfinite(fill), f"pads {pads}")
-    widths = dict(zip(axes, zip(pads or (), (pads or ())[len(axes) :], strict=False), strict=True))
+    widths = {axis: ((pads or ())[i], (pads or ())[len(axes) + i]) for i, axis in enumerate(axes)}
     index = indices(x.shape)
     for axis, (before, after) in widths.items():
         n = x.shape[axis]

@@ -11,7 +11,7 @@ from verifier.checker.lowering.builder import MOST_ELEMENTS, Array
 from verifier.checker.refusal import Rejected
 
 _P = onnx.TensorProto
-FIELDS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 TYPES: dict[int, tuple[str, str]] = {
     _P.FLOAT: ("<f4", "float_data"),
     _P.INT32: ("<i4", "int32_data"),
@@ -20,8 +20,8 @@ TYPES: dict[int, tuple[str, str]] = {
 }
 
 
-def read_tensor(proto: onnx.TensorProto, place: str) -> Array:
-    """The tensor as float32, int32, int64 or bool."""
+def read_tensor(proto: onnx.TensorProto, raw: bytes, place: str) -> Array:
+    """The tensor, whose raw data is given apart, as float32, int32, int64 or bool."""
 
     def require(holds: bool, what: str) -> None:
         if not holds:
@@ -34,15 +34,15 @@ def read_tensor(proto: onnx.TensorProto, place: str) -> Array:
     require(all(n >= 0 for n in shape) and math.prod(shape) <= MOST_ELEMENTS, f"shape {shape}")
     code, name = TYPES[proto.data_type]
     present = [f for f in FIELDS if len(getattr(proto, f))]
-    require(len(present) <= 1 and set(present) <= {"raw_data", name}, f"data fields {present}")
-    if present == ["raw_data"]:
-        require(len(proto.raw_data) == math.prod(shape) * np.dtype(code).itemsize, f"{len(proto.raw_data)} bytes for shape {shape}")
-        require(code != "?" or set(proto.raw_data) <= {0, 1}, "a bool that is neither 0 nor 1")
-        found = np.frombuffer(proto.raw_data, dtype=code)
+    require(set(present) <= {name} and not (raw and present), f"data fields {[*present, 'raw_data']}")
+    if raw:
+        require(len(raw) == math.prod(shape) * np.dtype(code).itemsize, f"{len(raw)} bytes for shape {shape}")
+        require(code != "?" or set(raw) <= {0, 1}, "a bool that is neither 0 nor 1")
+        found = np.frombuffer(raw, dtype=code)
     else:
         numbers = getattr(proto, name)
         require(len(numbers) == math.prod(shape), f"{len(numbers)} numbers for shape {shape}")
         require(code != "?" or set(numbers) <= {0, 1}, "a bool that is neither 0 nor 1")
         found = np.array(numbers, dtype=code)
     require(found.dtype.kind != "f" or bool(np.isfinite(found).all()), "NaN or Inf")
-    return found.astype(found.dtype.newbyteorder("=")).reshape(shape)
+    return found.astype(found.dtype.newbyteorder("="), copy=False).reshape(shape)
