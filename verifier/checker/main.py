@@ -32,7 +32,7 @@ from verifier.checker.refusal import Malformed, Refusal, Rejected
 GOOD, BAD, CRASHED = 0, 5, 4
 FILE_BYTES = 2_000_000_000  # of a model or a property, unpacked
 GB = 10**9
-BATCH = 256  # nodes of trees evaluated together at most
+BATCH, ELEMENTS = 1024, 1 << 18  # nodes of trees evaluated together at most, and elements of all their states
 LONGEST_PLACE = 1000
 Files = tuple[Path, Path, Path]
 T = TypeVar("T")
@@ -91,7 +91,7 @@ class Process:
             exact.check(network, cases, certificate, forest, loss)
             return
         width = 64 * sum(node.size for node in network.nodes)  # bytes of one node's state: eight doubles an element
-        block = max(1, min(BATCH, self.memory // 4 // width))
+        block = max(1, min(BATCH, self.memory // 4 // width, max(32, ELEMENTS * 64 // width)))
         if self.options.diagnose is None:
             walk.check(Checker(network, loss), cases, certificate, forest, block)
             return

@@ -46,7 +46,8 @@ class Chunk:
         """The nodes `keep` (indices), with the boxes they use."""
         used, box = np.unique(self.box[keep], return_inverse=True)
         forms = None if self.forms is None else self.forms.select(keep)
-        return Chunk(self.nodes[keep], box, self.lower[used], self.upper[used], self.open_[keep], forms, self.rows, self.known)
+        ends = (self.lower, self.upper) if len(used) == len(self.lower) else (self.lower[used], self.upper[used])
+        return Chunk(self.nodes[keep], box, *ends, self.open_[keep], forms, self.rows, self.known)
 
     def boxes(self) -> tuple[Array, Array]:
         """lower, upper [M, n_in], or [1, n_in] where all nodes share one box."""
@@ -66,6 +67,8 @@ class Walk:
         stack = self._roots()
         while stack:
             chunk = stack.pop()
+            while stack and len(chunk) + len(stack[-1]) <= self.block and _alike(chunk, stack[-1]):
+                chunk = _joined(chunk, stack.pop())
             self.visited += len(chunk)
             stack.extend(part for part in self._process(chunk) if len(part))
         expected = int((self.forest.ending != SPLIT).sum())
@@ -86,6 +89,7 @@ class Walk:
         """The roots of all trees. Chunks are of one width, so trees with many cases do not widen the others."""
         forest, cases = self.forest, self.cases
         roots, widths = np.flatnonzero(forest.parent < 0), np.diff(forest.tree_start)
+        known: Bounds = {}
         chunks = []
         for width in np.unique(widths)[::-1]:
             mine = roots[widths[forest.tree[roots]] == width]
@@ -93,7 +97,7 @@ class Walk:
                 first = forest.tree_cases[forest.tree_start[forest.tree[part]]]
                 used, box = np.unique(cases.case_box[first], return_inverse=True)
                 is_open = np.ones((len(part), width), dtype=bool)
-                chunks.append(Chunk(part, box, cases.lower[used], cases.upper[used], is_open, None, np.zeros(0, np.int64), {}))
+                chunks.append(Chunk(part, box, cases.lower[used], cases.upper[used], is_open, None, np.zeros(0, np.int64), known))
         return chunks
 
     def _pairs(self, chunk: Chunk) -> tuple[Array, Array, Array]:
@@ -461,6 +465,12 @@ class Walk:
 def _all(mask: Array) -> Array:
     """Whether every entry of a row is true [M]."""
     return np.asarray(mask.all(1))
+
+
+def _alike(a: Chunk, b: Chunk) -> bool:
+    """Whether nodes of both chunks may go together: one scope, equally many cases, forms of the same functionals."""
+    same = a.known is b.known and a.open_.shape[1] == b.open_.shape[1] and (a.forms is None) == (b.forms is None)
+    return same and np.array_equal(a.rows, b.rows)
 
 
 def _joined(a: Chunk, b: Chunk) -> Chunk:
