@@ -205,7 +205,7 @@ def power(op: Operator) -> Value:
     found = op.builder.elementwise(function, x)
     if shape != x.shape:
         return op.end(op.builder.spread(found, shape), "refused", name="a power that is broadcast")
-    return op.end(found, "sqrt" if exponent in (0.5, -1) else "kernel", 1 if exponent == 0.5 else 2, name="Pow")
+    return op.end(found, "sqrt" if exponent in (0.5, -1) else "kernel", 2, name="Pow")
 
 
 def stack(builder: Builder, parts: list[Value], place: Array, starts: list[int]) -> Tensor:

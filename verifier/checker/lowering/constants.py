@@ -88,6 +88,8 @@ def divide(op: Operator) -> Value:
         cut: Callable[[int, int], int] = lambda x, y: abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1)  # noqa: E731
         return _integers(op, np.asarray(np.frompyfunc(cut, 2, 1)(a.astype(object), b.astype(object)), dtype=object), a.dtype)
     op.require(a.dtype == np.float32, f"type {a.dtype}")
+    if not (np.frexp(np.abs(b))[0] == 0.5).all():
+        raise Rounds  # a runtime may multiply by 1/y, which is no float32, although the quotient is one
     quotient = np.asarray(a.astype(np.float64) / b.astype(np.float64)).astype(np.float32).astype(np.float64)
     return _exact(quotient, quotient * b.astype(np.float64) - a.astype(np.float64))  # a product of two float32 numbers is exact
 

@@ -46,11 +46,13 @@ def clipping(lower: float, upper: float) -> Pieces:
 
 
 def clip(op: Operator) -> Value:
-    """Limits are attributes before version 11, inputs since. The largest float32 (the old default) is no limit: no float32 is beyond."""
+    """Limits are attributes before version 11, by default the largest float32 (real numbers go beyond); inputs since, by default none."""
     limits = []
-    for i, (name, default) in enumerate((("min", -math.inf), ("max", math.inf)), start=1):
-        given = op.real(name, default) if op.version < 11 else default if op.optional(i) is None else float(op.known_floats(i).reshape(()))
-        limits.append(math.copysign(math.inf, given) if abs(given) >= LARGEST else given)
+    for i, (name, sign) in enumerate((("min", -1.0), ("max", 1.0)), start=1):
+        if op.version < 11:
+            limits.append(op.real(name, sign * LARGEST))
+        else:
+            limits.append(sign * math.inf if op.optional(i) is None else float(op.known_floats(i).reshape(())))
     lower, upper = limits
     op.require(lower < upper and lower < math.inf and upper > -math.inf, f"limits {limits}")
     if math.isinf(lower) and math.isinf(upper):

@@ -61,6 +61,7 @@ def transpose(op: Operator, x: Array) -> list[Array]:
 
 def squeeze(op: Operator, x: Array) -> list[Array]:
     given = op.known_integers(1) if op.version >= 13 else op.integers("axes")
+    op.require(given is None or len(given) > 0, "no axes, which runtimes read as all")
     axes = tuple(i for i, n in enumerate(x.shape) if n == 1) if given is None else op.axes(given, x.ndim)
     return [x.squeeze(axes)]
 
