@@ -25,6 +25,7 @@ from verifier.result import Reason, ReasonCode, Result, sync_and_rename
 from verifier.statement import statement
 
 POLL_SECONDS = 0.05
+FEW_NODES = 100
 _BOOT = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('verifier.checker', run_name='__main__', alter_sys=True)"
 
 
@@ -48,7 +49,8 @@ def run(options: Options, proof: Result, path: str, received: Sequence[int], com
     left = options.limit - time.monotonic()
     if left <= 0:
         return Answer("unfinished", "check-unfinished", "no time was left to check the certificate")
-    limits = ["--timeout", f"{left:.3f}", "--threads", str(options.threads), *([] if options.memory is None else ["--memory", str(options.memory)])]
+    threads = options.threads if (proof.nodes or 0) <= FEW_NODES else 1  # many nodes mean small matrices, for which threads wait for each other
+    limits = ["--timeout", f"{left:.3f}", "--threads", str(threads), *([] if options.memory is None else ["--memory", str(options.memory)])]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
         checker = subprocess.Popen(
             [*(command or checker_command()), options.model_path, options.property_path, path, *limits],

@@ -10,7 +10,7 @@ parser.add_argument("--batch", metavar="LIST", help="a file of lines MODEL<TAB>P
 parser.add_argument("--arithmetic", choices=("float64", "exact"), default="float64")
 parser.add_argument("--memory", type=float, default=8.0, metavar="GB")
 parser.add_argument("--timeout", type=float, default=0.0, metavar="S", help="for each certificate; 0: no limit")
-parser.add_argument("--threads", type=int, default=0, metavar="N", help="of matrix products; 0: as many as there are cores")
+parser.add_argument("--threads", type=int, default=1, metavar="N", help="of matrix products; 0: as many as there are cores")
 parser.add_argument("--limit-bytes", type=int, default=100_000_000, metavar="N", help="of one array of a certificate")
 parser.add_argument("--diagnose", metavar="FILE", help="do not stop at the first leaf that is not closed; write all of them as lines of JSON")
 options = parser.parse_args()
