@@ -34,6 +34,7 @@ FILE_BYTES = 2_000_000_000  # of a model or a property, unpacked
 GB = 10**9
 BATCH, ELEMENTS = 1024, 1 << 18  # nodes of trees evaluated together at most, and elements of all their states
 LONGEST_PLACE = 1000
+FEW_INPUTS = 100  # up to here --diagnose tells boxes
 Files = tuple[Path, Path, Path]
 T = TypeVar("T")
 
@@ -97,8 +98,9 @@ class Process:
             return
         with open(self.options.diagnose, "w", encoding="utf-8") as file:
 
-            def write(node: int, rule: str, best: float) -> None:
-                file.write(json.dumps({"node": node, "rule": rule, "best": repr(best)}) + "\n")
+            def write(node: int, rule: str, best: float, lower: Array, upper: Array, cases: Array) -> None:
+                box = {"lower": lower.tolist(), "upper": upper.tolist()} if len(lower) <= FEW_INPUTS else {}
+                file.write(json.dumps({"node": node, "rule": rule, "best": repr(best), "cases": cases.tolist(), **box}) + "\n")
 
             walk.check(Checker(network, loss), cases, certificate, forest, block, write)
 

@@ -22,7 +22,8 @@ from verifier.checker.state import Forms, State
 from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT, Forest
 
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS = 0, 1, 2
-Diagnose = Callable[[int, str, float], None]  # node, what failed, best value
+MOST_FAILURES = 20_000  # after that many there is no use in looking for more
+Diagnose = Callable[[int, str, float, Array, Array, Array], None]  # node, what failed, best value, the node's box, cases that are open
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Chunk:
         """The nodes `keep` (indices), with the boxes they use."""
         used, box = np.unique(self.box[keep], return_inverse=True)
         forms = None if self.forms is None else self.forms.select(keep)
-        ends = (self.lower, self.upper) if len(used) == len(self.lower) else (self.lower[used], self.upper[used])
-        return Chunk(self.nodes[keep], box, *ends, self.open_[keep], forms, self.rows, self.known)
+        lower, upper = (self.lower, self.upper) if len(used) == len(self.lower) else (self.lower[used], self.upper[used])
+        return Chunk(self.nodes[keep], box, lower, upper, self.open_[keep], forms, self.rows, self.known)
 
     def boxes(self) -> tuple[Array, Array]:
         """lower, upper [M, n_in], or [1, n_in] where all nodes share one box."""
@@ -62,6 +63,8 @@ class Walk:
         self.diagnose = diagnose
         self.closed = self.failed = self.visited = 0
         self.targets = [self._target(t) for t in range(len(certificate.tensors))]
+        starts = dict(zip(checker.network.inputs, np.cumsum([0, *checker.sizes]).tolist()[:-1], strict=True))
+        self.offset = np.array([starts[i] if site < 0 else -1 for site, i in self.targets], np.int64)  # of an input's elements among all inputs'
 
     def run(self) -> None:
         stack = self._roots()
@@ -150,10 +153,7 @@ class Walk:
         done = ~part.open_.any(1)
         if done.any():  # every case is closed already: nothing below can be open
             for node in part.nodes[done]:
-                below = self.forest.depth[node + 1 :] <= self.forest.depth[node]
-                stop = int(node) + 1 + (int(below.argmax()) if below.any() else len(below))
-                self.visited += stop - int(node) - 1
-                self.closed += int((self.forest.ending[node:stop] != SPLIT).sum())
+                self.closed += int((self.forest.ending[node : self._pass_by(int(node))] != SPLIT).sum())
             part = part.select(np.flatnonzero(~done))
             if not len(part):
                 return []
@@ -178,15 +178,26 @@ class Walk:
             raise Rejected("no-rule", f"ending {ending}, {self.place(first)}")
         return []
 
+    def _pass_by(self, node: int) -> int:
+        """Nothing below `node` has to be looked at; returns the first node that is not below it."""
+        below = self.forest.depth[node + 1 :] <= self.forest.depth[node]
+        stop = node + 1 + (int(below.argmax()) if below.any() else len(below))
+        self.visited += stop - node - 1
+        return stop
+
     def _count(self, part: Chunk, closed: Array, best: Array) -> None:
         if closed.shape != (len(part),):
             raise Rejected("count", self.place(int(part.nodes[0])))
         self.closed += int(closed.sum())
         for m in np.flatnonzero(~closed):
-            self.failed += 1
-            if self.diagnose is None:
-                raise Rejected("leaf", f"{self.place(int(part.nodes[m]))}: the best bound is {best[m]!r}")
-            self.diagnose(int(part.nodes[m]), "leaf", float(best[m]))
+            self._fail(part.select(np.array([m])), "leaf", float(best[m]), f"the best bound is {float(best[m])!r}")
+
+    def _fail(self, one: Chunk, rule: str, best: float, why: str) -> None:
+        """A single node fails: the end, unless all failures are asked for."""
+        self.failed += 1
+        if self.diagnose is None or self.failed > MOST_FAILURES:
+            raise Rejected(rule, f"{why}, {self.place(int(one.nodes[0]))}")
+        self.diagnose(int(one.nodes[0]), rule, best, one.lower[one.box[0]], one.upper[one.box[0]], self._pairs(one)[2])
 
     # ---------------------------------------------------------------- states
 
@@ -435,31 +446,26 @@ class Walk:
 
     def _split(self, part: Chunk) -> list[Chunk]:
         """Both children of every node: input splits cut the box, other splits are read off the path."""
-        forest = self.forest
-        children = [forest.child_low[part.nodes], forest.child_high[part.nodes]]
-        element, threshold = forest.element[part.nodes], forest.threshold[part.nodes]
-        tensors = np.unique(forest.tensor[part.nodes])
-        is_input = np.array([self.targets[int(t)][0] < 0 for t in forest.tensor[part.nodes]])
+        if not len(part):
+            return []
+        forest, offset = self.forest, self.offset[self.forest.tensor[part.nodes]]
+        cut = np.flatnonzero(offset >= 0)
+        at, x = (offset + forest.element[part.nodes])[cut], forest.threshold[part.nodes[cut]]
+        outside = cut[~((part.lower[part.box[cut], at] < x) & (x < part.upper[part.box[cut], at]))]
+        if len(outside):
+            for m in outside:
+                self._fail(part.select(np.array([m])), "threshold", -np.inf, "an input is not split strictly inside its interval")
+                self._pass_by(int(part.nodes[m]))
+            return self._split(part.select(np.delete(np.arange(len(part)), outside)))
         halves = []
-        for side, nodes in enumerate(children):
-            half = replace(part, nodes=nodes)
-            if is_input.any():
-                lower, upper = (end[part.box].copy() for end in (part.lower, part.upper))
-                for t in tensors[[self.targets[int(t)][0] < 0 for t in tensors]]:
-                    mine = np.flatnonzero(forest.tensor[part.nodes] == t)
-                    at, x = self._offset(int(t)) + element[mine], threshold[mine]
-                    if not ((lower[mine, at] < x) & (x < upper[mine, at])).all():
-                        raise Rejected("threshold", f"an input is not split strictly inside its interval, {self.place(int(part.nodes[mine[0]]))}")
-                    (upper if side == 0 else lower)[mine, at] = x
-                half = replace(half, box=np.arange(len(part)), lower=lower, upper=upper)
+        for side, children in enumerate((forest.child_low, forest.child_high)):
+            half = replace(part, nodes=children[part.nodes])
+            if len(cut):
+                half = replace(half, box=np.arange(len(part)), lower=part.lower[part.box].copy(), upper=part.upper[part.box].copy())
+                (half.upper if side == 0 else half.lower)[cut, at] = x
             halves.append(half)
         both = _joined(*halves)
         return [both.select(keep) for keep in np.array_split(np.argsort(both.nodes), -(-len(both) // self.block))][::-1]
-
-    def _offset(self, t: int) -> int:
-        """Where the input that tensor number t names starts in the concatenation of all inputs."""
-        network = self.checker.network
-        return sum(self.checker.sizes[: network.input_names.index(self.certificate.tensors[t].name)])
 
 
 def _all(mask: Array) -> Array:
