@@ -140,6 +140,8 @@ class _Reader:
         entry, op = self._operator(node)
         try:
             results = self._results(entry, op)
+        except Rejected as error:
+            raise error if error.rule.startswith("unsupported") else op.refuse(str(error)) from error
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise op.refuse(f"inputs or attributes that do not fit together: {error}") from error
         op.require(not any(node.output[len(results) :]), f"more than {len(results)} outputs")
@@ -192,7 +194,8 @@ def _list(found: Value | list[Value]) -> list[Value]:
 
 
 def _place(node: onnx.NodeProto) -> str:
-    return f"{node.domain}{'.' if node.domain else ''}{node.op_type} {node.name or (node.output[0] if node.output else '')!r}"
+    kind = f"{node.domain}{'.' if node.domain else ''}{node.op_type}"
+    return f"{kind if kind.isprintable() else repr(kind)} {node.name or (node.output[0] if node.output else '')!r}"
 
 
 def _shape(proto: onnx.ValueInfoProto) -> Shape:

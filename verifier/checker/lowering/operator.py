@@ -81,8 +81,9 @@ class Operator:
         return found == 1
 
     def real(self, name: str, default: float) -> float:
+        """Finite, or equal to the default."""
         found = self.attributes.get(name, default)
-        self.require(type(found) is float and not math.isnan(found), f"attribute {name}")
+        self.require(type(found) is float and (math.isfinite(found) or found == default), f"attribute {name}")
         return found if isinstance(found, float) else default
 
     def string(self, name: str, default: str) -> str:
