@@ -11,7 +11,7 @@ JOBS ?= --jobs 2 --threads 1
 JUDGE := $(patsubst %,--judge %,$(wildcard ../shared/tools/replay.py))
 DEV_TABLE := benchmarks/results/dev.csv
 
-.PHONY: demo test check test-all bench bench-dev bench-speed dist clean
+.PHONY: demo test check test-all bench bench-dev bench-float32 bench-speed bench-kernels bench-forgery bench-mutants dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -36,6 +36,22 @@ bench: $(STAMP)
 bench-dev: $(STAMP)
 	mkdir -p $(dir $(DEV_TABLE))
 	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(JOBS) $(JUDGE) --out $(DEV_TABLE)
+
+# The same in float32 semantics, instances that are known to be unsat.
+bench-float32: $(STAMP)
+	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(JOBS) --only-expected unsat --semantics float32 --out benchmarks/results/float32.csv
+
+# onnxruntime's activations on every float32 input; minutes a kernel, resumable.
+bench-kernels: $(STAMP)
+	$(BIN)/python -m benchmarks.kernels
+
+# Attempts to have a false certificate accepted; resumable.
+bench-forgery: $(STAMP)
+	$(BIN)/python -m benchmarks.forgery
+
+# Which of a sample of mutants of the checker's kernel the tests kill; resumable.
+bench-mutants: $(STAMP)
+	$(BIN)/python -m benchmarks.mutants
 
 bench-speed: $(STAMP)
 	$(BIN)/python -m benchmarks.speed

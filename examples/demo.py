@@ -1,8 +1,10 @@
-"""`make demo`: three properties of one network; fails unless each gets its expected verdict."""
+"""`make demo`: three properties of one network, and a certificate checked once more; fails unless each gets its expected verdict."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from rich.console import Console
@@ -24,10 +26,26 @@ def main() -> int:
         table.add_row(name, result.verdict, MEANING[result.verdict], result.assurance, str(result.nodes), f"{result.seconds['total']:.2f}")
         if result.verdict != expected:
             wrong.append(f"{name}: expected {expected}, got {result.verdict}")
+        if result.verdict == "unsat" and result.assurance != "certified":
+            wrong.append(f"{name}: the independent checker did not accept the certificate")
     Console().print(table)
+    wrong += check_a_certificate("never_more")
     for line in wrong:
         print(line, file=sys.stderr)
     return 1 if wrong else 0
+
+
+def check_a_certificate(name: str) -> list[str]:
+    """Keep a certificate, then check it as its receiver would: with the files and the checker alone."""
+    files = [str(HERE / "brake.onnx"), str(HERE / f"{name}.vnnlib")]
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = str(Path(folder) / f"{name}.cert")
+        keep = ["--quiet", "--certificate", certificate]
+        subprocess.run([sys.executable, "-m", "soundproof", "verify", *files, *keep], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-I", "-m", "verifier.checker", *files, certificate]
+        print(f"$ python -I -m verifier.checker brake.onnx {name}.vnnlib {name}.cert")
+        code = subprocess.run(command, check=False).returncode
+    return [f"{name}: the certificate was not accepted"] if code else []
 
 
 if __name__ == "__main__":
