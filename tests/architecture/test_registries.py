@@ -13,8 +13,10 @@ from graph.functions import register as register_functions
 from graph.lowering import CONSTANT_ONLY, LOWERINGS
 from graph.lowering import register as register_lowerings
 from tests.architecture.source import ROOT
+from verifier.checker.lowering import LOWERINGS as CHECKED
 
 NOT_FUNCTIONS = {"__init__", "facts"}
+ENGINE_ONLY: dict[str, str] = {}  # operator: why certificates of networks with it cannot be checked
 
 
 def imported(init: Path) -> set[str]:
@@ -44,6 +46,17 @@ def test_every_lowering_is_registered() -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         written = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("lower_")}
         assert written <= registered, f"{path.relative_to(ROOT)}: in no line of LOWERINGS: {written - registered}"
+
+
+def test_every_operator_of_the_engine_is_one_of_the_checker() -> None:
+    """The checker reads models on its own: what it does not know cannot be certified."""
+    registry = "verifier/checker/lowering/__init__.py"
+    for operator in sorted({name for _, name in LOWERINGS} | CONSTANT_ONLY):
+        known = operator in CHECKED or operator in ENGINE_ONLY
+        assert known, f"{operator}: write its lowering for the checker and a line in {registry}, or say in ENGINE_ONLY ({__file__}) why there is none"
+        constants_only = operator in CHECKED and CHECKED[operator].lower is None
+        assert not constants_only or operator in CONSTANT_ONLY, f"{operator}: the checker reads it on constants only; see {registry}"
+    assert not ENGINE_ONLY.keys() & CHECKED.keys()
 
 
 def test_duplicates_raise() -> None:

@@ -397,7 +397,8 @@ OPERATORS: list[tuple[str, bytes, str]] = [
     ("an integer overflow", model([node("Mul", ["i", "i"], ["j"]), node("Reshape", ["x", "j"])], {"x": [4]}, weights={"i": np.array([2**62])}),
         "overflow"),
     ("a constant of NaN", model([node("Constant", [], ["c"], value_float=float("nan")), node("Add", ["x", "c"])], {"x": [4]}), "NaN"),
-    ("a constant of two values", model([node("Constant", [], ["c"], value_float=1.0, value_int=1), node("Add", ["x", "c"])], {"x": [4]}), "one value"),
+    ("a constant of two values", model([node("Constant", [], ["c"], value_float=1.0, value_int=1), node("Add", ["x", "c"])], {"x": [4]}),
+        "one value"),
 ]  # fmt: skip
 
 
@@ -452,9 +453,15 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Tile" in refused(_one("Tile", (1, 1), more=huge))
     assert "Pad" in refused(_one("Pad", (1, 1), 11, {"p": np.array([0, 0, 1 << 30, 1 << 30])}))
     assert "ConstantOfShape" in refused(model([node("ConstantOfShape", ["s"], ["c"]), node("Add", ["x", "c"])], {"x": [1]}, weights=huge))
-    assert "Range" in refused(
-        model([node("Range", ["a", "b", "c"], ["r"]), node("Gather", ["x", "r"])], {"x": [4]}, weights={"a": np.int64(0), "b": np.int64(1 << 40), "c": np.int64(1)})
-    )  # fmt: skip
+    ends = {"a": np.int64(0), "b": np.int64(1 << 40), "c": np.int64(1)}
+    assert "Range" in refused(model([node("Range", [*ends], ["r"]), node("Gather", ["x", "r"])], {"x": [4]}, weights=ends))
+
+
+def test_names_are_text() -> None:
+    data = small().SerializeToString()
+    for name in (b"\x01x", b"\x01y", b"\x01w", b"\x01z", b"Relu", b"the_Relu_y"):
+        assert name in data
+        assert "UTF-8" in refused(data.replace(name, name[:-1] + b"\xff"))
 
 
 def test_names_stay_data() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ def test_the_wheel_installs_and_verifies(tmp_path: Path) -> None:
     built = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", ROOT, cwd=tmp_path)
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "dist").glob("soundproof-*.whl")
+    data = {"verifier/checker/FORMAT.md", "verifier/checker/tables/onnxruntime.json"}
+    assert data <= set(zipfile.ZipFile(wheel).namelist())
     assert run(sys.executable, "-m", "venv", tmp_path / "empty", cwd=tmp_path).returncode == 0
     bin_ = tmp_path / "empty" / "bin"
     installed = run(bin_ / "python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)

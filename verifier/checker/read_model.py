@@ -106,6 +106,9 @@ class _Reader:
     def _check_names(self) -> None:
         """Every tensor has one name and one origin, and exists before it is read."""
         g = self.graph
+        names = [name for n in g.node for name in (*n.input, *n.output, n.name, n.op_type, n.domain)]
+        names += [*self.initialisers, *(proto.name for proto in (*g.input, *g.output))]
+        require(all(type(name) is str for name in names), "a name that is not UTF-8")
         require(len(self.initialisers) == len(g.initializer), "two initialisers of one name")
         require(len({i.name for i in g.input}) == len(g.input), "two inputs of one name")
         require(len({o.name for o in g.output}) == len(g.output) > 0, "two outputs of one name, or none")
