@@ -7,9 +7,9 @@ For a fixed seed the sequence of points depends on counts only (rounds, starts, 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from bounds.torch_graph import TorchGraph
 from graph.core import Affine
 from verifier.problem import Problem
-from verifier.replay import Replayer, Witness
+from verifier.replay import Witness
 
 Array = NDArray[Any]
 
@@ -62,21 +62,28 @@ class Batch:
     step_width: Tensor  # half the width of the box that steps are measured in
 
 
+class Judge(Protocol):
+    """Who decides what a candidate is worth: a `Replayer`."""
+
+    def judge(self, points: Array) -> Witness | None: ...
+
+
 class Attacker:
     """Looks for violations in rounds of growing effort.
 
     `best_margin` [N] is, per case, the smallest violation margin max over atoms of (functional - bound) that a float32
-    execution reached so far (+inf: none yet; non-finite executions do not count).
+    execution reached so far (+inf: none yet; non-finite executions do not count). `visit` is told where descents led: cases [B], points [B, n_in].
     """
 
     def __init__(
-        self, problem: Problem, torch_graph: TorchGraph, replayer: Replayer, seed: int = 0, budget: Budget | None = None, memory: int = MEMORY_BYTES
+        self, problem: Problem, torch_graph: TorchGraph, replayer: Judge, seed: int = 0, budget: Budget | None = None, memory: int = MEMORY_BYTES,
+        visit: Callable[[Array, Array], None] | None = None,
     ) -> None:
         self.problem = problem
         self.best_margin: Array = np.full(len(problem.case_box), np.inf)
         self.rounds = 0
         self._graph = torch_graph
-        self._replayer = replayer
+        self._replayer, self._visit = replayer, visit
         self._budget = Budget.first(problem) if budget is None else budget
         self._random = torch.Generator(device="cpu").manual_seed(seed)
         self._lower = torch.from_numpy(problem.witness_lower)
@@ -183,6 +190,9 @@ class Attacker:
             move = torch.where(adam, smooth.clamp(-2, 2), gradient.sign()) * batch.step_width
             x = (x.detach() - _step_size(step, steps) * move).clamp(batch.lower, batch.upper)
         self._record(batch.cases, best)
+        if self._visit is not None:
+            for points in (best_x, x):
+                self._visit(batch.cases, points.detach().numpy())
         return witness if witness is not None else self._replay(best, best_x, margins.nearly(best))
 
     def _replay(self, margin: Tensor, points: Tensor, chosen: Tensor) -> Witness | None:

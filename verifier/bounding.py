@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -43,13 +43,25 @@ class Margins:
     state: State
 
 
+@dataclass(frozen=True)
+class Pass:
+    """A bounding pass as it was made, for `--self-check`: the boxes of the batch (None: all), and the planes used instead of the default ones."""
+
+    found: Margins
+    planes: Relaxations | None
+    boxes: Tensor | None = None
+
+
 class Bounder:
     """Bounds the rows of `groups` over boxes of `net`'s inputs. `doubles`: float64 is tried where float32's own rounding hides a margin.
 
     Without, what is closed has a margin of at least this rounding: about as much as a float32 execution of the network may lose.
+    `watched`: the passes of the last batch are kept in `passes`.
     """
 
-    def __init__(self, problem: Problem, groups: Groups, net: TorchGraph, memory: int, doubles: bool = True) -> None:
+    def __init__(self, problem: Problem, groups: Groups, net: TorchGraph, memory: int, doubles: bool = True, watched: bool = False) -> None:
+        self.watched = watched
+        self.passes: tuple[Pass, ...] = ()
         self._doubles = doubles and net.dtype != torch.float64
         self.problem, self.groups, self.net = problem, groups, net
         self.linear = LinearBounds(net, memory)
@@ -67,7 +79,7 @@ class Bounder:
     @cached_property
     def _double(self) -> Bounder:
         net = TorchGraph(self.net.graph, torch.float64, self.net.device)
-        return Bounder(self.problem, self.groups, net, self._memory)
+        return Bounder(self.problem, self.groups, net, self._memory, watched=self.watched)
 
     def functional(self, group: Tensor, rows: Tensor) -> tuple[Functional, Tensor]:
         """The coefficients per graph node and the constants (minus the bounds) of `rows`, for boxes of these groups."""
@@ -145,7 +157,15 @@ class Bounder:
         closed = self.closes(margin, group, rows)
         if state.crossed is not None:
             closed = closed | state.crossed.unsqueeze(-1)
-        return Margins(rows, margin, closed & is_open, low, state)
+        found = Margins(rows, margin, closed & is_open, low, state)
+        if self.watched:
+            self.passes = (Pass(found, planes),)
+        return found
+
+    def _keep_retry(self, boxes: Tensor) -> None:
+        """Add the last pass in float64, about these boxes of the batch, to the passes."""
+        if self.watched:
+            self.passes += tuple(replace(one, boxes=boxes) for one in self._double.passes)
 
     def retry_in_double(self, found: Margins, lower: Tensor, upper: Tensor, group: Tensor, is_open: Tensor) -> Tensor:
         """Closed slots [B, C], with float64 tried on the boxes where float32's own rounding is what keeps them open."""
@@ -156,6 +176,7 @@ class Bounder:
         if retry.numel() == 0:
             return found.closed
         again = self._double.bound(lower[retry].double(), upper[retry].double(), group[retry], is_open[retry])
+        self._keep_retry(retry)
         return found.closed.index_copy(0, retry, found.closed[retry] | again.closed)
 
 
@@ -179,6 +200,7 @@ class Bounder:
         again = self._double.bound_in(
             state, group[retry], is_open[retry], planes=planes, betas={j: b[retry].double() for j, b in betas.items()}
         )
+        self._keep_retry(retry)
         return found.closed.index_copy(0, retry, found.closed[retry] | again.closed), margin.index_copy(0, retry, again.margin)
 
 

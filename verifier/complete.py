@@ -20,6 +20,7 @@ from verifier.portfolio import CONSTANTS
 from verifier.problem import Problem
 from verifier.replay import Replayer, Witness
 from verifier.search import Found, Search
+from verifier.self_check import SelfCheck
 
 Array = NDArray[Any]
 
@@ -34,15 +35,20 @@ class Clock(Protocol):
 
 @torch.no_grad()
 def decide(
-    problem: Problem, cases: Array, replayer: Replayer | None, options: Options, budget: Budget, observer: Observer, clock: Clock
+    problem: Problem, cases: Array, replayer: Replayer | None, options: Options, budget: Budget, observer: Observer, clock: Clock,
+    check: SelfCheck | None = None,
 ) -> tuple[Found, float | None]:
     """Decide the open `cases`. Returns what was found, and the smallest violation margin that a concrete run reached."""
     torch.set_num_threads(options.threads)
     net = TorchGraph(problem.graph, torch.float32, DEVICE)
     allotment = Allotment.of(options.memory)
-    attacker = None if replayer is None else Attacker(problem, net, replayer, options.seed, memory=allotment.attack_bytes)
+    if check is not None:
+        _lead(check, net, options, budget, allotment)
+    visit = None if check is None else check.visit
+    attacker = None if replayer is None else Attacker(problem, net, replayer, options.seed, memory=allotment.attack_bytes, visit=visit)
     falsifier = None if attacker is None else _Falsifier(attacker, options.timeout)
-    search = Search(problem, net, budget, observer, None if replayer is None else replayer.judge, allotment, options.semantics == "real")
+    accept = None if replayer is None else replayer.judge
+    search = Search(problem, net, budget, observer, accept, allotment, options.semantics == "real", check is not None)
     found = search.found
     found.open_cases = cases
     if falsifier is not None:
@@ -60,6 +66,21 @@ def decide(
             budget.out_of_memory()  # what was open before is still open
         clock.charge("search")
     return found, None if falsifier is None else falsifier.least_margin()
+
+
+class _Nobody:
+    """A judge to whom every candidate is worth nothing."""
+
+    def judge(self, points: Array) -> Witness | None:
+        """No witness."""
+        return None
+
+
+def _lead(check: SelfCheck, net: TorchGraph, options: Options, budget: Budget, allotment: Allotment) -> None:
+    """Give the self-check the executions that an attack from its seed visits; what they violate does not end the run."""
+    attacker = Attacker(check.problem, net, _Nobody(), check.seed, memory=allotment.attack_bytes, visit=check.visit)
+    with torch.enable_grad():
+        attacker.round(min(CONSTANTS.attack_seconds, CONSTANTS.attack_share * options.timeout, max(budget.seconds_left(), 0.0)))
 
 
 class _Falsifier:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from graph.load import Model
 from specs.canonical import Property
 from verifier.budget import Budget
-from verifier.events import Begun, Closed, Hit, Observer, Phase, Roots, ignore
+from verifier.events import Begun, Closed, Event, Hit, Observer, Phase, Roots, ignore
 from verifier.options import Options
 from verifier.presolve import closed_by_intervals
 from verifier.probe import Probe
@@ -23,6 +24,7 @@ from verifier.problem import Problem, compile_problem
 from verifier.replay import Replayer
 from verifier.replay import Witness as Replayed
 from verifier.result import Cases, Outcome, Reason, Witness
+from verifier.self_check import SelfCheck
 
 if TYPE_CHECKING:
     from verifier.search import Found
@@ -53,9 +55,23 @@ class _Clock:
 
 def run(model: Model, prop: Property, options: Options, observer: Observer = ignore) -> Outcome:
     """Decide `prop` for `model` within `options`. Raises PropertyError if they do not fit each other."""
-    clock = _Clock()
     problem = compile_problem(model.graph, prop)
     observer(Begun(problem))
+    if not options.self_check or not len(problem.case_box):
+        return _run(model, prop, problem, options, observer)
+    check = SelfCheck(problem, options.seed + 1)
+
+    def both(event: Event) -> None:
+        check(event)
+        observer(event)
+
+    outcome = _run(model, prop, problem, options, both, check)
+    check.finish()
+    return replace(outcome, notes=(*outcome.notes, check.told()))
+
+
+def _run(model: Model, prop: Property, problem: Problem, options: Options, observer: Observer, check: SelfCheck | None = None) -> Outcome:
+    clock = _Clock()
     budget = Budget(options.deadline, options.nodes, options.check_seconds, CHECK_SHARE if options.check_seconds else 0.0)
     cases = np.arange(len(problem.case_box))
     if len(cases) == 0:
@@ -77,7 +93,7 @@ def run(model: Model, prop: Property, options: Options, observer: Observer = ign
     if len(cases) == 0:
         return _decided(problem, clock, cases, portfolio=("interval bounds sufficed",))
     heavy = importlib.import_module("verifier.complete")  # torch, only now
-    found, least = heavy.decide(problem, cases, replayer, options, budget, observer, clock)
+    found, least = heavy.decide(problem, cases, replayer, options, budget, observer, clock, check)
     if found.witness is not None:
         observer(Hit(found.witness.inputs, found.witness.case))
     found.closed_volume += len(problem.case_box) - len(cases)  # what intervals refuted
@@ -121,6 +137,22 @@ def _after_search(problem: Problem, found: Found, least: float | None, budget: B
         return Outcome("unknown", Reason("memory", text), bound=found.bound, gap=gap, **facts)
     text = f"what is open cannot be split further in double precision; {left}"
     return Outcome("unknown", Reason("numerical", text), bound=found.bound, gap=gap, **facts)
+
+
+def after_mending(before: Outcome, found: Found, budget: Budget, seconds: float) -> Outcome:
+    """The outcome once a proof, `before`, was mended; or was not, and then it is none."""
+    facts: dict[str, Any] = {
+        "nodes": before.nodes + found.nodes, "leaves": before.leaves + found.leaves, "portfolio": (*before.portfolio, *found.portfolio),
+        "seconds": {**before.seconds, "search": before.seconds.get("search", 0.0) + seconds},
+    }
+    if found.witness is not None:
+        return replace(before, verdict="sat", witness=told(found.witness), closed_volume=None, **facts)
+    if found.proven:
+        return replace(before, **facts)
+    open_now = len(found.open_cases)
+    cases = replace(before.cases, open=open_now, closed=before.cases.total - open_now)
+    text = f"the checker could not follow the proof, which could not be mended ({budget.stopped or 'nothing can be split further'})"
+    return replace(before, verdict="unknown", reason=Reason("certificate-rejected", text), cases=cases, closed_volume=None, **facts)
 
 
 def _check_accounts(found: Found, cases: int) -> None:

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from verifier.bounding import Pass
+    from verifier.groups import Groups
     from verifier.problem import Problem
 
 Array = NDArray[Any]
@@ -81,6 +85,17 @@ class Split:
     node: Array
     element: Array
     threshold: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """Only for `--self-check`: sub-problems ids [N], of groups `group` [N], were bounded in `passes`, the first of which is about all of them."""
+
+    search: str
+    ids: Array
+    groups: Groups
+    group: Tensor
+    passes: tuple[Pass, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +183,7 @@ class Hit:
     case: int
 
 
-Event = Begun | Phase | Progress | Roots | Chosen | Split | Formed | Derive | Closed | Tightened | Multiplied | Crossed | Hit
+Event = Begun | Phase | Progress | Roots | Chosen | Split | Bounded | Formed | Derive | Closed | Tightened | Multiplied | Crossed | Hit
 Observer = Callable[[Event], None]
 
 

@@ -17,7 +17,7 @@ from verifier.branch_input import Branching, best_rows, slot_margins, split, spl
 from verifier.budget import Budget
 from verifier.clip import MOST_SLOTS, clip
 from verifier.domains import Boxes, Stack
-from verifier.events import Closed, Derive, Formed, Observer, Pending, Roots, Split, ignore
+from verifier.events import Bounded, Closed, Derive, Formed, Observer, Pending, Roots, Split, ignore
 from verifier.replay import Witness
 
 # Given the open boxes of a batch, the coefficients of each box's hardest row [B, n_in]: a replayed witness, or None.
@@ -117,6 +117,8 @@ class InputSearch:
         closed = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         self.tally.nodes += len(boxes)
         self.tally.closed_volume += float((torch.exp2(-boxes.depth.double()) * closed.sum(-1)).sum())
+        if self.bounder.watched:
+            self._events.add(Bounded(self.name, boxes.id.numpy(), self.bounder.groups, boxes.group, self.bounder.passes))
         self._closed(boxes.id, closed, "bound")
         is_open = boxes.is_open & ~closed
         margin = slot_margins(self.bounder, boxes.group, is_open, found)

@@ -21,7 +21,7 @@ from verifier.bounding import Bounder, Margins
 from verifier.branch_neuron import gap_scores, split_point
 from verifier.budget import Budget
 from verifier.domains import Boxes, Stack
-from verifier.events import Closed, Crossed, Multiplied, Observer, Pending, Places, Roots, Split, ignore
+from verifier.events import Bounded, Closed, Crossed, Multiplied, Observer, Pending, Places, Roots, Split, ignore
 from verifier.groups import atom_of_row
 from verifier.input_search import Probe, Tally
 from verifier.multipliers import gathered, places_in
@@ -272,6 +272,8 @@ class NeuronSearch:
         planes, added = planes_with(self.linear, state, slopes), signed(betas, domains.signs)
         found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=added, record=True)
         refuted, margin = self.bounder.confirm_in_double(found, domains.group, is_open, slopes, added)
+        if self.bounder.watched:
+            self._events.add(Bounded(NAME, domains.id.numpy(), self.bounder.groups, domains.group, self.bounder.passes))
         closed = refuted.squeeze(-1)
         self.tally.nodes += len(domains)
         self.tally.leaves += int(closed.sum())

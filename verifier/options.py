@@ -28,7 +28,8 @@ class Options:
     """The options of one `verify` run; `timeout` in seconds, `memory` in GB (10^9 bytes) of resident memory, None = no limit.
 
     `started` is the moment on the monotonic clock from which `timeout` counts. `trust` lists engines whose `unsat` may be
-    printed without an accepted certificate. `semantics` is "real" or "float32"; `certificate` says where to keep the certificate.
+    printed without an accepted certificate. `semantics` is "real" or "float32"; `certificate` says where to keep the certificate,
+    `self_check` compares known executions with every bound.
     `verbosity` is -1 (quiet), 0 or 1. Raises OptionError.
     """
 
@@ -47,6 +48,7 @@ class Options:
     trust: tuple[str, ...] = ()
     semantics: str = "real"
     certificate: str | None = None
+    self_check: bool = False
     verbosity: int = 0
     started: float = field(default_factory=time.monotonic)
 

@@ -19,7 +19,7 @@ from verifier.allotment import Allotment, fits
 from verifier.bounding import Bounder, outward, raise_if_crossed
 from verifier.budget import Budget
 from verifier.domains import Boxes
-from verifier.events import Chosen, Closed, Observer, Phase, Places, Progress, Roots, Tightened
+from verifier.events import Bounded, Chosen, Closed, Observer, Phase, Places, Progress, Roots, Tightened
 from verifier.groups import Groups, group_cases
 from verifier.input_search import InputSearch, Probe, race
 from verifier.neuron_search import NAME, Effort, NeuronSearch
@@ -52,12 +52,14 @@ class Found:
 
 class Search:
     """One search over the open cases of a problem. `accept` replays candidates; None: no concrete execution may end the run.
-    `doubles`: margins that only double precision shows count; a proof about float32 executions would not survive them."""
+    `doubles`: margins that only double precision shows count; a proof about float32 executions would not survive them.
+    `watched`: the observer is told of every bounding pass."""
 
     def __init__(
-        self, problem: Problem, net: TorchGraph, budget: Budget, observer: Observer, accept: Accept | None, allotment: Allotment, doubles: bool
+        self, problem: Problem, net: TorchGraph, budget: Budget, observer: Observer, accept: Accept | None, allotment: Allotment, doubles: bool,
+        watched: bool = False,
     ) -> None:
-        self.allotment, self.doubles = allotment, doubles
+        self.allotment, self.doubles, self.watched = allotment, doubles, watched
         self.problem, self.net, self.budget, self.observer, self.accept = problem, net, budget, observer, accept
         self.found = Found(np.arange(len(problem.case_box)))  # open until refuted
         if doubles and rounding_share(problem, net, allotment.block_bytes) > CONSTANTS.double_gap:
@@ -74,19 +76,21 @@ class Search:
         bounder = self._bounder(groups)
         boxes = self._root(groups)
         self.observer(Phase("bound", f"{len(cases)} cases on {len(groups)} boxes"))
+        self.observer(Roots("root", boxes.id.numpy(), groups.case, forward=bounder.forward))
         open_slots, margins = boxes.is_open.clone(), torch.full((len(boxes),), -torch.inf, dtype=self.net.dtype)
 
         def bound(part: Tensor) -> None:
             b = boxes.select(part)
             found = bounder.bound(b.lower, b.upper, b.group, b.is_open)
             closed = bounder.retry_in_double(found, b.lower, b.upper, b.group, b.is_open)
+            if self.watched:
+                self.observer(Bounded("root", b.id.numpy(), groups, b.group, bounder.passes))
             still_open = b.is_open & ~closed
             margins[part] = branch_input.slot_margins(bounder, b.group, still_open, found)
             open_slots[part] = still_open
             self.found.nodes += len(b)
 
         self._in_parts(torch.arange(len(boxes)), self._batch_of_boxes(bounder), lambda part: fits(lambda: bound(part)))
-        self.observer(Roots("root", boxes.id.numpy(), groups.case, forward=bounder.forward))
         self.observer(Closed("root", boxes.id.numpy(), (boxes.is_open & ~open_slots).numpy(), "bound"))
         left = groups.case[open_slots.numpy()]
         box_of = torch.arange(len(boxes)).unsqueeze(-1).expand(open_slots.shape)[open_slots]
@@ -110,7 +114,7 @@ class Search:
                 parts += part.split(-(-len(part) // 2))[::-1]
 
     def _bounder(self, groups: Groups) -> Bounder:
-        return Bounder(self.problem, groups, self.net, self.allotment.block_bytes, self.doubles)
+        return Bounder(self.problem, groups, self.net, self.allotment.block_bytes, self.doubles, self.watched)
 
     def _batch_of_boxes(self, bounder: Bounder) -> int:
         varying = self.problem.varying(bounder.groups.box)
