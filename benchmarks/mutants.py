@@ -1,0 +1,286 @@
+"""Mutation tests of the checker's kernel: `make bench-mutants`, or `python -m benchmarks.mutants [--sample N] [--again] [FILE ...]`.
+
+A mutant is the kernel with one small change: another comparison, sign, constant, rounding direction, a check left out. It is *killed* if
+a test fails. Of each file a seeded sample is run, in a copy of the repository; what survives shows what no test looks at. The table
+(`benchmarks/results/mutants.csv`) has a line a mutant: file, line, place in the file, mutation, what killed it (a test, or `time`: more
+than three times the CPU time that the tests take), and a note on those that survive. Mutants whose line in the table fits the file as
+it is are not run again; with `--again`, survivors are. `equivalent: ...` in a note says why no test can or should tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import csv
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "benchmarks/results/mutants.csv"
+FOLDERS = ("verifier", "tests", "graph", "specs", "bounds", "benchmarks", "soundproof")
+CHECKER, TESTS = "verifier/checker/{}.py", "tests/checker/test_{}.py"
+RULES = ("arithmetic_examples", "traps", "exact", "exact_walk")
+TESTED_BY = {  # file of the kernel -> its tests, the quickest first
+    "arithmetic": ("bounds", "maps", "slack", *RULES),
+    "bounds": ("bounds", "walk", *RULES),
+    "certificate": ("certificate",),
+    "forward": ("forward", "exact", "exact_walk"),
+    "functions": ("bounds", "functions", "exact"),
+    "kernels": ("kernels", "functions"),
+    "maps": ("maps",),
+    "refusal": ("maps", "certificate", "walk"),
+    "shapes": ("functions", "exact"),
+    "slack": ("slack", "traps"),
+    "state": ("bounds", "walk", "exact"),
+    "tree": ("tree",),
+    "walk": ("walk", "exact_walk"),
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One line of the table. `place` is where the changed code stands among all that can be changed, in a file as it was."""
+
+    file: str
+    line: int
+    place: str
+    mutation: str
+    killed_by: str = ""
+    note: str = ""
+
+
+# ---------------------------------------------------------------- changes
+
+COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt), ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,), ast.In: (ast.NotIn,), ast.NotIn: (ast.In,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
+}  # fmt: skip
+OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd, ast.LShift: ast.RShift,
+}  # fmt: skip
+PAIRS = (
+    ("up", "dn"), ("maximum", "minimum"), ("max", "min"), ("argmax", "argmin"), ("any", "all"), ("floor", "ceil"), ("lower", "upper"),
+    ("slope_lower", "slope_upper"), ("offset_lower", "offset_upper"), ("low", "high"), ("zeros", "ones"), ("logical_or", "logical_and"),
+    ("apply", "magnitude"), ("products", "meets"), ("zeros_like", "ones_like"), ("greater", "greater_equal"),
+)  # fmt: skip
+SWAPPED = dict([*PAIRS, *((b, a) for a, b in PAIRS)])
+LEFT_OUT = ("up", "dn", "finite", "abs")  # functions of one number that a mutant leaves out
+
+
+def _with(node: ast.AST, field: str, value: object) -> ast.AST:
+    changed = copy.deepcopy(node)
+    setattr(changed, field, value)
+    return changed
+
+
+def changes(node: ast.AST) -> Iterator[ast.AST]:
+    """What a mutant may have in the place of `node`."""
+    match node:
+        case ast.Compare():
+            for k, operator in enumerate(node.ops):
+                for other in COMPARISONS.get(type(operator), ()):
+                    yield _with(node, "ops", [*node.ops[:k], other(), *node.ops[k + 1 :]])
+        case ast.BoolOp():
+            yield _with(node, "op", ast.And() if isinstance(node.op, ast.Or) else ast.Or())
+            for k in range(len(node.values)):
+                rest = [*node.values[:k], *node.values[k + 1 :]]
+                yield rest[0] if len(rest) == 1 else _with(node, "values", rest)
+        case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert()):
+            yield node.operand
+        case ast.BinOp() if type(node.op) in OPERATORS:
+            yield _with(node, "op", OPERATORS[type(node.op)]())
+        case ast.IfExp():
+            yield from (node.body, node.orelse)
+        case ast.Constant(value=bool()):
+            yield ast.Constant(not node.value)
+        case ast.Constant(value=int()):
+            yield from (ast.Constant(node.value + 1), ast.Constant(node.value - 1))
+        case ast.Constant(value=float()):
+            yield from (ast.Constant(node.value * 2), ast.Constant(node.value / 2)) if node.value else (ast.Constant(1.0),)
+        case ast.Name(id=name) if name in SWAPPED and isinstance(node.ctx, ast.Load):
+            yield _with(node, "id", SWAPPED[name])
+        case ast.Attribute(attr=name) if name in SWAPPED and isinstance(node.ctx, ast.Load):
+            yield _with(node, "attr", SWAPPED[name])
+        case ast.Call():
+            yield from _calls(node)
+        case ast.If(test=test) | ast.While(test=test):
+            yield _with(node, "test", ast.UnaryOp(ast.Not(), test))
+        case ast.Raise() | ast.AugAssign() | ast.Expr(value=ast.Call()) | ast.Continue():
+            yield ast.Pass()
+
+
+def _calls(node: ast.Call) -> Iterator[ast.AST]:
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+    if name in LEFT_OUT and node.args:
+        yield node.args[0]
+    if name == "where" and len(node.args) == 3:
+        yield _with(node, "args", [node.args[0], node.args[2], node.args[1]])
+
+
+def _sites(tree: ast.Module) -> Iterator[tuple[ast.AST, Callable[[ast.AST], None]]]:
+    """Every node, and how to put another in its place."""
+    for parent in ast.walk(tree):
+        for field, value in ast.iter_fields(parent):
+            if isinstance(value, ast.AST):
+                yield value, lambda new, parent=parent, field=field: setattr(parent, field, new)  # type: ignore[misc]
+            elif isinstance(value, list):
+                for k, item in enumerate(value):
+                    if isinstance(item, ast.AST):
+                        yield item, lambda new, value=value, k=k: value.__setitem__(k, new)  # type: ignore[misc]
+
+
+def mutants(name: str) -> list[tuple[Mutant, str]]:
+    """All mutants of one file of the kernel, with their texts. Annotations and docstrings are left alone."""
+    path = CHECKER.format(name)
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    ignored = {id(part) for node in ast.walk(tree) for part in _unread(node)}
+    found = []
+    for number, (node, put) in enumerate(list(_sites(tree))):
+        for k, new in enumerate(() if id(node) in ignored else changes(node)):
+            before, after = _shown(node), _shown(new)
+            put(ast.copy_location(new, node))
+            text = ast.unparse(ast.fix_missing_locations(tree))
+            put(node)
+            found.append((Mutant(name, getattr(node, "lineno", 0), f"{number}.{k}", f"{before} -> {after}"), text))
+    return found
+
+
+def _unread(node: ast.AST) -> Iterator[ast.AST]:
+    """Parts that no test could see: annotations, messages of refusals, `__all__` and the like."""
+    roots: list[ast.AST | None] = []
+    if isinstance(node, ast.AnnAssign | ast.arg):
+        roots.append(node.annotation)
+    elif isinstance(node, ast.FunctionDef):
+        roots += [node.returns, *node.decorator_list]
+    elif isinstance(node, ast.ClassDef):
+        roots += node.decorator_list
+    elif isinstance(node, ast.JoinedStr):
+        roots.append(node)
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in ("Array", "Slopes", "Bounds", "Diagnose"):
+        roots.append(node.value)
+    for root in roots:
+        yield from ast.walk(root) if root is not None else ()
+
+
+def _shown(node: ast.AST) -> str:
+    text = " ".join(ast.unparse(ast.fix_missing_locations(ast.copy_location(copy.deepcopy(node), node))).split())
+    return text if len(text) <= 100 else f"{text[:60]} ... {text[-35:]}"
+
+
+# ---------------------------------------------------------------- running
+
+
+class Server:
+    """Tests in a copy of the repository, each run a fork (tests/fork_server.py)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in FOLDERS:
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.csv.d", "results"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        command = [sys.executable, str(folder / "tests/fork_server.py"), str(folder)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, name: str, seconds: float) -> tuple[str, float]:
+        """What failed first of the tests of a file, and the CPU time used."""
+        job = {"tests": [TESTS.format(test) for test in TESTED_BY[name]], "seconds": seconds}
+        pipe_in, pipe_out = self.process.stdin, self.process.stdout
+        if pipe_in is None or pipe_out is None:
+            raise RuntimeError("no pipes")
+        pipe_in.write(json.dumps(job) + "\n")
+        pipe_in.flush()
+        answer = json.loads(pipe_out.readline())
+        if str(answer["failed"]).startswith("lost"):
+            raise RuntimeError(answer["failed"])
+        return str(answer["failed"]), float(answer["seconds"])
+
+    def mutated(self, name: str, text: str, seconds: float) -> tuple[str, float]:
+        """The same with another text of the file."""
+        path = self.folder / CHECKER.format(name)
+        good = path.read_bytes()
+        path.write_text(text, encoding="utf-8")
+        try:
+            return self.run(name, seconds)
+        finally:
+            path.write_bytes(good)
+
+
+def read_table() -> dict[tuple[str, str, str], Mutant]:
+    if not TABLE.exists():
+        return {}
+    with open(TABLE, encoding="utf-8", newline="") as file:
+        rows = [Mutant(**{**row, "line": int(row["line"])}) for row in csv.DictReader(file)]
+    return {(row.file, row.place, row.mutation): row for row in rows}
+
+
+def write_table(rows: dict[tuple[str, str, str], Mutant]) -> None:
+    part = TABLE.with_suffix(".part")
+    with open(part, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Mutant)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in sorted(rows.values(), key=lambda row: (row.file, row.line, row.place)))
+    part.replace(TABLE)
+
+
+def measure(name: str, server: Server, sample: int, again: bool, rows: dict[tuple[str, str, str], Mutant]) -> None:
+    """Run a sample of one file's mutants; the table is written after each."""
+    everything = mutants(name)
+    known = {(mutant.file, mutant.place, mutant.mutation) for mutant, _ in everything}
+    for key in [key for key in rows if key[0] == name and key not in known]:
+        del rows[key]  # the file has changed
+    drawn = random.Random(f"{name} 1").sample(everything, min(sample, len(everything)))
+    failed, seconds = server.run(name, 600)
+    if failed:
+        print(f"{name}: {failed} fails without any mutation", flush=True)
+        return
+    for mutant, text in drawn:
+        key = (mutant.file, mutant.place, mutant.mutation)
+        if key in rows and (rows[key].killed_by or not again):
+            continue
+        killed_by, used = server.mutated(name, text, 3 * seconds + 5)
+        rows[key] = replace(mutant, killed_by=killed_by.removeprefix("tests/checker/"), note="" if killed_by else getattr(rows.get(key), "note", ""))
+        write_table(rows)
+        print(f"{name}:{mutant.line}: {mutant.mutation}: {killed_by or 'SURVIVED'} ({used:.1f} s)", flush=True)
+
+
+def report(rows: dict[tuple[str, str, str], Mutant]) -> None:
+    for name in [*TESTED_BY, ""]:
+        mine = [row for row in rows.values() if name in ("", row.file)]
+        killed, same = sum(bool(row.killed_by) for row in mine), sum(row.note.startswith("equivalent") for row in mine)
+        if mine:
+            rate = killed / max(len(mine) - same, 1)
+            print(f"{name or 'all':12} {len(mine):5} mutants, {killed:5} killed, {same:4} equivalent: {rate:6.1%} of the rest")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Mutation tests of the checker's kernel.")
+    parser.add_argument("files", nargs="*", help="files of the kernel, such as `walk`; all by default")
+    parser.add_argument("--sample", type=int, default=40, help="mutants of each file")
+    parser.add_argument("--again", action="store_true", help="run survivors of the table again")
+    parser.add_argument("--count", action="store_true", help="only count all mutants there are")
+    options = parser.parse_args()
+    names = options.files or list(TESTED_BY)
+    if unknown := set(names) - TESTED_BY.keys():
+        parser.error(f"not in the kernel: {' '.join(sorted(unknown))}")
+    if options.count:
+        print(*(f"{name} {len(mutants(name))}" for name in names), sep="\n")
+        return
+    rows = read_table()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        server = Server(Path(folder).resolve())
+        for name in names:
+            measure(name, server, options.sample, options.again, rows)
+    report(rows)
+
+
+if __name__ == "__main__":
+    main()
