@@ -1,10 +1,12 @@
 """How far float32 may take each ONNX operator's output from the reals: s of ARITHMETIC 8, per node and box.
 
-An affine operator may be run alone, or folded into affine operators that read it. So besides s it has a *flow*: magnitudes composed
-along the chain of affine operators that it ends, what flushing to zero may lose on the way, and `own`: how far any way to compute
-it may be from the exact function of the chain's start. A reader of a tensor that others read too pays |W| own: it may have been given
-another value. Roundings are those of the worst folding: an operator of n terms, of whose output F elements are folded into one,
-sums up to min(F n, size of its input) terms; sums run on into each other (a convolution onto a residual), so branches add.
+An affine operator may be run alone, or folded into the affine operator that alone reads it. So besides s it has a *flow*: magnitudes
+composed along the chain of operators that it ends, what flushing to zero may lose on the way, and `off`, how far any computation of
+it may be from the ideal function of where all chains start. A tensor that several operators read ends its chain. Readers that are not
+affine see one value of it, each affine one may see a value computed again: off twice over, as |W| 2 off.
+
+Roundings are those of the worst folding: an operator of n terms, of whose output F elements are folded into one, sums up to
+min(F n, elements of its input) terms; sums run on into each other (a convolution onto a residual), so branches add.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class Operator:
     inner: tuple[int, ...]
     sources: tuple[int, ...]
     linear: bool
-    shared: bool  # several readers
+    shared: bool  # several operators read some element
     terms: int  # elements of the sources that one output reads
     entries: int  # elements of the sources
     folds: dict[int, int]
@@ -42,12 +44,15 @@ class Operator:
 
 @dataclass(frozen=True)
 class Flow:
-    """w + s and `own` [B, size]; tau, and the sum of magnitudes along the chain [B, 1]."""
+    """w + s and `off` [B, size]; tau, and the sum of magnitudes along the chain [B, 1]."""
 
     w: Array
     tau: Array
     total: Array
-    own: Array
+    off: Array
+
+
+Parts = tuple[Array, Array, Array, Array]  # of a node inside an operator: w, tau, off, 2 off of what is computed again
 
 
 def _require(holds: Array, rule: str, place: str) -> None:
@@ -60,7 +65,13 @@ class Slack:
 
     def __init__(self, network: Network, table: Table | None = None) -> None:
         self.network, self.table = network, Table.fitting() if table is None else table
-        self.uses = Counter([*network.outputs, *(p for node in network.nodes for p in node.inputs)])
+        self.readers = [np.zeros(node.size) for node in network.nodes]  # of every element
+        for i in network.outputs:
+            self.readers[i] += 1
+        for node in network.nodes:
+            for k, p in enumerate(node.inputs):
+                picks = isinstance(node, Affine) and node.maps[k].moves  # slices may have readers of their own
+                self.readers[p] += node.maps[k].adjoint(np.ones(node.size)) if isinstance(node, Affine) and picks else 1
         self.operators: dict[int, Operator] = {}
         self.steep = {j: [float(m.row_sums().max()) for m in node.maps] for j, node in enumerate(network.nodes) if isinstance(node, Affine)}
         unit = Run(self)  # magnitudes 1 at every tensor: no product of weights that may be folded overflows
@@ -93,12 +104,12 @@ class Slack:
         before, folds = {p: self.operators[p] for p in sources if p in self.operators}, Counter[int]()
         count = rounding.count + (SCALES if rounding.kind == "product" else 0)
         for p, op in before.items() if linear else ():
-            for q, reads in op.folds.items():
+            for q, reads in op.folds.items() if not op.shared else ():
                 folds[q] = int(np.minimum(folds[q] + fan[p] * reads, nodes[q].size))
         for q, reads in folds.items():
             op, own = self.operators[q], nodes[q].rounding
             count += 1 + (own.count if own is not None else 0) + int(np.maximum(np.minimum(reads * op.terms, op.entries) - op.terms, 0))
-        shared = self.uses[i] > 1 or (rounding.kind != "affine" and any(op.shared for op in before.values()))
+        shared = bool((self.readers[i] > 1).any())
         widest = int(np.max([nodes[j].size for j in (*inner, *sources)] + [op.widest for op in before.values()] + [terms]))
         if rounding.kind == "affine":
             folds[i] = 1
@@ -133,66 +144,62 @@ class Run:
         return s
 
     def affine(self, i: int, op: Operator, rounding: Rounding, largest: float) -> Array:
-        """s of an affine operator, and its flow; what only moves numbers or signs hands a flow on."""
-        moves, place = rounding.kind != "affine", self.nodes[i].place
-        w, tau, total, drift = self._compose(op, moves)
-        if moves:
-            s = np.full(w.shape, arithmetic.THETA if rounding.kind == "exact" else 0.0)
-            own = drift + s
-            if rounding.kind == "exact" and any(self._shared(p) for p in op.sources):
-                s = own
-        else:
+        """s of an affine operator, and its flow; moving numbers or signs rounds nothing."""
+        w, tau, total, off, again = self._compose(op, rounding.kind != "affine")
+        if rounding.kind == "affine":
             own = OUTWARD * (arithmetic.g(op.roundings) * w + tau)
-            s = own + drift
-            _require(w * (1 + arithmetic.g(op.roundings)) + s <= largest, "float32-overflow", place)
-        if not moves or any(p in self.flows for p in op.sources):
-            self.flows[i] = Flow(OUTWARD * w + s * (not moves), tau, total, own)
-        return s
+            _require(w * (1 + arithmetic.g(op.roundings)) + own + again <= largest, "float32-overflow", self.nodes[i].place)
+        else:
+            own = np.full(w.shape, arithmetic.THETA if rounding.kind == "exact" else 0.0)
+        self.flows[i] = Flow(OUTWARD * w + own + again, tau, total, OUTWARD * (own + off))
+        return own + OUTWARD * again
 
-    def _shared(self, p: int) -> bool:
-        return p in self.flows and self.slack.operators[p].shared
-
-    def _compose(self, op: Operator, moves: bool) -> tuple[Array, Array, Array, Array]:
-        """Magnitude, loss to flushing, sum of magnitudes, and other readers' deviation, carried through an operator's nodes."""
-        found, total, none = dict[int, tuple[Array, Array, Array]](), np.zeros((1, 1)), np.zeros((1, 1))
+    def _compose(self, op: Operator, moves: bool) -> tuple[Array, Array, Array, Array, Array]:
+        """Magnitude, loss to flushing, sum of magnitudes, deviations, and those of values computed again, through an operator's nodes."""
+        found, total, none = dict[int, Parts](), np.zeros((1, 1)), np.zeros((1, 1))
         for p in op.sources:
-            w, flow = (self.big[p], None) if p not in self.flows else (self.flows[p].w, self.flows[p])
-            total = total + w.sum(-1, keepdims=True) + (0.0 if flow is None else flow.total)
-            drift = flow.own if flow is not None and (moves or self._shared(p)) else np.zeros((1, w.shape[1]))
-            found[p] = w, none if flow is None else flow.tau, drift
+            flow, zeros = self.flows.get(p), np.zeros((1, self.nodes[p].size))
+            folded = flow is not None and op.linear and not self.slack.operators[p].shared
+            w = flow.w if flow is not None and folded else self.big[p]
+            total = total + w.sum(-1, keepdims=True) + (flow.total if flow is not None and folded else 0.0)
+            off = flow.off if flow is not None and op.linear else zeros
+            found[p] = w, flow.tau if flow is not None and folded else none, off, zeros if folded else 2 * off
         loss = none if moves else arithmetic.THETA * (1 + total)
         for j in op.inner:
             found[j] = self._carry(j, found, loss, op.widest)
-        w, tau, drift = found[op.inner[-1]]
-        return w, tau, total, drift
+        w, tau, off, again = found[op.inner[-1]]
+        return w, tau, total, off, again
 
-    def _carry(self, j: int, found: dict[int, tuple[Array, Array, Array]], loss: Array, widest: int) -> tuple[Array, Array, Array]:
+    def _carry(self, j: int, found: dict[int, Parts], loss: Array, widest: int) -> Parts:
         node = self.nodes[j]
         parts, none, zeros = [found[p] for p in node.inputs], np.zeros((1, 1)), np.zeros((1, node.size))
         match node:
             case Constant():
-                return (np.abs(node.value) + node.radius)[None], none, zeros
+                return (np.abs(node.value) + node.radius)[None], none, zeros, zeros
             case Affine():
-                sums = [sum((m.magnitude(x[k]) for m, x in zip(node.maps, parts, strict=True) if k == 0 or x[k].any()), zeros) for k in (0, 2)]
+                w, off, again = (
+                    sum((m.magnitude(x[k]) for m, x in zip(node.maps, parts, strict=True) if k == 0 or x[k].any()), zeros) for k in (0, 2, 3)
+                )
                 for extra in (node.bias, node.bias_radius):
-                    sums[0] = sums[0] if extra is None else sums[0] + np.abs(extra)
+                    w = w if extra is None else w + np.abs(extra)
                 steep = self.slack.steep[j]
                 tau = sum((a * x[1] for a, x in zip(steep, parts, strict=True)), loss * (2 * widest + 2 + sum(steep)))
                 if loss.any():  # a flushed weight, times what a reciprocal in this operator may be
                     tau = tau + arithmetic.THETA * sum(x[0].sum(-1, keepdims=True) for x in parts)
-                return sums[0], tau, sums[1]
+                return w, tau, off, again
             case Product() | MatMul():
-                (x, tau_x, _), (y, tau_y, _) = parts
-                n, top_x, top_y = 1, x.max(-1, keepdims=True), y.max(-1, keepdims=True)
-                w = x * y
+                (x, tau_x, *_), (y, tau_y, *_) = parts
+                top_x, top_y = x.max(-1, keepdims=True), y.max(-1, keepdims=True)
                 if isinstance(node, MatMul):
                     shape_x, shape_y = (self.nodes[p].shape for p in node.inputs)
                     n, w = shape_x[-1], (x.reshape(-1, *shape_x) @ y.reshape(-1, *shape_y)).reshape(-1, node.size)
-                return w, (2 * n + 2) * loss + n * (top_x * tau_y + tau_x * top_y + tau_x * tau_y + arithmetic.THETA * (top_x + top_y)), zeros
+                else:
+                    n, w = 1, x * y
+                return w, (2 * n + 2) * loss + n * (top_x * tau_y + tau_x * top_y + tau_x * tau_y + arithmetic.THETA * (top_x + top_y)), zeros, zeros
             case Elementwise() if isinstance(node.function, Pieces) and not node.function.step:
                 slope, high = (float(np.abs(np.array(x)).max(initial=0.0)) for x in (node.function.slopes, node.function.intercepts))
-                return slope * parts[0][0] + high, slope * parts[0][1] + (4 + slope) * loss, zeros
-        return self.big[j], none, zeros
+                return slope * parts[0][0] + high, slope * parts[0][1] + (4 + slope) * loss, zeros, zeros
+        return self.big[j], none, zeros, zeros
 
     def _rule(self, i: int, op: Operator, rounding: Rounding, size: Array) -> Array:
         """s of an operator that ends a chain; `size` is H of its output over the reals."""
@@ -203,7 +210,7 @@ class Run:
             case "product" | "pieces":
                 if rounding.divisor >= 0:
                     self._away(rounding.divisor, place)
-                w, tau, _, _ = self._compose(op, False)
+                w, tau, *_ = self._compose(op, False)
                 s = OUTWARD * (arithmetic.g(op.roundings) * w + tau)
                 _require(w * (1 + arithmetic.g(op.roundings)) + s <= LARGEST, "float32-overflow", place)
                 return s
