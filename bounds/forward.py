@@ -46,18 +46,20 @@ class Forward:
     radius: Tensor
 
 
-def forward(bounds: LinearBounds, lower: Tensor, upper: Tensor) -> Forward:
+def forward(bounds: LinearBounds, lower: Tensor, upper: Tensor, narrow: int = 0) -> Forward:
     """Forms and bounds of every node over the boxes [lower, upper] ([B, n_in], already outward in the network's dtype).
+
+    Nodes of at most `narrow` elements that feed a non-linear node get backward bounds as well, which are tighter, before it goes on.
 
     lower_i <= h_i <= upper_i of the returned state for every real execution with its input in the box, and never wider
     than intervals. Products of matrices and Max go on from their interval bounds.
     """
-    return _Pass(bounds, lower, upper).run()
+    return _Pass(bounds, lower, upper, narrow).run()
 
 
 class _Pass:
-    def __init__(self, bounds: LinearBounds, lower: Tensor, upper: Tensor) -> None:
-        self.bounds, self.net = bounds, bounds.net
+    def __init__(self, bounds: LinearBounds, lower: Tensor, upper: Tensor, narrow: int) -> None:
+        self.bounds, self.net, self.narrow = bounds, bounds.net, narrow
         width = upper - lower
         self.varying = torch.nonzero((width > NEGLIGIBLE * width.amax(-1, keepdim=True)).any(0)).squeeze(-1)
         low, high = lower[:, self.varying], upper[:, self.varying]
@@ -96,6 +98,8 @@ class _Pass:
             self.state.lower.append(low)
             self.state.upper.append(high)
             self.bounds._intersect(self.state, i, (torch.where(usable, least, low), torch.where(usable, most, high)))
+            if low.shape[-1] <= self.narrow and i in self.bounds.targets and i not in self.bounds.exact_interval:
+                self.bounds.refine(self.state, i)
         return Forward(self.forms, self.state, self.varying, self.centre, self.radius)
 
     def _form(self, i: int, low: Tensor, high: Tensor) -> Form:

@@ -18,7 +18,7 @@ from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
 from verifier.optimise import Slopes, planes_with
 from verifier.portfolio import CONSTANTS, prefers_forward
-from verifier.problem import Problem
+from verifier.problem import Problem, refines_all
 
 Array = NDArray[Any]
 
@@ -64,7 +64,7 @@ class Bounder:
         self.passes: tuple[Pass, ...] = ()
         self._doubles = doubles and net.dtype != torch.float64
         self.problem, self.groups, self.net = problem, groups, net
-        self.linear = LinearBounds(net, memory)
+        self.linear = LinearBounds(net, memory, refines_all(problem.graph))
         self._memory = memory
         self.forward = prefers_forward(self.linear, problem.varying(groups.box))
         used, place = np.unique(groups.row, return_inverse=True)
@@ -133,11 +133,7 @@ class Bounder:
 
     def _forward_state(self, lower: Tensor, upper: Tensor) -> State:
         """Forward bounds of all layers, and backward bounds, which are tighter, of the narrow ones."""
-        state = forward(self.linear, lower, upper).state
-        for i in sorted(self.linear.targets):
-            if i not in self.linear.exact_interval and self.net.graph.nodes[i].size <= CONSTANTS.narrow_layer:
-                self.linear.refine(state, i)
-        return state
+        return forward(self.linear, lower, upper, CONSTANTS.narrow_layer).state
 
     def bound_in(
         self,
