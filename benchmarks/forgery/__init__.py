@@ -1,0 +1,1 @@
+"""Attempts to make the checker accept what is false: `make bench-forgery`. See `campaign.py`."""
