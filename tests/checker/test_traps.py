@@ -4,66 +4,80 @@ not what some execution in float32 violates; a checker that believes in its floa
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from tests.checker.test_slack import TABLE
-from verifier.checker import arithmetic, bounds, functions, read_property
-from verifier.checker.arithmetic import Array, positive
+from tests.checker.build import Draft, leaf
+from verifier.checker import arithmetic, bounds, certificate, functions, read_model, read_property, tree, walk
+from verifier.checker.arithmetic import positive
 from verifier.checker.bounds import Checker
-from verifier.checker.maps import Dense, Diagonal, Index, Transposed
-from verifier.checker.network import Affine, Elementwise, Function, Input, Network, Node, Pieces, Rounding
+from verifier.checker.network import Elementwise, Network, Pieces
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
 
 F = np.float32
-RELU = Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (0.0,))
 SIGN = Pieces((0.0,), (0.0, 0.0), (-1.0, 1.0), (0.0,))
 
 
 @dataclass
 class Chain:
-    """A network of one operator after the other."""
+    """A model of one operator after the other."""
 
     inputs: int
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+    outputs: int = 0
+    jumps: bool = False
 
-    def __post_init__(self) -> None:
-        self.nodes.append(Input("x", (), (1, self.inputs), None, "x"))
-
-    def _affine(self, map_: Dense | Diagonal | Index | Transposed, bias: Array | None, rounding: Rounding | None) -> Chain:
-        self.nodes.append(Affine(f"node {len(self.nodes)}", (len(self.nodes) - 1,), (1, map_.out_size), rounding, (map_,), bias))
+    def _put(self, kind: str, *constants: object, **attributes: object) -> Chain:
+        names = []
+        for value in constants:
+            names.append(f"c{len(self.constants)}")
+            self.constants.append(numpy_helper.from_array(np.array(value, F), names[-1]))
+        before = self.nodes[-1].output[0] if self.nodes else "x"
+        self.nodes.append(helper.make_node(kind, [before, *names], [f"t{len(self.nodes)}"], **attributes))
         return self
 
-    def _at(self) -> int:
-        return len(self.nodes) - 1
-
-    def gemm(self, weight: list[list[float]], bias: list[float] | None = None) -> Chain:
-        rounding = Rounding("affine", (self._at(),), len(weight[0]) + (bias is not None))
-        return self._affine(Dense(np.array(weight)), None if bias is None else np.array(bias), rounding)
+    def gemm(self, weight: list[list[float]], *bias: list[float]) -> Chain:
+        self.outputs = len(weight)
+        return self._put("Gemm", weight, *bias, transB=1)
 
     def mul(self, factor: float) -> Chain:
-        n = self.nodes[-1].size
-        return self._affine(Diagonal(np.full(n, factor)), None, Rounding("affine", (self._at(),), 1))
+        return self._put("Mul", factor)
 
     def add(self, term: float) -> Chain:
-        n = self.nodes[-1].size
-        return self._affine(Index(np.arange(n), n), np.full(n, term), Rounding("affine", (self._at(),), 1))
+        return self._put("Add", term)
 
     def mean(self) -> Chain:
-        at, n = self._at(), self.nodes[-1].size
-        self._affine(Transposed(Index(np.zeros(n, np.int64), 1)), None, None)
-        return self._affine(Diagonal(np.array([1 / n]), np.array([2.0**-53 / n])), None, Rounding("affine", (at,), n + 1))
+        self.outputs = 1
+        return self._put("ReduceMean", axes=[1], keepdims=1)
 
-    def function(self, function: Function) -> Chain:
-        self.nodes.append(Elementwise("f", (self._at(),), self.nodes[-1].shape, Rounding("exact", (self._at(),)), function))
-        return self
+    def relu(self) -> Chain:
+        return self._put("Relu")
+
+    def sign(self) -> Chain:
+        """No operator with a jump is read so far: Relu stands for it in the file."""
+        self.jumps = True
+        return self._put("Relu")
 
     def network(self) -> Network:
-        return Network(tuple(self.nodes), (0,), (len(self.nodes) - 1,), ("x",), ("y",), {}, ())
+        found = read_model.read(self.model())
+        last = found.nodes[-1]
+        if not self.jumps or not isinstance(last, Elementwise):
+            return found
+        return replace(found, nodes=(*found.nodes[:-1], replace(last, function=SIGN)))
+
+    def model(self) -> bytes:
+        shapes = {"x": [1, self.inputs], self.nodes[-1].output[0]: [1, self.outputs or self.inputs]}
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+        graph = helper.make_graph(self.nodes, "trap", ends[:1], ends[1:], self.constants)
+        return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
 
 
 @dataclass(frozen=True)
@@ -85,12 +99,36 @@ class Trap:
         return self.violates(self.real) if semantics == "real" else any(self.violates(Fraction(float(y))) for y in self.runs)
 
     def claimed(self, semantics: str) -> bool:
+        """Whether the checker's bound over exactly this box is positive."""
         network = self.chain.network()
-        checker = Checker(network, Slack(network, TABLE) if semantics == "float32" else None)
+        checker = Checker(network, Slack(network) if semantics == "float32" else None)
         state = checker.state(1, np.array([self.lower]), np.array([self.upper]), {}, {}, 0)
         zero = np.zeros((1, 1))
-        functional = {len(network.nodes) - 1: np.full((1, 1, 1), float(self.sign))}
+        functional = {network.outputs[0]: np.full((1, 1, 1), float(self.sign))}
         return bool(positive(checker.lower_bound(state, functional, zero - self.sign * self.threshold, zero, {})).all())
+
+    def text(self) -> bytes:
+        """The property whose only unsafe case is that the claim fails."""
+        names = [*(f"X_{i}" for i in range(self.chain.inputs)), "Y_0"]
+        ends = [(">=", x) for x in self.lower], [("<=", x) for x in self.upper]
+        box = [f"(assert ({relation} X_{i} {Decimal(x)}))" for side in ends for i, (relation, x) in enumerate(side)]
+        unsafe = f"(assert ({'<=' if self.sign > 0 else '>='} Y_0 {Decimal(self.threshold)}))"
+        return "\n".join([*(f"(declare-const {name} Real)" for name in names), *box, unsafe]).encode()
+
+    def accepted(self, semantics: str) -> bool:
+        """Whether a certificate of one leaf is accepted, files read as the checker reads them."""
+        model, text = self.chain.model(), self.text()
+        draft = Draft(model, text, semantics)
+        draft.tree([0], leaf(), program=1)
+        network = self.chain.network()
+        cases = read_property.bind(read_property.read(text), network)
+        found = certificate.read(draft.bytes(), 1 << 20)
+        checker = Checker(network, Slack(network) if semantics == "float32" else None)
+        try:
+            walk.check(checker, cases, found, tree.grow(found, cases, tree.sizes(found, network)), 8)
+        except Rejected:
+            return False
+        return True
 
 
 def point(chain: Chain, x: list[float], sign: int, threshold: float, real: Fraction, *runs: float) -> Trap:
@@ -105,7 +143,7 @@ def absorption() -> Trap:
 
 def order_detector() -> Trap:
     """relu(1 - sum) is 0 if large terms are added first, and 1 if they are added last: some order violates either claim."""
-    chain = Chain(3).gemm([[2.0**24, 1.0, -(2.0**24)]]).gemm([[-1.0]], [1.0]).function(RELU)
+    chain = Chain(3).gemm([[2.0**24, 1.0, -(2.0**24)]]).gemm([[-1.0]], [1.0]).relu()
     large_first = F(1) - (F(F(2**24) - F(2**24)) + F(1))
     large_last = F(1) - (F(F(2**24) + F(1)) - F(2**24))
     return point(chain, [1.0] * 3, -1, 0.5, Fraction(0), large_first, large_last)
@@ -140,7 +178,7 @@ def edge_bias() -> Trap:
         rng = np.random.default_rng(seed)
         first, second = rng.normal(size=(8, 16)).astype(F), np.abs(rng.normal(size=(1, 8))).astype(F)
         bias = [float(F(64.0))] * 8  # every neuron is active: the network is linear on the box
-        chain = Chain(16).gemm(first.tolist(), bias).function(RELU)
+        chain = Chain(16).gemm(first.tolist(), bias).relu()
         rows = [[Fraction(w) for w in row] for row in first.tolist()]
         slopes = [sum(Fraction(v) * row[i] for v, row in zip(second[0].tolist(), rows, strict=True)) for i in range(16)]
         least = sum(map(Fraction, second[0].tolist())) * 64 - sum(map(abs, slopes))
@@ -160,12 +198,12 @@ def subnormal_numbers() -> Trap:
 def step_at_its_jump() -> Trap:
     """The sign of (x + 2^24) - 2^24, of x = 0.4: 1, but in float32 the sum is 2^24."""
     y = np.sign(F(F(0.4) + F(2**24)) - F(2**24))
-    return point(Chain(1).add(2.0**24).add(-(2.0**24)).function(SIGN), [float(F(0.4))], 1, 0.5, Fraction(1), y)
+    return point(Chain(1).add(2.0**24).add(-(2.0**24)).sign(), [float(F(0.4))], 1, 0.5, Fraction(1), y)
 
 
 def step_in_the_interval() -> Trap:
     """sign(-1 .. 1) is -1, 0 or 1: nothing lies between the last two, but the value at 0 counts."""
-    return Trap(Chain(1).function(SIGN), [0.0], [1.0], 1, 0.5, Fraction(0), (0.0, 1.0))
+    return Trap(Chain(1).sign(), [0.0], [1.0], 1, 0.5, Fraction(0), (0.0, 1.0))
 
 
 TRAPS: tuple[Callable[[], Trap], ...] = (
@@ -201,20 +239,23 @@ def test_nothing_is_claimed_that_is_violated(make: Callable[[], Trap], semantics
     assert trap.violated("real") or trap.violated("float32")
     if trap.violated(semantics):
         assert not trap.claimed(semantics)
+        assert not trap.accepted(semantics)
 
 
 @pytest.mark.parametrize("make", [absorption, order_detector, precision_detector, pooling_that_cancels, subnormal_numbers, step_at_its_jump])
 def test_what_holds_for_the_reals_only_is_claimed_for_the_reals_only(make: Callable[[], Trap]) -> None:
     trap = make()
     assert trap.claimed("real") and not trap.claimed("float32")
+    assert trap.accepted("real") and not trap.accepted("float32")
 
 
 @pytest.mark.parametrize("make", ROUNDING, ids=lambda make: make.__name__)
-def test_without_error_terms_it_is_claimed(make: Callable[[], Trap], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_error_terms_it_is_claimed_and_accepted(make: Callable[[], Trap], monkeypatch: pytest.MonkeyPatch) -> None:
     trap = make()
     semantics = [s for s in ("real", "float32") if trap.violated(s)]
     remove_error_terms(monkeypatch)
     assert any(trap.claimed(s) for s in semantics)
+    assert any(trap.accepted(s) for s in semantics)
 
 
 @pytest.mark.parametrize("semantics", ["real", "float32"])
