@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from verifier.checker import measured
+from verifier.checker.slack import OUTWARD, softmax_loss
 
 HERE, BUILD = Path(__file__).parent, Path("build/kernels")
 FACTOR = 2  # of safety, on every measured error
@@ -35,6 +37,7 @@ CELL_INPUTS, CELLS = 1 << 21, 2048
 CELL = np.dtype([(n, "<f8") for n in ("absolute", "relative", "lowest", "highest")] + [(n, "<i8") for n in ("inputs", "outside", "falls")])
 REFERENCE = 2.0**-50  # relative, at least what kernels.c errs by
 RELATIVE = 2.0**-20  # above this a relative error says nothing: such a range gets an absolute one
+VECTORS, LENGTHS = 10**8, (2, 3, 4, 5, 8, 10, 16, 17, 33, 64, 197)
 COMPILER = ("cc", "-O2", "-fno-builtin", "-ffp-contract=off", "-shared", "-fPIC")
 HIDDEN = {"avx2": "-AVX512F,-AVX512VL,-AVX512BW,-AVX512DQ,-AVX512CD", "sse": "-AVX512F,-AVX2,-AVX,-FMA,-BMI2"}  # for the C library's own choice
 
@@ -77,7 +80,11 @@ def session(kernel: Kernel) -> onnxruntime.InferenceSession:
     operands = ["x"] if kernel.exponent is None else ["x", "p"]
     constants = [] if kernel.exponent is None else [numpy_helper.from_array(np.array(kernel.exponent, np.float32), "p")]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node(kernel.operator, operands, ["y"])], "g", ends[:1], ends[1:], constants)
+    return opened(helper.make_graph([helper.make_node(kernel.operator, operands, ["y"])], "g", ends[:1], ends[1:], constants))
+
+
+def opened(graph: onnx.GraphProto) -> onnxruntime.InferenceSession:
+    """One thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -231,9 +238,32 @@ def summary(kernel: Kernel, folder: Path) -> dict[str, Any] | None:
     }
 
 
+def compositions(folder: Path) -> None:
+    """Softmax is exp, a sum and a quotient: its formula against VECTORS random vectors; nearest: the largest error / what is allowed."""
+    rng, tested, nearest = np.random.default_rng(3), 0, 0.0
+    rho, tau = measured.Table.fitting().worst("exp", -104.0, 0.0, "softmax")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["m", "n"]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"], axis=-1)], "g", ends[:1], ends[1:])
+    run = opened(graph)
+    while tested < VECTORS:
+        n, spread = int(rng.choice(LENGTHS)), float(10 ** rng.uniform(-2, 2))
+        x = (rng.standard_normal((1 << 20) // n * n, dtype=np.float32) * np.float32(spread)).reshape(-1, n)
+        weight = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
+        y = weight / weight.sum(-1, keepdims=True)
+        relative, absolute, _ = softmax_loss(rho, tau, np.minimum(x.max(-1, keepdims=True) - x.min(-1, keepdims=True).astype(np.float64), 104.0), n)
+        ratio = np.abs(run.run(None, {"x": x})[0] - y) / (OUTWARD * (relative * y + absolute))
+        tested, nearest = tested + len(x), float(np.maximum(nearest, ratio.max()))
+    if not nearest < 1:
+        raise SystemExit(f"softmax: {nearest} of what the checker allows")
+    (folder / "softmax.json").write_text(json.dumps({"vectors": tested, "nearest": nearest}), encoding="utf-8")
+
+
 def write(version: str, level: str, folder: Path) -> None:
     """Replace the entry of this runtime and processor in the table."""
-    entry = {"onnxruntime": version, "processor": level, "kernels": {k.name: s for k in KERNELS if (s := summary(k, folder)) is not None}}
+    file = folder / "softmax.json"
+    tested = {"softmax": json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
+    kernels = {k.name: found for k in KERNELS if (found := summary(k, folder)) is not None}
+    entry = {"onnxruntime": version, "processor": level, "tested": tested, "kernels": kernels}
     held = json.loads(measured.FILE.read_text(encoding="utf-8"))["tables"] if measured.FILE.exists() else []
     others = [e for e in held if (e["onnxruntime"], e["processor"]) != (version, level) and e["kernels"]]
     tables = sorted([*others, entry], key=lambda e: (e["onnxruntime"], e["processor"]))
@@ -277,6 +307,8 @@ def main() -> int:
         if options.kernel is None or kernel.name in options.kernel:
             measure(kernel, folder, library)
             write(version, level, folder)
+    if not options.write and options.kernel is None and not options.level:
+        compositions(folder)
     write(version, level, folder)
     return 0
 

@@ -60,6 +60,14 @@ def _require(holds: Array, rule: str, place: str) -> None:
         raise Rejected(rule, place)
 
 
+def softmax_loss(rho: float, tau: float, span: Array, n: int) -> tuple[Array, float, Array]:
+    """Relative and absolute error of a softmax of n values within `span`, by an exp with these errors; and b, which must be <= 1/2."""
+    t, rounded, two, lost = arithmetic.MU * OUTWARD * span, arithmetic.g(n), arithmetic.g(2), np.maximum(tau, arithmetic.THETA)
+    a = rho + (1 + rho) * (t + t * t)  # exp(t) - 1 <= t + t^2 for t <= 1
+    b = a + rounded + a * rounded + 2 * n * lost
+    return (a + two + a * two + b) / (1 - b), 8 * lost, b
+
+
 class Slack:
     """What operators do in float32. Unary kernels are as in `table`: by default the one that fits this machine."""
 
@@ -245,13 +253,9 @@ class Run:
         x, order = self.nodes[found.node].inputs[0], np.argsort(found.row_of, kind="stable")
         top, least = (end[:, order].reshape(len(end), found.rows, -1) for end in (self.upper[x], self.lower[x]))
         span = np.minimum((top.max(-1) - least.min(-1)).max(-1, keepdims=True), 104.0)
-        rho, tau = self.slack.table.worst("exp", -104.0, 0.0, place)
-        t, rounded, lost = arithmetic.MU * OUTWARD * span, arithmetic.g(n), np.maximum(tau, arithmetic.THETA)
-        a = rho + (1 + rho) * (t + t * t)  # exp(t) - 1 <= t + t^2 for t <= 1
-        b = a + rounded + a * rounded + 2 * n * lost
-        _require(b <= 0.5, "float32-softmax", place)
-        two = arithmetic.g(2)
-        return np.asarray((a + two + a * two + b) / (1 - b) * size + 8 * lost)
+        relative, lost, share = softmax_loss(*self.slack.table.worst("exp", -104.0, 0.0, place), span, n)
+        _require(share <= 0.5, "float32-softmax", place)
+        return np.asarray(relative * size + lost)
 
     def _away(self, x: int, place: str) -> None:
         """A divisor, of either sign, that flushing does not make 0."""
