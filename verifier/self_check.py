@@ -433,13 +433,17 @@ class SelfCheck:
 
 
 def _points(problem: Problem, most: int, random: np.random.Generator) -> tuple[Array, Array]:
-    """(box [P], inputs [P, n_in]): of every box, or as many as there is room for, the centre, corners and random points."""
+    """(box [P], inputs [P, n_in]): of every box, or as many as there is room for, the centre, corners and random points.
+
+    Every second point is in the box of the witnesses, which the box that is bounded must contain.
+    """
     each = max(8, most // max(len(problem.lower), 1))
     boxes = np.sort(random.permutation(len(problem.lower))[: max(1, most // 8)])
     box = np.repeat(boxes, each)
-    lower, upper = problem.lower[box], problem.upper[box]
-    place = random.random(lower.shape)
     kind = np.tile(np.arange(each), len(boxes))[:, None]
-    place = np.where(kind == 0, 0.5, np.where(kind % 4 == 1, np.round(place), place))
+    ends = ((problem.lower, problem.witness_lower), (problem.upper, problem.witness_upper))
+    lower, upper = (np.where(kind % 2 == 0, hull[box], witness[box].astype(np.float64)) for hull, witness in ends)
+    place = random.random(lower.shape)
+    place = np.where(kind == 0, 0.5, np.where(kind % 4 >= 2, np.round(place), place))
     inputs = np.clip(lower + place * (upper - lower), lower, upper)
     return box, np.where(place == 1, upper, inputs)
