@@ -249,7 +249,7 @@ def extremum(sign: float) -> Callable[[Operator], Value]:
         values = [op.value(i) for i in range(len(op.inputs))]
         if len(values) == 1:
             return values[0]
-        x, y = values[::-1] if isinstance(values[0], Known) else values[:2]
+        x, y = (values[1], values[0]) if isinstance(values[0], Known) else (values[0], values[1])
         if len(values) == 2 and isinstance(x, Tensor) and isinstance(y, Known) and y.size == 1:
             limit = float(floats(y.value).reshape(()))
             function = clipping(limit, math.inf) if sign == 1 else clipping(-math.inf, limit)

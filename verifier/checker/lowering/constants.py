@@ -126,7 +126,8 @@ def cast(op: Operator) -> Value:
     if to is np.bool_ or to is None:
         return Known(np.asarray(a != 0))
     limit = 2**24 if to is np.float32 else 2**31 - 1  # every integer up to it has a float32; within int32
-    op.require(a.dtype == to or bool((np.abs(a.astype(object)) <= limit).all() and (a == np.trunc(a.astype(np.float64))).all()), "a cast that loses")
+    whole = bool((np.abs(a.astype(np.float64)) <= limit).all() and (a == np.trunc(a.astype(np.float64))).all())
+    op.require(a.dtype == to or whole, "a cast that loses")
     return Known(a.astype(to))
 
 
