@@ -56,12 +56,19 @@ class Bounder:
     """Bounds the rows of `groups` over boxes of `net`'s inputs. `doubles`: float64 is tried where float32's own rounding hides a margin.
 
     Without, what is closed has a margin of at least this rounding: about as much as a float32 execution of the network may lose.
-    `watched`: the passes of the last batch are kept in `passes`.
+    `watched`: the passes of the last batch are kept in `passes`. A case counts as refuted where its margin exceeds its `reserve` [cases]: what
+    the checker loses, where that is known.
     """
 
-    def __init__(self, problem: Problem, groups: Groups, net: TorchGraph, memory: int, doubles: bool = True, watched: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, groups: Groups, net: TorchGraph, memory: int, doubles: bool = True, watched: bool = False,
+        reserve: Array | None = None,
+    ) -> None:
+        least = np.zeros(groups.case.shape) if reserve is None else np.where(groups.case >= 0, reserve[groups.case], 0.0)
+        self.reserve = torch.from_numpy(least.max(1, initial=0.0)).to(dtype=net.dtype, device=net.device)  # [G]
         self.watched = watched
         self.passes: tuple[Pass, ...] = ()
+        self._reserve = reserve
         self._doubles = doubles and net.dtype != torch.float64
         self.problem, self.groups, self.net = problem, groups, net
         self.linear = LinearBounds(net, memory, refines_all(problem.graph))
@@ -79,7 +86,7 @@ class Bounder:
     @cached_property
     def _double(self) -> Bounder:
         net = TorchGraph(self.net.graph, torch.float64, self.net.device)
-        return Bounder(self.problem, self.groups, net, self._memory, watched=self.watched)
+        return Bounder(self.problem, self.groups, net, self._memory, watched=self.watched, reserve=self._reserve)
 
     def functional(self, group: Tensor, rows: Tensor) -> tuple[Functional, Tensor]:
         """The coefficients per graph node and the constants (minus the bounds) of `rows`, for boxes of these groups."""
@@ -109,7 +116,7 @@ class Bounder:
 
     def closes(self, margin: Tensor, group: Tensor, rows: Tensor) -> Tensor:
         """Slots [B, C] that some row of theirs refutes: an explicit comparison, false for NaN."""
-        proven = margin > 0
+        proven = margin > self.reserve[group if len(self.groups) > 1 else group[:1] * 0].unsqueeze(-1)
         member = self.member[:, :, rows]
         if len(self.groups) == 1:
             return (proven.to(margin.dtype) @ member[0].to(margin.dtype).T) > 0

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.core import Bilinear, Elementwise, Graph, Input, Max
-from verifier.events import Begun, Chosen, Closed, Crossed, Derive, Event, Formed, Multiplied, Places, Roots, Split, Tightened
+from verifier.events import Begun, Chosen, Closed, Crossed, Derive, Event, Formed, Mended, Multiplied, Places, Roots, Split, Tightened
 from verifier.problem import Problem, only_pieces, refines_all
 from verifier.version import NAME, VERSION
 
@@ -49,6 +49,16 @@ class Written:
     path: str
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Nodes of a certificate: numbers of their sub-problems, or -1 for those that nothing can be grafted on (they belong to a tree with
+    bounds of its own at the root, or are one); how they ended; the margins that were found with stored multipliers, or NaN."""
+
+    ids: Array
+    how: Array
+    margin: Array
 
 
 class _Table:
@@ -89,7 +99,7 @@ class _Table:
 
 SPLITS = [("id", "i8"), ("low", "i8"), ("high", "i8"), ("node", "i4"), ("element", "i4"), ("threshold", "f8")]
 ENDED = [("id", "i8"), ("how", "u1")]
-STORED = [("id", "i8"), ("places", "i4"), ("slope_at", "i8"), ("atom", "i4"), ("beta_at", "i8"), ("beta_count", "i4")]
+STORED = [("id", "i8"), ("places", "i4"), ("slope_at", "i8"), ("atom", "i4"), ("beta_at", "i8"), ("beta_count", "i4"), ("margin", "f8")]
 CROSSINGS = [("id", "i8"), ("node", "i4"), ("element", "i4")]
 
 
@@ -98,6 +108,7 @@ class _Search:
 
     def __init__(self, folder: str, slope: str) -> None:
         self.roots: list[Roots] = []
+        self.given_up: set[int] = set()  # cases
         self.tightened: list[tuple[Tightened, int, int]] = []  # without its slopes; the number of its places; where its slopes are
         self.splits, self.ended, self.stored, self.crossings = (_Table(folder, d) for d in (SPLITS, ENDED, STORED, CROSSINGS))
         self.formed, self.clipped, self.betas, self.slopes = (_Table(folder, d) for d in ("i8", "i8", "f4", slope))
@@ -116,6 +127,9 @@ class Recorder:
         self._direct: list[tuple[Array, Roots]] = []  # cases of one box, closed where they stand
         self._searches: dict[str, _Search] = {}
         self._chosen: str | None = None
+        self._kept: list[_Search] = []  # what was chosen, and was told before the proof was mended
+        self._grafts: dict[int, Array] = {}  # which of them goes on at which sub-problems
+        self._written: tuple[int, _Trees] | None = None
         self._roots: dict[str, Roots] = {}  # of the phases in DIRECT
         self._places: list[Places] = []
         self._number_of: dict[bytes, int] = {}
@@ -131,6 +145,8 @@ class Recorder:
                 self._chosen = event.search
                 for name in [name for name in self._searches if name != event.search]:
                     self._searches.pop(name).close()
+            case Mended():
+                self._mend(event)
             case Roots(search=name) if name in DIRECT:
                 self._roots[name] = event
             case Closed(search=name) if name in DIRECT:
@@ -147,6 +163,18 @@ class Recorder:
         if self._problem is None:
             raise IncompleteProof("no event has told the problem")
         return self._problem
+
+    def _mend(self, event: Mended) -> None:
+        chosen = self._searches.pop(self._chosen or "", None)
+        for search in self._searches.values():
+            search.close()
+        self._kept += [] if chosen is None else [chosen]
+        self._searches, self._chosen = {}, None
+        for search in self._kept:
+            search.given_up.update(event.cases.tolist())
+        self._direct = [(rest, roots) for cases, roots in self._direct if len(rest := np.setdiff1d(cases, event.cases))]
+        if len(event.leaves):
+            self._grafts[len(self._kept)] = event.leaves
 
     def _close_directly(self, event: Closed) -> None:
         """Group the cases by box: intervals come case by case."""
@@ -178,7 +206,7 @@ class Recorder:
                 slope_at = search.slopes.append(event.slopes) + event.slopes.shape[1] * np.arange(count)
                 beta_at = search.betas.append(event.betas) + np.cumsum(event.beta_count) - event.beta_count
                 places = np.full(count, self._number(event.places))
-                search.stored.columns(event.ids, places, slope_at, event.atom, beta_at, event.beta_count)
+                search.stored.columns(event.ids, places, slope_at, event.atom, beta_at, event.beta_count, event.margin)
                 search.ended.columns(event.ids, np.full(count, BY_MULTIPLIERS))
             case Crossed():
                 search.crossings.columns(event.ids, event.node, event.element)
@@ -201,18 +229,31 @@ class Recorder:
         for cases, roots in self._direct:
             columns.add_tree(cases, roots)
             columns.add(op=[LEAF], arg=[BY_BOUND])
-        search = None if self._chosen is None else self._searches.get(self._chosen)
-        if search is not None:
-            _Trees(problem, search, self._places).add_to(columns)
+        chosen = self._searches.get(self._chosen or "")
+        trees = _Trees(problem, [*self._kept, *([] if chosen is None else [chosen])], self._grafts, self._places)
+        trees.add_to(columns)
+        self._written = (len(self._direct), trees)
         if not np.array_equal(np.sort(columns.cases()), np.arange(len(problem.case_box))):
             raise IncompleteProof(f"the trees hold {len(columns.cases())} cases, not each of {len(problem.case_box)} exactly once")
         return columns.write(path, self._places, {"model": model, "property": prop, "semantics": semantics})
 
+    @property
+    def problem(self) -> Problem:
+        """What the proof is about."""
+        return self._known()
+
+    def locate(self, nodes: Array) -> Located:
+        """These nodes of the certificate that was written last, numbered as the checker numbers them."""
+        if self._written is None:
+            raise IncompleteProof("no proof was written")
+        first, trees = self._written
+        return trees.locate(nodes - first)
+
     def close(self) -> None:
         """Give back the files."""
-        for search in self._searches.values():
+        for search in (*self._searches.values(), *self._kept):
             search.close()
-        self._searches = {}
+        self._searches, self._kept = {}, []
 
 
 class _Names:
@@ -335,54 +376,84 @@ def _digest(path: str) -> tuple[str, int]:
 
 
 class _Trees:
-    """The trees of one search, with one entry per sub-problem number in every array."""
+    """The trees of searches, numbered through: one entry per sub-problem in every array."""
 
-    def __init__(self, problem: Problem, search: _Search, places: list[Places]) -> None:
-        self.problem, self.search = problem, search
+    def __init__(self, problem: Problem, searches: list[_Search], grafts: dict[int, Array], places: list[Places]) -> None:
+        self.problem, self.searches, self.grafts = problem, searches, grafts
         self.set_size = np.asarray([len(one) for one in places], dtype=np.int64)
-        splits, ended = search.splits.read(), search.ended.read()
-        size = 1 + int(max([*(int(roots.ids.max(initial=-1)) for roots in search.roots), splits["high"].max(initial=-1)]))
-        self.split = np.full(size, -1)
-        self.split[splits["id"]] = np.arange(len(splits))
-        self.how = np.full(size, OPEN)
+        splits = [search.splits.read() for search in searches]
+        self.first = np.cumsum([0, *(_size(search, mine) for search, mine in zip(searches, splits, strict=True))])
+        size = int(self.first[-1])
+        self.splits = self._joined(splits, SPLITS, ("id", "low", "high"))
+        self.crossings = self._joined([search.crossings.read() for search in searches], CROSSINGS, ("id",))
+        ended = self._joined([search.ended.read() for search in searches], ENDED, ("id",))
+        self.stored = self._joined([search.stored.read() for search in searches], STORED, ("id",))
+        self.split, self.stored_at, self.crossed_at = np.full(size, -1), np.full(size, -1), np.full(size, -1)
+        self.low, self.high, self.how = np.full(size, -1), np.full(size, -1), np.full(size, OPEN)
+        self.split[self.splits["id"]] = np.arange(len(self.splits))
+        self.low[self.splits["id"]], self.high[self.splits["id"]] = self.splits["low"], self.splits["high"]
         self.how[ended["id"]] = ended["how"]  # what came last: a box that was cut and then bounded was closed by bounds
-        self.formed, self.clipped = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
-        self.formed[search.formed.read()] = True
-        self.clipped[search.clipped.read()] = True
-        self.splits, self.stored, self.crossings = splits, search.stored.read(), search.crossings.read()
-        self.stored_at, self.crossed_at = np.full(size, -1), np.full(size, -1)
         self.stored_at[self.stored["id"]] = np.arange(len(self.stored))
         self.crossed_at[self.crossings["id"]] = np.arange(len(self.crossings))
+        self.formed, self.clipped = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
+        for search, first in zip(searches, self.first[:-1], strict=True):
+            self.formed[first + search.formed.read()] = True
+            self.clipped[first + search.clipped.read()] = True
+        for k, leaves in grafts.items():  # a leaf becomes what the root is that goes on in its place; how its own box was cut, stays
+            for column in (self.split, self.low, self.high, self.how, self.formed, self.stored_at, self.crossed_at):
+                column[leaves] = column[self.first[k] + np.arange(len(leaves))]
+        self.order: list[Array] = []  # the nodes of all trees, as they were written
+        self.graftable: list[bool] = []  # per part of `order`
+
+    def _joined(self, parts: list[Array], dtype: Any, numbers: tuple[str, ...]) -> Array:
+        """Rows of all searches, their sub-problems numbered through."""
+        rows = np.concatenate([np.zeros(0, dtype), *parts])
+        for name in numbers:
+            rows[name] += np.repeat(self.first[:-1], [len(part) for part in parts])
+        return rows
+
+    def locate(self, nodes: Array) -> Located:
+        """These nodes, numbered in the order in which they were written; negative ones are not of these trees."""
+        order = np.concatenate([np.zeros(0, np.int64), *self.order])
+        graftable = np.repeat(np.array(self.graftable, dtype=bool), [len(part) for part in self.order])
+        mine = nodes >= 0
+        ids, how, margin = np.full(len(nodes), -1), np.full(len(nodes), BY_BOUND), np.full(len(nodes), np.nan)
+        at = order[nodes[mine]]
+        ids[mine] = np.where(graftable[nodes[mine]], at, -1)
+        how[mine] = self.how[at]
+        stored = how == BY_MULTIPLIERS
+        margin[stored] = self.stored["margin"][self.stored_at[order[nodes[stored]]]]
+        return Located(ids, how, margin)
 
     def add_to(self, columns: _Columns) -> None:
         """Add all trees: those with bounds of their own at the root one by one, the others at once."""
-        low, high = self._children("low"), self._children("high")
-        for roots in self.search.roots:
-            orders = [_preorder(int(root), low, high) for root in roots.ids]
-            for cases in roots.cases:
-                columns.add_tree(cases[cases >= 0], roots)
-            if roots.inherit:
-                for root, cases, order in zip(roots.ids, roots.cases, orders, strict=True):
-                    self._add_inherited(columns, int(root))
-                    self._add_nodes(columns, order, int(cases[0]))
-            elif orders:
-                self._add_nodes(columns, np.concatenate(orders), -1)
+        low, high = self.low.tolist(), self.high.tolist()
+        for k, search in enumerate(self.searches):
+            for roots in search.roots if k not in self.grafts else ():
+                lasting = (roots.cases >= 0) & ~np.isin(roots.cases, list(search.given_up))
+                used = np.flatnonzero(lasting.any(1))
+                orders = [_preorder(int(self.first[k] + root), low, high) for root in roots.ids[used]]
+                self.order += orders
+                self.graftable += [not roots.inherit] * len(orders)
+                for n in used:
+                    columns.add_tree(roots.cases[n][lasting[n]], roots)
+                if roots.inherit:
+                    for n, order in zip(used, orders, strict=True):
+                        self._add_inherited(columns, search, int(roots.ids[n]))
+                        self._add_nodes(columns, order, search, int(roots.cases[n][0]))
+                elif orders:
+                    self._add_nodes(columns, np.concatenate(orders), search, -1)
 
-    def _children(self, side: str) -> list[int]:
-        found = np.full(len(self.split), -1)
-        found[self.splits["id"]] = self.splits[side]
-        return list(found.tolist())
-
-    def _add_inherited(self, columns: _Columns, root: int) -> None:
+    def _add_inherited(self, columns: _Columns, search: _Search, root: int) -> None:
         """What holds below the root: default backward bounds, and then those with slopes of their own."""
         columns.add(op=[REFINE])
-        for event, which, at in self.search.tightened:
+        for event, which, at in search.tightened:
             if root in event.ids:
                 columns.add(op=[ROWS], arg=[columns.names.tensor(event.node), which, len(event.codes)])
                 columns.add(arg=event.codes)
-                columns.slopes.append((self.search.slopes, np.array([at]), np.array([len(event.codes) * int(self.set_size[which])])))
+                columns.slopes.append((search.slopes, np.array([at]), np.array([len(event.codes) * int(self.set_size[which])])))
 
-    def _add_nodes(self, columns: _Columns, order: Array, case: int) -> None:
+    def _add_nodes(self, columns: _Columns, order: Array, search: _Search, case: int) -> None:
         """The records of the sub-problems `order`, in preorder; `case` is the only one of their tree, where they have multipliers."""
         is_split = self.split[order] >= 0
         how = np.where(is_split, OPEN, self.how[order])
@@ -403,11 +474,16 @@ class _Trees:
         args = np.stack([first, second], 1).reshape(-1)
         columns.add(op=op, arg=args[args >= 0], threshold=splits["threshold"])
         if len(stored):
-            columns.slopes.append((self.search.slopes, stored["slope_at"], self.set_size[stored["places"]]))
-            columns.betas.append((self.search.betas, stored["beta_at"], stored["beta_count"].astype(np.int64)))
+            columns.slopes.append((search.slopes, stored["slope_at"], self.set_size[stored["places"]]))
+            columns.betas.append((search.betas, stored["beta_at"], stored["beta_count"].astype(np.int64)))
             gamma = np.zeros((len(stored), int((self.problem.case_rows[case] >= 0).sum())))
             gamma[np.arange(len(stored)), stored["atom"]] = 1.0
             columns.add(gamma=gamma.reshape(-1))
+
+
+def _size(search: _Search, splits: Array) -> int:
+    """How many sub-problems a search has numbered."""
+    return 1 + int(max([*(int(roots.ids.max(initial=-1)) for roots in search.roots), splits["high"].max(initial=-1)]))
 
 
 def _numbers(names: _Names, nodes: Array) -> Array:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,12 +31,14 @@ _BOOT = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_modul
 
 @dataclass(frozen=True)
 class Answer:
-    """How a check ended. `outcome`: "accepted", "rejected", "malformed" or "unfinished". `code`, `text`: why it was not accepted."""
+    """How a check ended. `outcome`: "accepted", "rejected", "malformed" or "unfinished". `code`, `text`: why it was not accepted.
+    `partial`: what was refused are single leaves, and all of them are in the diagnosis."""
 
     outcome: str
     code: ReasonCode = "certificate-rejected"
     text: str = ""
     peak: int = 0
+    partial: bool = False
 
 
 def checker_command() -> list[str]:
@@ -44,13 +46,18 @@ def checker_command() -> list[str]:
     return [sys.executable, "-I", "-c", _BOOT, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 
-def run(options: Options, proof: Result, path: str, received: Sequence[int], command: Sequence[str] | None = None) -> Answer:
-    """Check the certificate at `path` within the limits of `options`; signals that arrive in `received` end the check."""
+def run(
+    options: Options, proof: Result, path: str, received: Sequence[int], command: Sequence[str] | None = None,
+    diagnosis: str | None = None, make_room: Callable[[int], None] = lambda _: None,
+) -> Answer:
+    """Check the certificate at `path` within the limits of `options`; signals that arrive in `received` end the check. What is not
+    closed is told in the file `diagnosis`. `make_room` hears again and again how many bytes the checker takes."""
     left = options.limit - time.monotonic()
     if left <= 0:
         return Answer("unfinished", "check-unfinished", "no time was left to check the certificate")
     threads = options.threads if (proof.nodes or 0) <= FEW_NODES else 1  # many nodes mean small matrices, for which threads wait for each other
     limits = ["--timeout", f"{left:.3f}", "--threads", str(threads), *([] if options.memory is None else ["--memory", str(options.memory)])]
+    limits += [] if diagnosis is None else ["--diagnose", diagnosis]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
         checker = subprocess.Popen(
             [*(command or checker_command()), options.model_path, options.property_path, path, *limits],
@@ -61,6 +68,7 @@ def run(options: Options, proof: Result, path: str, received: Sequence[int], com
             while checker.poll() is None and stopped is None:
                 memory = memory_of(checker.pid)
                 peak = max(peak, 0 if memory is None else memory.peak)
+                make_room(0 if memory is None else memory.resident)
                 stopped = _stopped(options, received, 0 if memory is None else memory.resident)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     checker.wait(min(POLL_SECONDS, max(0.0, options.limit - time.monotonic())))
@@ -106,7 +114,8 @@ def _read(out: str, log: str, code: int, proof: Result, semantics: str) -> Answe
     why = f"the checker says {word} ({rule}, {place})"
     if word == "REJECTED" and rule in ("time", "memory"):
         return Answer("unfinished", "check-unfinished" if rule == "time" else "memory", why)
-    return Answer(word.lower(), "unsupported-in-checker" if rule.startswith("unsupported") else "certificate-rejected", why)
+    code_of: ReasonCode = "unsupported-in-checker" if rule.startswith("unsupported") else "certificate-rejected"
+    return Answer(word.lower(), code_of, why, partial=word == "REJECTED" and rule in ("open", "leaf", "threshold"))
 
 
 def judged(options: Options, proof: Result, path: str, answer: Answer, seconds: float) -> Result:

@@ -154,7 +154,8 @@ class Tightened:
 @dataclass(frozen=True, eq=False)
 class Multiplied:
     """How sub-problems ids [N] were closed: row `atom[k]` of their only case's atoms is positive in the backward pass with
-    `slopes` [N, len(places)] and `betas`, one per split of a node on the path, from the root down: counts [N], concatenated."""
+    `slopes` [N, len(places)] and `betas`, one per split of a node on the path, from the root down: counts [N], concatenated. The row is
+    `margin` [N]."""
 
     search: str
     ids: Array
@@ -163,6 +164,7 @@ class Multiplied:
     slopes: Array
     beta_count: Array
     betas: Array
+    margin: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +178,15 @@ class Crossed:
 
 
 @dataclass(frozen=True, eq=False)
+class Mended:
+    """The checker did not follow the proof. What comes now takes the place of what was said of `cases`, and of what stands below the
+    sub-problems `leaves` [N] (numbers of `Recorder.locate`): those go on as the roots 0 to N - 1 of the next search."""
+
+    cases: Array
+    leaves: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Hit:
     """A replayed witness: float32 inputs [n_in], and the case it violates."""
 
@@ -183,7 +194,7 @@ class Hit:
     case: int
 
 
-Event = Begun | Phase | Progress | Roots | Chosen | Split | Bounded | Formed | Derive | Closed | Tightened | Multiplied | Crossed | Hit
+Event = Begun | Phase | Progress | Roots | Chosen | Split | Bounded | Formed | Derive | Closed | Tightened | Multiplied | Crossed | Mended | Hit
 Observer = Callable[[Event], None]
 
 

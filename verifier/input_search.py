@@ -35,7 +35,8 @@ class Tally:
 
 class InputSearch:
     """A depth-first search of `boxes`, `batch` boxes at a time. It may be run in instalments, by numbers of nodes. It ends its
-    budget ("memory") when more than `queue_bytes` are open, or when one box alone cannot be bounded."""
+    budget ("memory") when more than `queue_bytes` are open, or when one box alone cannot be bounded. Boxes with a number below
+    `forced` are halved even where they could be closed."""
 
     def __init__(
         self,
@@ -46,11 +47,14 @@ class InputSearch:
         probe: Probe | None,
         queue_bytes: int,
         observer: Observer = ignore,
+        name: str = "",
+        forced: int = 0,
     ) -> None:
+        self.forced = forced
         self.bounder, self.branching, self.batch, self.probe = bounder, branching, batch, probe
         self.queue_bytes = queue_bytes
         self._events = Pending(observer)
-        self.name, self._next_id = f"inputs/{branching.name}", len(boxes)
+        self.name, self._next_id = name or f"inputs/{branching.name}", len(boxes)
         self._inputs = _places(bounder)
         observer(Roots(self.name, boxes.id.numpy(), bounder.groups.case[boxes.group.numpy()], forward=bounder.forward))
         self.stack: Stack[Boxes] = Stack()
@@ -115,6 +119,7 @@ class InputSearch:
         """Bound these boxes and push what is left of their halves; the push comes last."""
         found = self.bounder.bound(boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         closed = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
+        closed = closed & (boxes.id >= self.forced).unsqueeze(-1)
         self.tally.nodes += len(boxes)
         self.tally.closed_volume += float((torch.exp2(-boxes.depth.double()) * closed.sum(-1)).sum())
         if self.bounder.watched:
@@ -153,7 +158,8 @@ class InputSearch:
             ends = (h.id.numpy(), h.low.numpy(), h.high.numpy())
             self._events.add(Split(self.name, *ends, self._inputs[0][dim], self._inputs[1][dim], h.threshold.double().numpy()))
         member = member if member.shape[0] == 1 else member[parent]
-        lower, upper, is_open = clip(children.lower, children.upper, children.is_open, coefficients[parent], constant[parent], member)
+        constant = constant[parent] - self.bounder.reserve[children.group].unsqueeze(-1)
+        lower, upper, is_open = clip(children.lower, children.upper, children.is_open, coefficients[parent], constant, member)
         clipped = children.is_open & ~is_open
         self._closed(children.id, clipped, "clip")
         self.tally.closed_volume += float((torch.exp2(-children.depth.double()) * clipped.sum(-1)).sum())

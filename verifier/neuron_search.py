@@ -309,7 +309,8 @@ class NeuronSearch:
             numbers = gathered(self.linear, state, self._places[k], slopes, box, row[box])
             used = trails[box] >= 0
             count = used.sum(-1).numpy()
-            self._events.add(Multiplied(NAME, domains.id[box].numpy(), atom, self._places[k], numbers, count, told[used].numpy()))
+            proven = margin[box, row[box]].double().numpy()
+            self._events.add(Multiplied(NAME, domains.id[box].numpy(), atom, self._places[k], numbers, count, told[used].numpy(), proven))
 
     def _branch(self, domains: Domains, state: State, found: Margins, multipliers: Multipliers, keep: Tensor) -> None:
         hardest = found.margin.argmax(-1)  # a conjunction is closed by one row: the nearest to a proof

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bounds.linear import State
 from bounds.torch_graph import TorchGraph
-from verifier import branch_input
+from verifier import branch_input, portfolio
 from verifier.allotment import Allotment, fits
 from verifier.bounding import Bounder, outward, raise_if_crossed
 from verifier.budget import Budget
@@ -24,7 +24,7 @@ from verifier.groups import Groups, group_cases
 from verifier.input_search import InputSearch, Probe, race
 from verifier.neuron_search import NAME, Effort, NeuronSearch
 from verifier.optimise import relaxed_nodes
-from verifier.portfolio import CONSTANTS, Plan, batch_of_boxes, choose
+from verifier.portfolio import CONSTANTS, Plan, choose
 from verifier.problem import Problem
 from verifier.replay import Witness
 from verifier.tighten import tighten
@@ -60,6 +60,7 @@ class Search:
         watched: bool = False,
     ) -> None:
         self.allotment, self.doubles, self.watched = allotment, doubles, watched
+        self.reserve: Array | None = None  # what the margins of the cases have to exceed
         self.problem, self.net, self.budget, self.observer, self.accept = problem, net, budget, observer, accept
         self.found = Found(np.arange(len(problem.case_box)))  # open until refuted
         if doubles and rounding_share(problem, net, allotment.block_bytes) > CONSTANTS.double_gap:
@@ -90,7 +91,7 @@ class Search:
             open_slots[part] = still_open
             self.found.nodes += len(b)
 
-        self._in_parts(torch.arange(len(boxes)), self._batch_of_boxes(bounder), lambda part: fits(lambda: bound(part)))
+        self._in_parts(torch.arange(len(boxes)), self.batch_of_boxes(bounder), lambda part: fits(lambda: bound(part)))
         self.observer(Closed("root", boxes.id.numpy(), (boxes.is_open & ~open_slots).numpy(), "bound"))
         left = groups.case[open_slots.numpy()]
         box_of = torch.arange(len(boxes)).unsqueeze(-1).expand(open_slots.shape)[open_slots]
@@ -114,11 +115,12 @@ class Search:
                 parts += part.split(-(-len(part) // 2))[::-1]
 
     def _bounder(self, groups: Groups) -> Bounder:
-        return Bounder(self.problem, groups, self.net, self.allotment.block_bytes, self.doubles, self.watched)
+        return Bounder(self.problem, groups, self.net, self.allotment.block_bytes, self.doubles, self.watched, self.reserve)
 
-    def _batch_of_boxes(self, bounder: Bounder) -> int:
+    def batch_of_boxes(self, bounder: Bounder) -> int:
+        """Boxes that may be bounded at a time."""
         varying = self.problem.varying(bounder.groups.box)
-        return batch_of_boxes(bounder.linear, bounder.member.shape[-1], varying, self.allotment)
+        return portfolio.batch_of_boxes(bounder.linear, bounder.member.shape[-1], varying, self.allotment)
 
     def _root(self, groups: Groups) -> Boxes:
         count = len(groups)
@@ -151,7 +153,7 @@ class Search:
             self._account_inputs(search, groups)
             return self.found
         if plan.trial:
-            trial = self._racers(bounder, groups, self._batch_of_boxes(bounder))[0]
+            trial = self._racers(bounder, groups, self.batch_of_boxes(bounder))[0]
             trial.run(self.budget, plan.trial)
             if trial.finished and not trial.stuck:
                 self.observer(Chosen(trial.name))
@@ -165,9 +167,35 @@ class Search:
 
     def _racers(self, bounder: Bounder, groups: Groups, batch: int) -> list[InputSearch]:
         """Searches that differ in the choice of the input to halve, the preferred one first."""
-        ways = [branch_input.weighted(self.net.graph, bounder), branch_input.longest(), branch_input.smart(bounder)]
         queue, observer = self.allotment.queue_bytes, self.observer
-        return [InputSearch(bounder, self._root(groups), way, batch, self._probe(groups), queue, observer) for way in ways]
+        return [InputSearch(bounder, self._root(groups), way, batch, self._probe(groups), queue, observer) for way in self._ways(bounder)]
+
+    def _ways(self, bounder: Bounder) -> list[branch_input.Branching]:
+        return [branch_input.weighted(self.net.graph, bounder), branch_input.longest(), branch_input.smart(bounder)]
+
+    def go_on(self, lower: Array, upper: Array, cases: list[list[int]], forced: int, name: str) -> InputSearch:
+        """Halve inputs below these boxes [N, n_in], each about its cases, the first `forced` of them in any case. Only the events of the
+        search are told, under `name`."""
+        bounder, boxes = self.boxes(lower, upper, cases)
+        search = InputSearch(
+            bounder, boxes, self._ways(bounder)[0], self.batch_of_boxes(bounder), self._probe(bounder.groups), self.allotment.queue_bytes,
+            self.observer, name, forced,
+        )
+        while not search.finished and not self.budget.exhausted():
+            search.run(self.budget, 8 * search.batch)
+            self._progress(search.tally.nodes, len(search.stack), search.lowest_margin(), search.tally.closed_volume)
+        return search
+
+    def boxes(self, lower: Array, upper: Array, cases: list[list[int]]) -> tuple[Bounder, Boxes]:
+        """These boxes [N, n_in], each with its cases open."""
+        groups = group_cases(self.problem, np.unique([case for part in cases for case in part]))
+        group = np.searchsorted(groups.box, [self.problem.case_box[part[0]] for part in cases])
+        slots = np.stack([np.isin(groups.case[g], part) for g, part in zip(group, cases, strict=True)])
+        count = len(cases)
+        return self._bounder(groups), Boxes(
+            *outward(lower, upper, self.net.dtype), torch.from_numpy(group), torch.from_numpy(slots),
+            torch.full((count,), -torch.inf, dtype=self.net.dtype), torch.zeros(count, dtype=torch.long), torch.arange(count),
+        )
 
     def _relaxed(self, bounder: Bounder, groups: Groups) -> int:
         """Neurons that intervals leave non-linear on the first box."""

@@ -8,6 +8,10 @@ The worker does everything that is slow or may fail; it reports over its standar
     {"proof": {...}, "path": "..."}             the answer is `unsat` if the checker accepts the certificate at this path
     {"error": "text", "kind": "ModelError"}     the input is unusable; the run is over
 
+It reads one line, the request. After a proof it stays: a second line may ask for a better one, where the checker could not follow it.
+
+    {"repair": path of what the checker missed, "check_seconds": what the check took}
+
 This module imports only the standard library, so that the worker starts at once and a hung worker cannot delay the answer.
 """
 
@@ -17,7 +21,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +38,7 @@ from verifier.result import FileIdentity, Result, write_atomically
 from verifier.statement import statement
 
 POLL_SECONDS = 0.1
+MENDED_MOST, MOST_MISSED = 6, 20_000  # times that a proof is mended; leaves that the checker may miss
 EXIT_INPUT, EXIT_INTERNAL = 3, 4
 _BOOT = "import sys; sys.path[:0] = [p for p in sys.argv[1:] if p not in sys.path]; from verifier.worker import main; sys.exit(main())"
 
@@ -76,16 +80,16 @@ def supervise(options: Options, say: Say, command: Sequence[str] | None = None, 
                 start_new_session=True, env=_environment(options),
             )
         watch = _Watch(options, say, worker, log.name, folder)
-        ending: Result | Proof | Failure | None = None
+        keep = ""
         try:
             ending = watch.until_the_end(received)
+            answer = _checked(watch, ending, received, checker) if isinstance(ending, Proof) else ending
             _stop(worker)
-            answer = _checked(options, ending, received, say, checker) if isinstance(ending, Proof) else ending
+            keep = (answer.certificate.path or "") if isinstance(answer, Result) else ""
             _write_files(options, answer, say)
         finally:
             _clean_up(worker)
-            if not isinstance(ending, Proof):
-                shutil.rmtree(folder, ignore_errors=True)  # what the worker did not finish
+            _tidy(folder, keep)
             if not watch.keep_log:
                 with contextlib.suppress(FileNotFoundError):  # somebody may have tidied the folder of temporary files
                     os.unlink(log.name)
@@ -103,19 +107,66 @@ def _private_folder() -> Iterator[str]:
             os.rmdir(folder)
 
 
-def _checked(options: Options, proof: Proof, received: list[int], say: Say, command: Sequence[str] | None) -> Result:
+def _tidy(folder: str, keep: str) -> None:
+    """Remove what the worker did not finish, and every certificate but this one."""
+    for name in os.listdir(folder):
+        if (path := os.path.join(folder, name)) != keep:
+            os.unlink(path)
+
+
+def _checked(watch: _Watch, proof: Proof, received: list[int], command: Sequence[str] | None) -> Result:
     """What the checker makes of a proof. A certificate that is not accepted is kept, and its path said."""
-    began = time.monotonic()
-    answer = check.run(options, proof.result, proof.path, received, command)
+    options, say = watch.options, watch.say
+    answer, proof, seconds = _until_accepted(watch, proof, received, command)
+    if proof.result.verdict != "unsat":
+        return replace(proof.result, seconds={**proof.result.seconds, "check": seconds})
     try:
-        result = check.judged(options, proof.result, proof.path, answer, time.monotonic() - began)
+        result = check.judged(options, proof.result, proof.path, answer, seconds)
     except OSError as error:
         say(f"could not write {options.certificate}: {error.strerror or error}; the certificate is at {proof.path}")
         kept = replace(options, certificate=proof.path)
-        result = check.judged(kept, proof.result, "", answer, time.monotonic() - began)
+        result = check.judged(kept, proof.result, "", answer, seconds)
     if answer.outcome != "accepted":
         say(f"{answer.text}; the certificate is kept at {proof.path}")
     return replace(result, seconds={**result.seconds, "total": time.monotonic() - options.started})
+
+
+def _until_accepted(watch: _Watch, proof: Proof, received: list[int], command: Sequence[str] | None) -> tuple[check.Answer, Proof, float]:
+    """Check, let the worker mend what the checker could not follow, check again: as long as there is time and that helps. Returns the
+    last answer, what it is about (or a witness that was found on the way), and the seconds that checks took."""
+    diagnosis = os.path.join(watch.folder, "diagnosis")
+    seconds, fewest = 0.0, MOST_MISSED
+    for left in range(MENDED_MOST, -1, -1):
+        began = time.monotonic()
+        answer = check.run(watch.options, proof.result, proof.path, received, command, diagnosis, watch.make_room)
+        took = time.monotonic() - began
+        seconds += took
+        missed = _lines(diagnosis)
+        if not (answer.partial and left and 0 < missed <= fewest and time.monotonic() + took < watch.options.deadline):
+            break
+        fewest = missed
+        if watch.options.verbosity > 0:
+            watch.say(f"the checker could not follow {missed} leaves: searching further there")
+        better = watch.mended(diagnosis, took, received)
+        if isinstance(better, Proof):
+            os.unlink(proof.path)
+            proof = better
+            continue
+        if isinstance(better, Result) and better.verdict == "sat":
+            proof = replace(proof, result=better)
+        elif isinstance(better, Failure):
+            watch.say(better.text)
+        break
+    return answer, proof, seconds
+
+
+def _lines(path: str) -> int:
+    """How many lines the file has; none where there is no file."""
+    try:
+        with open(path, "rb") as file:
+            return sum(1 for _ in file)
+    except FileNotFoundError:
+        return 0
 
 
 class _Watch:
@@ -131,7 +182,10 @@ class _Watch:
 
     def until_the_end(self, received: list[int]) -> Result | Proof | Failure:
         """Listen until there is an answer, a signal arrives, the worker dies or a limit is reached."""
-        self._send_request()
+        self._send({**self.options.to_request(), "folder": self.folder})
+        return self._listen(received)
+
+    def _listen(self, received: list[int]) -> Result | Proof | Failure:
         while True:
             ending = self._hear(self._seconds_to_wait())
             if ending is None and received:
@@ -141,12 +195,23 @@ class _Watch:
             if ending is not None:
                 return ending
 
-    def _send_request(self) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         if self.worker.stdin is None:
             raise OSError("the worker has no standard input")
         with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed when its output ends
-            self.worker.stdin.write(json.dumps({**self.options.to_request(), "folder": self.folder}).encode() + b"\n")
+            self.worker.stdin.write(json.dumps(message).encode() + b"\n")
             self.worker.stdin.flush()  # left open: its end tells the worker that this process is gone
+
+    def mended(self, diagnosis: str, check_seconds: float, received: list[int]) -> Result | Proof | Failure:
+        """What the worker makes of its proof, given what the checker could not follow."""
+        self._send({"repair": diagnosis, "check_seconds": check_seconds})
+        return self._listen(received)
+
+    def make_room(self, bytes_elsewhere: int) -> None:
+        """Stop the worker, which can mend nothing then, if it and what another process takes are more than the memory limit."""
+        memory = None if self.options.memory is None else memory_of(self.worker.pid)
+        if memory is not None and self.options.memory is not None and memory.resident + bytes_elsewhere > self.options.memory * 1e9:
+            _stop(self.worker)
 
     def _seconds_to_wait(self) -> float:
         return min(POLL_SECONDS, max(0.0, self.options.limit - time.monotonic()))

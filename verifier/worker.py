@@ -8,8 +8,10 @@ from __future__ import annotations
 import faulthandler
 import gzip
 import hashlib
+import importlib
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -24,16 +26,19 @@ from specs import vnnlib
 from specs.canonical import Property
 from specs.errors import PropertyError
 from verifier import engine
+from verifier.budget import Budget
 from verifier.certificate import Recorder, Written
-from verifier.events import Event, Phase, Progress
+from verifier.events import Event, Observer, Phase, Progress
 from verifier.fit import check_fit, compare_with_runtime
 from verifier.memory import own_peak
 from verifier.options import Options
+from verifier.replay import Replayer
 from verifier.report import Loaded, build_result, uncertified
-from verifier.result import Cases, CertificateFacts, Reason, finite_or_none
+from verifier.result import Cases, CertificateFacts, Outcome, Reason, finite_or_none
 
 PROGRESS_SECONDS = 0.2
 SAY_SECONDS = 5.0
+CHECKED_AGAIN = 1.2  # times what the last check took: the next one
 BOOKED_ON = {"probe": "attack", "attack": "attack", "interval": "bound", "bound": "bound", "search": "search"}
 
 
@@ -45,9 +50,16 @@ def main() -> int:
     request = json.loads(sys.stdin.readline())
     folder = request.pop("folder")
     options = Options.from_request(request)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     try:
-        channel.send(decide(options, channel, folder))
+        session = Session(options, channel, folder)
+        message = session.decide()
+        channel.send(message)
+        while "proof" in message:
+            request = requests.get()
+            message = session.mend(request["repair"], request["check_seconds"])
+            channel.send(message)
     except (ModelError, PropertyError) as error:
         channel.send({"error": str(error), "kind": type(error).__name__})
     return 0
@@ -66,35 +78,57 @@ class Channel:
         self._file.flush()
 
 
-def _leave_with_parent() -> None:
-    """End when the watchdog has ended, however it ended: then this process' standard input is closed."""
-    sys.stdin.read()
+def _listen(requests: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Pass requests on. End when the watchdog has ended, however it ended: then this process' standard input is closed."""
+    for line in iter(sys.stdin.readline, ""):
+        requests.put(json.loads(line))
     os._exit(0)
 
 
+class Session:
+    """One run: from the files to an answer; and to a better proof, as long as the checker does not follow the one that there is."""
+
+    def __init__(self, options: Options, channel: Channel, folder: str) -> None:
+        self._options, self._channel = options, channel
+        began = time.monotonic()
+        self._loaded = _load(options, channel)
+        self._seconds = {"load": time.monotonic() - began}
+        channel.send({"facts": {**self._loaded.facts(), "seconds": self._seconds}})
+        self._proof, self._reporter = Notary(folder), Reporter(options, channel, self._loaded.cases(), self._seconds)
+        self._mended = 0  # times
+
+    def decide(self) -> dict[str, Any]:
+        """The result, or a proof in the private folder."""
+        self._outcome = engine.run(self._loaded.model, self._loaded.property, self._options, self._observe)
+        for text in self._outcome.notes if self._options.verbosity >= 0 else ():
+            self._channel.send({"say": text})
+        return self._message()
+
+    def mend(self, path: str, check_seconds: float) -> dict[str, Any]:
+        """The same again, after a check that took this long and wrote to `path` what it could not follow."""
+        self._mended += 1
+        self._outcome = self._proof.mended(path, self._loaded, self._options, check_seconds, self._observe, self._mended, self._outcome)
+        return self._message()
+
+    def _observe(self, event: Event) -> None:
+        self._reporter(event)
+        self._proof(event)
+
+    def _message(self) -> dict[str, Any]:
+        options, outcome = self._options, self._outcome
+        written = self._proof.written(self._loaded, options, self._mended) if outcome.verdict == "unsat" else None
+        result = build_result(outcome, self._loaded, options, self._seconds["load"], own_peak())
+        if written is not None:
+            facts = CertificateFacts(written.path, written.sha256, written.bytes)
+            return {"proof": replace(result, certificate=facts).to_dict(), "path": written.path}
+        if outcome.verdict == "unsat" and "engine" not in options.trust:
+            result = uncertified(result, Reason("disk", f"the certificate could not be written: {self._proof.trouble}"), options)
+        return {"result": result.to_dict()}
+
+
 def decide(options: Options, channel: Channel, folder: str) -> dict[str, Any]:
-    """The last message: the result, or a proof in `folder`. Raises ModelError or PropertyError for unusable input."""
-    began = time.monotonic()
-    loaded = _load(options, channel)
-    seconds = {"load": time.monotonic() - began}
-    channel.send({"facts": {**loaded.facts(), "seconds": seconds}})
-    proof, reporter = Notary(folder), Reporter(options, channel, loaded.cases(), seconds)
-
-    def observe(event: Event) -> None:
-        reporter(event)
-        proof(event)
-
-    outcome = engine.run(loaded.model, loaded.property, options, observe)
-    for text in outcome.notes if options.verbosity >= 0 else ():
-        channel.send({"say": text})
-    written = proof.written(loaded, options) if outcome.verdict == "unsat" else None
-    result = build_result(outcome, loaded, options, seconds["load"], own_peak())
-    if written is not None:
-        facts = CertificateFacts(written.path, written.sha256, written.bytes)
-        return {"proof": replace(result, certificate=facts).to_dict(), "path": written.path}
-    if outcome.verdict == "unsat" and "engine" not in options.trust:
-        result = uncertified(result, Reason("disk", f"the certificate could not be written: {proof.trouble}"), options)
-    return {"result": result.to_dict()}
+    """The first answer of a run. Raises ModelError or PropertyError for unusable input."""
+    return Session(options, channel, folder).decide()
 
 
 class Notary:
@@ -113,11 +147,25 @@ class Notary:
             except OSError as error:
                 self._give_up(error)
 
-    def written(self, loaded: Loaded, options: Options) -> Written | None:
+    def mended(
+        self, path: str, loaded: Loaded, options: Options, check_seconds: float, observer: Observer, number: int, before: Outcome
+    ) -> Outcome:
+        """What is known once the proof has been mended where `path` says, or could not be."""
+        if self._recorder is None:
+            raise RuntimeError("there is no proof to mend")
+        began = time.monotonic()
+        nodes = None if options.nodes is None else max(options.nodes - before.nodes, 0)
+        budget = Budget(options.deadline, nodes, CHECKED_AGAIN * check_seconds)
+        repair = importlib.import_module("verifier.repair")  # torch
+        replayer = None if options.no_attack else Replayer(loaded.model, loaded.property)
+        found = repair.mend(self._recorder, repair.misses(path), replayer, options, budget, observer, f"repair-{number}")
+        return engine.after_mending(before, found, budget, time.monotonic() - began)
+
+    def written(self, loaded: Loaded, options: Options, number: int) -> Written | None:
         """The certificate, on the disk; None, and `trouble`, where that was not possible."""
         if self._recorder is None:
             return None
-        path = os.path.join(self._folder, "certificate")
+        path = os.path.join(self._folder, f"certificate-{number}" if number else "certificate")
         try:
             found = self._recorder.write(path + ".part", loaded.model.sha256, loaded.property_sha256, options.semantics)
             os.replace(path + ".part", path)

@@ -36,7 +36,8 @@ class Recorder:
 
 
 def run(pair: Pair) -> dict[str, Any]:
-    return decide(Options(*pair, threads=1), Recorder())  # type: ignore[arg-type]
+    message: dict[str, Any] = decide(Options(*pair, threads=1), Recorder(), str(Path(pair[1]).parent))  # type: ignore[arg-type]
+    return dict(message["proof"] if "proof" in message else message["result"])
 
 
 def missing_model(folder: Path) -> Pair:
