@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from benchmarks.forgery import attempts, campaign, subjects
 from benchmarks.forgery.attempts import Plan, Tally, forge, mutate_all
 from benchmarks.forgery.broken import Lie, LyingChecker, wrong_pad
 from benchmarks.forgery.judge import Judge
 from benchmarks.forgery.models import KINDS
+from benchmarks.forgery.proof import Proof, Tree, leaf
 from benchmarks.forgery.subjects import Subject
-from verifier.checker import arithmetic, bounds, read_model, slack, walk
+from verifier.checker import arithmetic, bounds, read_model, read_property, slack, walk
 from verifier.checker import main as checker_main
 from verifier.checker.arithmetic import Array
 from verifier.checker.network import Affine
@@ -173,3 +175,20 @@ def test_the_campaign_continues_where_it_stopped(tmp_path: Path, capsys: pytest.
     assert len(out.read_text().splitlines()) == 3
 
 
+
+
+@pytest.mark.parametrize(("operator", "at"), [("Sigmoid", 41.0), ("Tanh", 21.0), ("Erf", 6.5)])
+def test_a_saturated_activation_reaches_its_limit_in_float32(operator: str, at: float, tmp_path: Path) -> None:
+    """onnxruntime computes exactly 1, the reals stay below: `Y >= 1` is violated by the deployed program, so no float32 proof may pass. A table of
+    activations that says 0 for errors below its reference's lets the exact twin accept one."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], "g", [value("x", 1, [1, 1])], [value("y", 1, [1, 1])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    text = f"(declare-const X_0 Real)(declare-const Y_0 Real)(assert (>= X_0 {at}))(assert (<= X_0 {at}))(assert (>= Y_0 1.0))".encode()
+    network = read_model.read(model)
+    cases = read_property.bind(read_property.read(text), network)
+    subject = Subject("saturated", "saturated", model, text, network, cases, np.array([at]), 0, False)
+    assert subjects.violated_case(cases, subjects.run_outputs(model, network, subject.witness), subject.witness) == 0
+    data = attempts.packed(subject, "float32", Proof(trees=[Tree([0], 0, leaf())]))
+    assert not Judge(tmp_path)(subject, data).accepted
+    assert not Judge(tmp_path, "exact")(subject, data).accepted
