@@ -144,10 +144,12 @@ class Accounts:
 
     # ------------------------------------------------------------ backward pass
 
-    def lower_bound(self, start: Row, slopes: Mapping[int, tuple[Array, Array]] | None = None, own: bool = False) -> Fraction:
+    def lower_bound(
+        self, start: Row, slopes: Mapping[int, tuple[Array, Array]] | None = None, own: bool = False, constant: Fraction = ZERO, error: Fraction = ZERO
+    ) -> Fraction:
         """With these slopes [size] in place of the default ones; `own`: rows have their own, and pay for them alone."""
         self.rows: Row = {i: list(d) for i, d in start.items()}
-        self.constant, self.error, self.given, self.own = ZERO, ZERO, slopes or {}, own
+        self.constant, self.error, self.given, self.own = constant, error, slopes or {}, own
         for i in sorted(range(max(start) + 1), reverse=True):
             if i in self.rows and not isinstance(self.network.nodes[i], Input):
                 self._eliminate(i, self.rows.pop(i))
