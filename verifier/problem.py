@@ -134,7 +134,8 @@ def only_pieces(graph: Graph) -> bool:
 
 
 def refines_all(graph: Graph) -> bool:
-    """Whether all elements of a layer get backward bounds where one needs them: then the checker finds the bounds the search had."""
+    """Whether the checker should bound all elements of a layer where one needs it: the search bounds what any box of its batch needs, and
+    would take twice the time for all."""
     return sum(graph.nodes[i].size for i, node in graph if isinstance(node, Elementwise | Max | Bilinear)) <= ALL_MOST
 
 
