@@ -116,10 +116,11 @@ class Slack:
                 folds[q] = int(np.minimum(folds[q] + fan[p] * reads, nodes[q].size))
         for q, reads in folds.items():
             op, own = self.operators[q], nodes[q].rounding
-            count += 1 + (own.count if own is not None else 0) + int(np.maximum(np.minimum(reads * op.terms, op.entries) - op.terms, 0))
+            more = np.minimum(reads * op.terms, op.entries) - op.terms if op.linear else 0
+            count += 1 + (own.count if own is not None else 0) + int(np.maximum(more, 0))
         shared = bool((self.readers[i] > 1).any())
         widest = int(np.max([nodes[j].size for j in (*inner, *sources)] + [op.widest for op in before.values()] + [terms]))
-        if rounding.kind == "affine":
+        if rounding.kind in ("affine", "product"):  # a sum may start from what is added to a product of two variables
             folds[i] = 1
         return Operator(tuple(inner[::-1]), tuple(sources), linear, shared, terms, entries, dict(folds), count, widest)
 
