@@ -22,6 +22,7 @@ from verifier.checker.state import State
 Array = NDArray[np.float64]
 Row = dict[int, list[Fraction]]  # node -> coefficients
 UNIT, TINY, FLOOR = Fraction(1, 2**20), Fraction(1, 2**22), Fraction(1, 2**6)
+STEP = Fraction(1, 2**12)  # to "the next double"
 ZERO = Fraction(0)
 
 
@@ -37,11 +38,11 @@ def underflow(m: int, total: Fraction) -> Fraction:
 
 @contextmanager
 def magnified() -> Iterator[None]:
-    """A kernel whose G, T and F are those above, and that does not step to the next double."""
+    """A kernel whose G, T and F are those above, and for which the next double is far away."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (arithmetic, bounds, forward, walk):
-            for name in ("up", "dn"):
-                patch.setattr(module, name, lambda x: x, raising=False)
+            for name, step in (("up", float(STEP)), ("dn", -float(STEP))):
+                patch.setattr(module, name, lambda x, step=step: np.asarray(x + step), raising=False)
         patch.setattr(arithmetic, "G", lambda m: float(rounding(m)))
         patch.setattr(arithmetic, "T", lambda m, x: np.asarray((2 * m + 8) * float(TINY) * (1 + x.sum(-1))))
         patch.setattr(arithmetic, "FLOOR", float(FLOOR))
@@ -76,7 +77,7 @@ class Accounts:
         node = self.network.nodes[i]
         match node:
             case Constant():
-                pairs = [(v - r, v + r) for v, r in zip(exact(node.value), exact(node.radius), strict=True)]
+                pairs = [(v - r - STEP, v + r + STEP) for v, r in zip(exact(node.value), exact(node.radius), strict=True)]
             case Affine():
                 pairs = self._affine_interval(node)
             case Elementwise():
@@ -86,7 +87,7 @@ class Accounts:
             case Product():
                 ends = [list(zip(self.lower[j], self.upper[j], strict=True)) for j in node.inputs]
                 corners = [[a * b for a in xs for b in ys] for xs, ys in zip(*ends, strict=True)]
-                pairs = [(min(c), max(c)) for c in corners]
+                pairs = [(min(c) - STEP, max(c) + STEP) for c in corners]
             case MatMul():
                 pairs = self._matmul_interval(node)
             case Maximum():
@@ -94,8 +95,12 @@ class Accounts:
                 pairs = [(max(self.lower[j][k] for k in w if k >= 0), max(self.upper[j][k] for k in w if k >= 0)) for w in node.windows.tolist()]
             case _:
                 raise TypeError(node)
-        s = self.slack[i]
+        s = self.slack[i] if self.state.slack[i] is None else [e + STEP for e in self.slack[i]]
         return [low - e for (low, _), e in zip(pairs, s, strict=True)], [high + e for (_, high), e in zip(pairs, s, strict=True)]
+
+    def _ball(self, j: int, k: int) -> tuple[Fraction, Fraction]:
+        """Centre and reach of an element."""
+        return (self.upper[j][k] + self.lower[j][k]) / 2, (self.upper[j][k] - self.lower[j][k]) / 2 + STEP
 
     def _affine_sums(self, node: Affine) -> tuple[list[list[Fraction]], int, Fraction]:
         """Per output [z, q, p without bias, d], products of one output, underflow."""
@@ -104,7 +109,7 @@ class Accounts:
         for j, m in zip(node.inputs, node.maps, strict=True):
             weights, radii = entries(m)
             for o, k, w in weights:
-                centre, reach = (self.upper[j][k] + self.lower[j][k]) / 2, (self.upper[j][k] - self.lower[j][k]) / 2
+                centre, reach = self._ball(j, k)
                 for place, term in enumerate((w * centre, abs(w) * reach, abs(w * centre))):
                     sums[o][place] += term
             for o, k, r in radii:
@@ -120,8 +125,15 @@ class Accounts:
         pairs = []
         for o, (z, q, p, d) in enumerate(sums):
             p += ZERO if node.bias is None else abs(Fraction(float(node.bias[o])))
-            radius = q if bounds._is_pure(node) else q + d + rounding(n + 4 + len(node.maps)) * (q + p + d) + tiny
+            radius = q + d + rounding(n + 4 + len(node.maps)) * (q + p + d) + tiny + STEP
             pairs.append((z - radius, z + radius))
+        return self._moved(node) if bounds._is_pure(node) else pairs
+
+    def _moved(self, node: Affine) -> list[tuple[Fraction, Fraction]]:
+        pairs = [(ZERO, ZERO)] * node.size
+        for j, m in zip(node.inputs, node.maps, strict=True):
+            for o, k, _ in entries(m)[0]:
+                pairs[o] = self.lower[j][k], self.upper[j][k]
         return pairs
 
     def _terms(self, node: MatMul) -> list[list[tuple[int, int]]]:
@@ -134,11 +146,10 @@ class Accounts:
         for terms in self._terms(node):
             z, reach, size = ZERO, Fraction(1, 2**900), ZERO
             for i, j in terms:
-                cx, rx = (self.lower[x][i] + self.upper[x][i]) / 2, (self.upper[x][i] - self.lower[x][i]) / 2
-                cy, ry = (self.lower[y][j] + self.upper[y][j]) / 2, (self.upper[y][j] - self.lower[y][j]) / 2
+                (cx, rx), (cy, ry) = self._ball(x, i), self._ball(y, j)
                 z, size = z + cx * cy, size + (abs(cx) + rx) * (abs(cy) + ry)
                 reach += abs(cx) * ry + rx * (abs(cy) + ry)
-            radius = reach + rounding(2 * len(terms) + 4) * size
+            radius = reach + rounding(2 * len(terms) + 4) * size + STEP
             pairs.append((z - radius, z + radius))
         return pairs
 
@@ -156,7 +167,8 @@ class Accounts:
         return self._concretise()
 
     def _concretise(self) -> Fraction:
-        value, size, total, n = self.constant - self.error, abs(self.constant - self.error), ZERO, 0
+        form = self.constant - self.error - STEP
+        value, size, total, n = form - 2 * STEP, abs(form), ZERO, 0
         for i in self.network.inputs:
             n, total = n + self.network.nodes[i].size, total + self.total[i]
             for k, d in enumerate(self.rows.get(i, [])):
@@ -253,8 +265,8 @@ class Accounts:
         for o, pairs in enumerate(terms):
             size = sum((abs(low_x[a]) * big_y[b] for a, b in pairs), ZERO)
             lost = ZERO if k is None else rounding(k + 1) * size + k * FLOOR
-            below.append(-sum((low_x[a] * low_y[b] for a, b in pairs), ZERO) - lost)
-            above.append(-sum((low_x[a] * high_y[b] for a, b in pairs), ZERO) + lost)
+            below.append(-sum((low_x[a] * low_y[b] for a, b in pairs), ZERO) - lost - STEP)
+            above.append(-sum((low_x[a] * high_y[b] for a, b in pairs), ZERO) + lost + STEP)
             weight = sum((big_x[a] * big_y[b] for a, b in pairs), ZERO) + size
             charge[o] += rounding(free + 3) * (weight + FLOOR) + rounding(2 * node.size) * (max(abs(below[o]), abs(above[o])) + FLOOR)
             for a, b in pairs:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.checker import small
-from tests.checker.accounts import FLOOR, Accounts, exact, magnified, rounding, underflow
+from tests.checker.accounts import FLOOR, STEP, Accounts, exact, magnified, rounding, underflow
 from tests.checker.build import Draft, Records, clip, empty, forms, leaf, multipliers, refine, rows, split
 from tests.checker.make_corpus import PROPERTIES, TAMPERED, VALID
 from tests.checker.random_networks import RELU, Array, random_box, random_network
@@ -236,7 +236,7 @@ def at_once(accounts: Accounts, row: dict[int, list[Fraction]], error: Fraction)
     """The bound of an atom by the intervals of what it reads."""
     ends = [(a, *pair) for i, d in row.items() for a, pair in zip(d, zip(accounts.lower[i], accounts.upper[i], strict=True), strict=True)]
     value, size = sum((min(a * x, a * y) for a, x, y in ends), -error), sum((abs(a) * max(abs(x), abs(y)) for a, x, y in ends), error)
-    return value - rounding(2 * len(ends) + 4) * size - underflow(2 * len(ends), sum((accounts.total[i] for i in row), Fraction(0)))
+    return value - 2 * STEP - rounding(2 * len(ends) + 4) * size - underflow(2 * len(ends), sum((accounts.total[i] for i in row), Fraction(0)))
 
 
 def test_a_leaf_by_bound_pays_what_arithmetic_says() -> None:
@@ -330,10 +330,10 @@ def test_a_leaf_by_forms_pays_what_arithmetic_says() -> None:
         for row, threshold in scene.cases[0][1]:
             start = {3: [Fraction(row[0])], 0: [Fraction(row.get(1, 0)), Fraction(0)]}
             accounts.lower_bound(start, error=paid(accounts, start, {}, 2))
-            constant, d = accounts.constant - accounts.error - Fraction(threshold), accounts.rows[0]
+            constant, d = accounts.constant - accounts.error - Fraction(threshold) - 2 * STEP, accounts.rows[0]
             lower, upper = (Fraction(-1), Fraction(-1)), (Fraction(1), Fraction(1, 4))
             value = constant + sum((min(a * x, a * y) for a, x, y in zip(d, lower, upper, strict=True)), Fraction(0))
-            value -= rounding(8) * (summed(d, [Fraction(1)] * 2) + abs(constant)) + underflow(4, Fraction(2))
+            value -= 2 * STEP + rounding(8) * (summed(d, [Fraction(1)] * 2) + abs(constant)) + underflow(4, Fraction(2))
             wanted.append(value)
     assert near(best[1], max(wanted), Fraction(20))
 
