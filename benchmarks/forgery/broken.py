@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -134,7 +133,7 @@ def told(subject: Subject, lie: Lie, random: Random) -> tuple[Network, Cases]:
     if lie.model is not None:
         try:
             network = read_model.read(lie.model(subject.model, random))
-        except (Refusal, DecodeError, ValueError):
+        except (Refusal, ValueError):
             network = subject.network
     centre = cases.lower + (cases.upper - cases.lower) * random.random(cases.lower.shape)
     share = lie.box * (1.0 if lie.box < 0.9 else float(random.random()))
