@@ -155,7 +155,7 @@ def mutants(name: str) -> list[tuple[Mutant, str]]:
 
 
 def _unread(node: ast.AST) -> Iterator[ast.AST]:
-    """Parts that no test could see: annotations, messages of refusals, `__all__` and the like."""
+    """Parts that change nothing that is accepted: annotations, what a refusal says (not that it is raised), names of types."""
     roots: list[ast.AST | None] = []
     if isinstance(node, ast.AnnAssign | ast.arg):
         roots.append(node.annotation)
@@ -163,6 +163,8 @@ def _unread(node: ast.AST) -> Iterator[ast.AST]:
         roots += [node.returns, *node.decorator_list]
     elif isinstance(node, ast.ClassDef):
         roots += node.decorator_list
+    elif isinstance(node, ast.Raise):
+        roots += [node.exc, node.cause]
     elif isinstance(node, ast.JoinedStr) or (isinstance(node, ast.keyword) and node.arg == "strict"):  # tests/architecture asks for `strict`
         roots.append(node)
     elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in ("Array", "Slopes", "Bounds", "Diagnose"):

@@ -316,14 +316,14 @@ def test_codes_say_which_bound_of_which_element() -> None:
 
 
 def test_derived_rows_narrow_what_their_codes_name_and_nothing_else() -> None:
-    """h = (x - x, x - x) through two layers: four bounds, each of which can be asked for alone."""
-    of = network(source(), dense(0, [[1.0], [1.0]]), dense(1, [[1.0, -1.0], [1.0, -1.0]]), relu(2, 2))
+    """h = (x - x + 3, x - x - 5) through two layers: four bounds, each of which can be asked for alone."""
+    of = network(source(), dense(0, [[1.0], [1.0]]), dense(1, [[1.0, -1.0], [1.0, -1.0]], [3.0, -5.0]), relu(2, 2))
     checker = Checker(of, None)
     for codes in ([0], [1], [2], [3], [3, 0], [1, 2, 0]):
         found = checker.state(1, *box([-1.0], [1.0]), {}, {}, 0)
         checker.derive(found, 2, np.array(codes), {})
-        tight = [bool(abs(end[0, k]) < 1e-9) for k in (0, 1) for end in (found.lower[2], found.upper[2])]
-        assert tight == [k in codes for k in range(4)]
+        apart = [float(abs(end[0, k] - (3.0, -5.0)[k])) for k in (0, 1) for end in (found.lower[2], found.upper[2])]
+        assert [x < 1e-9 for x in apart] == [k in codes for k in range(4)] and all(x < 2.1 for x in apart)
 
 
 def test_rows_have_their_own_slopes() -> None:

@@ -30,7 +30,8 @@ from verifier.checker.walk import Chunk, Diagnose, Walk
 
 Atom = tuple[dict[int, float | Fraction], float]  # {place: coefficient} <= threshold; places are outputs, then inputs
 Found = dict[int, float]  # node of the stream -> best value
-BOTH, BY_FORMS = 1, 1
+BY_FORMS = 1
+LOOSE = 2**40
 
 
 def dense(i: int, weight: list[list[float]], bias: list[float] | None = None) -> Affine:
@@ -44,6 +45,14 @@ def two_relus() -> Network:
     return Network(nodes, (0,), (3,), ("X",), ("Y",), {("r", 0): 2}, ())
 
 
+class Loose(Cases):
+    """Cases whose coefficients may be further from the true ones, so that it shows."""
+
+    def functionals(self, rows: Array) -> tuple[Array, Array, Array | None, Array | None]:
+        outputs, inputs, *radii = super().functionals(rows)
+        return (outputs, inputs, *(None if r is None else r * LOOSE for r in radii))  # type: ignore[return-value]
+
+
 @dataclass
 class Scene:
     """A property of a network, and a certificate being written. Cases are (box, atoms)."""
@@ -52,6 +61,7 @@ class Scene:
     boxes: Sequence[tuple[Sequence[float], Sequence[float]]] = (((-1.0, -1.0), (1.0, 1.0)),)
     cases: Sequence[tuple[int, Sequence[Atom]]] = ()
     draft: Draft = field(default_factory=Draft)
+    kind: type[Cases] = Cases
 
     def __post_init__(self) -> None:
         for name in self.network.input_names:
@@ -70,7 +80,7 @@ class Scene:
         n_out = sum(self.network.nodes[i].size for i in self.network.outputs)
         numbers = np.array([distinct.index(row) for row in rows], np.int64), np.array([d for _, d in atoms], dtype=np.float64)
         box = np.array([box for box, _ in self.cases], np.int64)
-        return Cases(lower.shape[1], n_out, lower, upper, np.zeros(len(lower), dtype=bool), box, start, *numbers, distinct, 0)
+        return self.kind(lower.shape[1], n_out, lower, upper, np.zeros(len(lower), dtype=bool), box, start, *numbers, distinct, 0)
 
     def tree(self, records: Records, cases: Sequence[int] = (0,), program: int = 0) -> Scene:
         self.draft.tree(cases, records, program)
@@ -164,7 +174,7 @@ def drawn(seed: int) -> tuple[Random, Scene, list[Step]]:
         atoms.append((row, r.uniform(100, 200)))
     if r.random() < 0.3:
         atoms.append((atoms[0][0], 300.0))
-    scene = Scene(of, [(lower.tolist(), upper.tolist())], [(0, atoms)])
+    scene = Scene(of, [(lower.tolist(), upper.tolist())], [(0, atoms)], kind=Loose)
     names = [(t, name) for t, name in enumerate(scene.draft.tensors) if "site" in name]
     sites = [(t, of.nodes[of.sites[name["tensor"], name["site"]]].inputs[name["argument"]]) for t, name in names]
     path = []
@@ -217,7 +227,7 @@ def by_node(of: Network, row: dict[int, float | Fraction]) -> tuple[dict[int, li
         if any(near_ones):
             dense_row[i] = near_ones
         if any(apart):
-            radius[i] = [Fraction(float(np.nextafter(float(e), np.inf))) if e else e for e in apart]
+            radius[i] = [Fraction(float(np.nextafter(float(e), np.inf))) * LOOSE if e else e for e in apart]
         at += n
     return dense_row, radius
 
@@ -535,6 +545,48 @@ def test_trees_of_several_boxes_and_widths() -> None:
         assert list(bad.best(block)) == [2]
 
 
+def test_chunks_that_go_together_are_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lies on the stack: one scope, one number of cases, forms of the same functionals, and not too many nodes."""
+    sizes: list[int] = []
+    joined, process = walk._joined, Walk._process
+
+    def checked(a: Chunk, b: Chunk) -> Chunk:
+        assert a.known is b.known and a.open_.shape[1] == b.open_.shape[1] and a.rows.tolist() == b.rows.tolist()
+        assert (a.forms is None) == (b.forms is None)
+        return joined(a, b)
+
+    monkeypatch.setattr(walk, "_joined", checked)
+    monkeypatch.setattr(Walk, "_process", lambda self, chunk: (sizes.append(len(chunk)), process(self, chunk))[1])
+    for seed in range(40):
+        r = Random(seed)
+        scene = Scene(cases=above(4.5, 4.25, 4.75, 5.0))
+        for members in ((0, 2), (1,), (3,)):
+            scene.tree(_any_tree(r, 4, ()), members, r.choice((0, 1)))
+        for block in (1, 3, 5, 256):
+            sizes.clear()
+            try:
+                scene.best(block)
+            except Rejected as refusal:
+                assert refusal.rule == "crossed"  # refined where splits contradict each other
+            assert max(sizes) <= block
+
+
+def _any_tree(r: Random, depth: int, at: tuple[float, ...]) -> Records:
+    derived = [record for make in (forms, refine) if r.random() < 0.3 for record in make()]
+    if not depth or r.random() < 0.3:
+        return derived + leaf()
+    threshold = r.choice([t for t in (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75) if t not in at])
+    return derived + split(*r.choice(((H, 0, threshold), (H, 1, threshold))), *(_any_tree(r, depth - 1, (*at, threshold)) for _ in "ab"))
+
+
+def test_trees_with_different_numbers_of_cases_stay_apart() -> None:
+    for order in (((0, 1), (2,)), ((2,), (0, 1))):
+        scene = Scene(cases=above(4.5, 4.25, 4.75))
+        for members in order:
+            scene.tree(leaf(), members)
+        assert scene.rule() == ""
+
+
 def test_chunks_are_not_larger_than_a_block() -> None:
     sizes: list[int] = []
     stream = split(X, 0, 0.0, *[split(X, 1, 0.0, *[split(X, 0, half, leaf(), leaf()) for _ in "ab"]) for half in (-0.5, 0.5)])
@@ -673,6 +725,8 @@ def test_an_output_that_is_also_an_input() -> None:
     of = Network((Input("x", (), (1, 2), None, "X"),), (0,), (0,), ("X",), ("Y",), {}, ())
     for row, rule in (({0: -1.0}, ""), ({2: -1.0}, ""), ({0: -1.0, 3: 1.0}, ""), ({0: -1.0, 2: 1.0}, "unsupported-property")):
         assert Scene(of, cases=[(0, [(row, -3.5)])]).tree(leaf()).rule() == rule
+    apart = Scene(of, [((0.5, 2.0), (1.0, 3.0))], [(0, [({0: -1.0, 3: 1.0}, 0.9)])])  # x1 - y0 >= 1
+    assert apart.tree(leaf()).rule() == ""
 
 
 def test_counts_must_be_right() -> None:
