@@ -381,7 +381,7 @@ class _Backward:
         low_x, big_x = (t.reshape(-1, *shape_x) for t in (state.lower[x], state.largest(x)))
         low_y, high_y, big_y = (t.reshape(-1, *shape_y) for t in (state.lower[y], state.upper[y], state.largest(y)))
         k = shape_x[-1]
-        size = (np.abs(low_x) @ big_y).reshape(len(low_x), -1)
+        size = (np.abs(low_x) @ big_y).reshape(-1, node.size)
         lost = arithmetic.G(k + 1) * size + k * arithmetic.FLOOR
         below, above = dn(-(low_x @ low_y).reshape(size.shape) - lost), up(-(low_x @ high_y).reshape(size.shape) + lost)
         terms = 2 * int(np.max(node.shape[-2:]))
