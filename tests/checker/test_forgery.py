@@ -192,3 +192,10 @@ def test_a_saturated_activation_reaches_its_limit_in_float32(operator: str, at: 
     data = attempts.packed(subject, "float32", Proof(trees=[Tree([0], 0, leaf())]))
     assert not Judge(tmp_path)(subject, data).accepted
     assert not Judge(tmp_path, "exact")(subject, data).accepted
+
+
+@pytest.mark.slow
+def test_a_sample_of_the_long_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Published instances too, where they are there."""
+    monkeypatch.setattr(campaign, "BUILD", tmp_path)
+    assert campaign.main(["--out", str(tmp_path / "table.csv"), "--every", "30", "--seconds", "20"]) == 0
