@@ -260,6 +260,41 @@ def test_29_a_wide_kernel_folded_into_a_narrow_one_sums_more_terms() -> None:
     assert Slack(net, TABLE).operators[2].roundings == 50 + 50 + 1
 
 
+def test_29_windows_folded_into_a_sum_of_windows_are_one_long_sum() -> None:
+    """Ten sums of ten, then a sum of ten: folded, one of a hundred, whose terms are all rounded away after a large one."""
+    tens = Affine("gemm", (0,), (1, 10), Rounding("affine", (0,), 10), (Dense(np.ones((1, 10)), 10),))
+    net = network(source(100), tens, gemm(1, np.ones((1, 10))))
+    x = np.full(100, 0.9 * 2.0**-24, F)
+    x[0] = 1
+    total = F(0)
+    for v in x:
+        total = total + v
+    s = slack_at(net, x)[0]
+    assert abs(float(total) - float(x.astype(np.float64).sum())) <= s
+    assert s > 100 * 2.0**-24
+
+
+def test_29_flushes_pass_through_two_operators() -> None:
+    assert slack_at(scaled(2.0**-130, 2.0**60, 2.0**60), [1.0])[0] >= 2.0**-10
+
+
+def test_38_each_affine_reader_pays_twice_for_what_is_computed_again() -> None:
+    """h = W x has two readers; a = V h too; b = U a."""
+    def matrix(k: int) -> Array:
+        return np.random.default_rng(k).normal(size=(3, 3))
+
+    w, v, u = (matrix(k) for k in range(3))
+    relu = [Elementwise("relu", (at,), (1, 3), Rounding("exact", (at,)), RELU) for at in (1, 3)]
+    net = network(source(3), gemm(0, w), relu[0], gemm(1, v), relu[1], gemm(3, u))
+    x = np.ones(3)
+    state = state_of(net, x, x)
+    own = [slack_at(net, x, 1), *(arithmetic.g(3) * np.abs(m) @ np.maximum(-state.lower[at][0], state.upper[at][0]) for m, at in ((v, 1), (u, 3)))]
+    off = [own[0], own[1] + np.abs(v) @ own[0]]
+    for node, m, k in ((3, v, 1), (5, u, 2)):
+        exactly_this = own[k] + 2 * np.abs(m) @ off[k - 1]
+        assert (state.slack[node][0] >= exactly_this * (1 - 1e-12)).all() and (state.slack[node][0] <= exactly_this * (1 + 1e-3)).all()
+
+
 def test_30_batch_normalisation_is_not_computed_as_it_is_written() -> None:
     mean, x, s = 2.0**20, 2.0**20 + 1, float(F(1) / F(3))
     net = network(source(1), *norm(0, np.array([s]), np.zeros(1), np.array([mean]), np.ones(1), np.zeros(1)))
@@ -333,10 +368,45 @@ def test_division_of_two_variables() -> None:
         state_of(divided(), [1.0, 2.0**-127], [1.0, 1.0])
 
 
+def test_a_constant_over_a_variable() -> None:
+    """2^-127 / 2^-100, where the numerator may be flushed."""
+    scale = Affine("div", (1,), (1, 1), Rounding("product", (0,), 2, divisor=0), (Diagonal(np.array([2.0**-127])),))
+    net = network(source(1), Elementwise("div", (0,), (1, 1), None, Smooth("reciprocal")), scale)
+    assert slack_at(net, [2.0**-100])[0] >= 2.0**-27
+
+
+def test_a_product_accumulated_onto_what_is_added_to_it() -> None:
+    """x y + c as a sum that starts from c, where every product is rounded away or up."""
+    k = 64
+    nodes: list[Node] = [
+        source(2 * k), Affine("a", (0,), (1, k), Rounding("moves", (0,)), (Index(np.arange(k), 2 * k),)),
+        Affine("b", (0,), (k, 1), Rounding("moves", (0,)), (Index(np.arange(k, 2 * k), 2 * k),)),
+        MatMul("matmul", (1, 2), (1, 1), Rounding("product", (1, 2), k)),
+        Affine("add", (3,), (1, 1), Rounding("affine", (3,), 1), (Index(np.arange(1), 1),), np.ones(1)),
+    ]  # fmt: skip
+    x = np.concatenate([np.full(k, 0.9 * 2.0**-24, F), np.ones(k, F)])
+    state = state_of(network(*nodes), x, x)
+    total = F(1)
+    for v in x[:k]:
+        total = total + v
+    assert state.lower[-1][0, 0] <= total <= state.upper[-1][0, 0]
+    assert Slack(network(*nodes), TABLE).operators[3].roundings == k + 3  # scales of x, of y, of the product
+
+
+def test_roots() -> None:
+    for name, count in (("Sqrt", 1), ("Pow", 2)):  # a power is not correctly rounded
+        rounding = Rounding("sqrt", (0,), 1, name=name)
+        found = slack_at(network(source(1), Elementwise("f", (0,), (1, 1), rounding, Smooth("sqrt"))), [4.0])[0]
+        assert 2 * arithmetic.g(count) <= found <= 2 * arithmetic.g(count) * (1 + 1e-5)
+        assert slack_at(network(source(1), Elementwise("f", (0,), (1, 1), rounding, Smooth("sqrt"))), [2.0**-127])[0] >= 2.0**-63.5
+
+
 def test_36_flushing_to_zero() -> None:
     assert slack_at(scaled(1.0, 2.0**120), [2.0**-130])[0] >= 2.0**-10
     relu = network(source(1), Elementwise("relu", (0,), (1, 1), Rounding("exact", (0,)), RELU))
     assert slack_at(relu, [2.0**-127])[0] >= 2.0**-127
+    neg = network(source(1), Affine("neg", (0,), (1, 1), Rounding("exact", (0,)), (Diagonal(np.array([-1.0])),)))
+    assert slack_at(neg, [2.0**-127])[0] >= 2.0**-127
 
 
 def test_a_product_of_matrices_and_what_is_folded_into_it() -> None:
