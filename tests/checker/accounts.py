@@ -156,7 +156,12 @@ class Accounts:
     # ------------------------------------------------------------ backward pass
 
     def lower_bound(
-        self, start: Row, slopes: Mapping[int, tuple[Array, Array]] | None = None, own: bool = False, constant: Fraction = ZERO, error: Fraction = ZERO
+        self,
+        start: Row,
+        slopes: Mapping[int, tuple[Array, Array]] | None = None,
+        own: bool = False,
+        constant: Fraction = ZERO,
+        error: Fraction = ZERO,
     ) -> Fraction:
         """With these slopes [size] in place of the default ones; `own`: rows have their own, and pay for them alone."""
         self.rows: Row = {i: list(d) for i, d in start.items()}

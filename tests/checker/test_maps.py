@@ -240,6 +240,7 @@ BAD: list[tuple[str, Callable[[], object]]] = [
     ("shape", lambda: Index(np.array([0.0]), 3)),
     ("shape", lambda: Index(np.array([], dtype=np.int64), 3)),
     ("shape", conv(weight=np.ones((2, 1)))),
+    ("shape", lambda: Convolution(np.ones((1,) * 6), [1] * 6, [1] * 4, [1] * 4, [0] * 8, 1)),
     ("shape", conv(weight=np.ones((3, 1, 2, 2)))),
     ("not-finite", conv(weight=np.full((2, 1, 2, 2), -np.inf))),
     ("shape", conv(in_shape=[1, 3, 3, 3])),
@@ -279,3 +280,8 @@ def test_a_convolution_adds_every_product_once() -> None:
         if 0 <= row < 4 and 0 <= column < 5:
             expected[c, i, j] += weight[c, k, a, b] * x[k, row, column]
     assert (m.apply(x.reshape(-1)) == expected.reshape(-1)).all()
+
+
+def test_entries_of_a_convolution_are_those_that_are_not_0() -> None:
+    m = Convolution(np.array([[[1.0, 0.0, -1.0]]]), [1, 1, 3], [1], [1], [1, 1], 1)
+    assert list(m.entries()) == [(0, 1, -1.0), (1, 0, 1.0), (1, 2, -1.0), (2, 1, 1.0)]
