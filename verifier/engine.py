@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graph.load import Model
 from specs.canonical import Property
 from verifier.budget import Budget
-from verifier.events import Begun, Closed, Event, Hit, Observer, Phase, Roots, ignore
+from verifier.events import Begun, Closed, Hit, Observer, Phase, Roots, ignore
 from verifier.options import Options
 from verifier.presolve import closed_by_intervals
 from verifier.probe import Probe
@@ -60,12 +60,7 @@ def run(model: Model, prop: Property, options: Options, observer: Observer = ign
     if not options.self_check or not len(problem.case_box):
         return _run(model, prop, problem, options, observer)
     check = SelfCheck(problem, options.seed + 1)
-
-    def both(event: Event) -> None:
-        check(event)
-        observer(event)
-
-    outcome = _run(model, prop, problem, options, both, check)
+    outcome = _run(model, prop, problem, options, check.beside(observer), check)
     check.finish()
     return replace(outcome, notes=(*outcome.notes, check.told()))
 

@@ -89,12 +89,14 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Bounded:
-    """Only for `--self-check`: sub-problems ids [N], of groups `group` [N], were bounded in `passes`, the first of which is about all of them."""
+    """Only for `--self-check`: sub-problems ids [N], of groups `group` [N] with `is_open` [N, C] slots, were bounded in `passes`, the first of
+    which is about all of them."""
 
     search: str
     ids: Array
     groups: Groups
     group: Tensor
+    is_open: Tensor
     passes: tuple[Pass, ...]
 
 

@@ -123,7 +123,7 @@ class InputSearch:
         self.tally.nodes += len(boxes)
         self.tally.closed_volume += float((torch.exp2(-boxes.depth.double()) * closed.sum(-1)).sum())
         if self.bounder.watched:
-            self._events.add(Bounded(self.name, boxes.id.numpy(), self.bounder.groups, boxes.group, self.bounder.passes))
+            self._events.add(Bounded(self.name, boxes.id.numpy(), self.bounder.groups, boxes.group, boxes.is_open, self.bounder.passes))
         self._closed(boxes.id, closed, "bound")
         is_open = boxes.is_open & ~closed
         margin = slot_margins(self.bounder, boxes.group, is_open, found)

@@ -273,7 +273,7 @@ class NeuronSearch:
         found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=added, record=True)
         refuted, margin = self.bounder.confirm_in_double(found, domains.group, is_open, slopes, added)
         if self.bounder.watched:
-            self._events.add(Bounded(NAME, domains.id.numpy(), self.bounder.groups, domains.group, self.bounder.passes))
+            self._events.add(Bounded(NAME, domains.id.numpy(), self.bounder.groups, domains.group, is_open, self.bounder.passes))
         closed = refuted.squeeze(-1)
         self.tally.nodes += len(domains)
         self.tally.leaves += int(closed.sum())

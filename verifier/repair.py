@@ -22,6 +22,7 @@ from verifier.events import Chosen, Mended, Observer, Phase
 from verifier.options import Options
 from verifier.replay import Replayer
 from verifier.search import Found, Search
+from verifier.self_check import SelfCheck
 
 Array = NDArray[Any]
 
@@ -59,7 +60,8 @@ def mend(recorder: Recorder, missed: list[Miss], replayer: Replayer | None, opti
     problem = recorder.problem
     net = TorchGraph(problem.graph, torch.float64, DEVICE)
     accept = None if replayer is None else replayer.judge
-    search = Search(problem, net, budget, observer, accept, Allotment.of(options.memory), doubles=False)
+    observer = SelfCheck(problem, options.seed + 1).beside(observer) if options.self_check else observer
+    search = Search(problem, net, budget, observer, accept, Allotment.of(options.memory), doubles=False, watched=options.self_check)
     return _Mending(recorder, search, missed).run(name)
 
 

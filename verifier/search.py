@@ -85,7 +85,7 @@ class Search:
             found = bounder.bound(b.lower, b.upper, b.group, b.is_open)
             closed = bounder.retry_in_double(found, b.lower, b.upper, b.group, b.is_open)
             if self.watched:
-                self.observer(Bounded("root", b.id.numpy(), groups, b.group, bounder.passes))
+                self.observer(Bounded("root", b.id.numpy(), groups, b.group, b.is_open, bounder.passes))
             still_open = b.is_open & ~closed
             margins[part] = branch_input.slot_margins(bounder, b.group, still_open, found)
             open_slots[part] = still_open

@@ -19,7 +19,7 @@ from bounds.interval import propagate
 from graph.core import Elementwise, Graph
 from graph.evaluate import evaluate
 from graph.selfcheck import running_errors
-from verifier.events import Bounded, Chosen, Closed, Derive, Event, Roots, Split
+from verifier.events import Bounded, Chosen, Closed, Derive, Event, Observer, Roots, Split
 from verifier.groups import Groups
 from verifier.problem import Problem
 
@@ -227,6 +227,8 @@ class _Search:
         self._formed = event.ids.tolist()
         for k, i in enumerate(self._formed):
             self.live[i].forms = (event, k)
+            if not self.name.startswith(FROM_WHOLE_BOXES):
+                self.live[i].is_open &= event.is_open[k].numpy()
         self.local = [self._nearby(event, random)]
         return sum(self._compare(event, one, some, within, random) for one in event.passes for some, within in self.everyone())
 
@@ -398,6 +400,15 @@ class SelfCheck:
                 search.take(event)
             case Chosen():
                 self._searches = {name: search for name, search in self._searches.items() if name in (event.search, *WHOLE)}
+
+    def beside(self, observer: Observer) -> Observer:
+        """An observer that tells both."""
+
+        def both(event: Event) -> None:
+            self(event)
+            observer(event)
+
+        return both
 
     def finish(self) -> None:
         """After the last event: whoever came late passes through what was said."""

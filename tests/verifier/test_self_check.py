@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -27,11 +28,14 @@ from graph.load import Model, load
 from specs.canonical import Property
 from specs.vnnlib import parse
 from verifier import bounding, engine, input_search, neuron_search, search, self_check
+from verifier.allotment import Allotment
 from verifier.attack import Attacker
+from verifier.budget import Budget
 from verifier.events import Closed, Roots
 from verifier.options import Options
 from verifier.problem import compile_problem
 from verifier.result import Outcome
+from verifier.search import Search
 from verifier.self_check import BoundExcludesRun, Executions, SelfCheck
 
 Case = tuple[Model, Property]
@@ -328,3 +332,19 @@ def test_enclosures_contain_a_finer_evaluation(name: str) -> None:
         again = other[i].flip(0).numpy()
         assert (~np.isfinite(again) | ((few.lower[i] <= again) & (again <= few.upper[i]))).all()
         assert ((few.upper[i] - few.lower[i] <= 1e-9 * (1 + np.abs(few.upper[i]))) | ~np.isfinite(few.upper[i])).all()
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_what_goes_on_below_sub_boxes_is_followed_too(greedy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As mending does: roots are parts of a box, and about some of its cases only."""
+    net, prop = CLEAN["every node type"]
+    problem, budget = compile_problem(net.graph, prop), Budget(float("inf"), 40)
+    check = SelfCheck(problem, 1)
+    if greedy:
+        _greedy_clip(monkeypatch)
+    again = Search(problem, TorchGraph(problem.graph, torch.float64), budget, check, None, Allotment(), doubles=False, watched=True)
+    middle = problem.lower[0] / 2 + problem.upper[0] / 2
+    lower, upper = np.stack([problem.lower[0], middle]), np.stack([middle, problem.upper[0]])
+    with torch.no_grad(), pytest.raises(BoundExcludesRun) if greedy else nullcontext():
+        again.go_on(lower, upper, [[0], [1, 0]], 1, "repair-1")
+    assert check.comparisons > 0
