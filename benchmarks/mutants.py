@@ -2,7 +2,7 @@
 
 A mutant is the kernel with one small change: another comparison, sign, constant, rounding direction, a check left out. It is *killed* if
 a test fails. Of each file a seeded sample is run, in a copy of the repository; what survives shows what no test looks at. The table
-(`benchmarks/results/mutants.csv`) has a line a mutant: file, line, place in the file, mutation, what killed it (a test, or `time`: more
+(`benchmarks/results/mutants.csv`) has a line a mutant: file, line, place in the file, code, mutation, what killed it (a test, or `time`: more
 than three times the CPU time that the tests take), and a note on those that survive. Mutants whose line in the table fits the file as
 it is are not run again; with `--again`, survivors are. `equivalent: ...` in a note says why no test can or should tell.
 """
@@ -28,8 +28,9 @@ TABLE = ROOT / "benchmarks/results/mutants.csv"
 FOLDERS = ("verifier", "tests", "graph", "specs", "bounds", "benchmarks", "soundproof")
 CHECKER, TESTS = "verifier/checker/{}.py", "tests/checker/test_{}.py"
 THOROUGH = ("arithmetic_examples", "traps", "exact", "exact_walk")  # for what survives the others
+WITHOUT = "not runtime"  # tests of onnxruntime rather than of the kernel
 TESTED_BY = {  # file of the kernel -> its tests, the quickest first
-    "arithmetic": ("arithmetic_examples", "bounds"),
+    "arithmetic": ("arithmetic", "arithmetic_examples"),
     "bounds": ("bounds", "walk"),
     "certificate": ("certificate",),
     "forward": ("forward",),
@@ -47,11 +48,12 @@ TESTED_BY = {  # file of the kernel -> its tests, the quickest first
 
 @dataclass(frozen=True)
 class Mutant:
-    """One line of the table. `place` is where the changed code stands among all that can be changed, in a file as it was."""
+    """One line of the table. `place` is where the changed code stands among all that can be changed, `code` its line, in a file as it was."""
 
     file: str
     line: int
     place: str
+    code: str
     mutation: str
     killed_by: str = ""
     note: str = ""
@@ -141,7 +143,8 @@ def _sites(tree: ast.Module) -> Iterator[tuple[ast.AST, Callable[[ast.AST], None
 def mutants(name: str) -> list[tuple[Mutant, str]]:
     """All mutants of one file of the kernel, with their texts. Annotations and docstrings are left alone."""
     path = CHECKER.format(name)
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    source = (ROOT / path).read_text(encoding="utf-8")
+    tree, lines = ast.parse(source), source.splitlines()
     ignored = {id(part) for node in ast.walk(tree) for part in _unread(node)}
     found = []
     for number, (node, put) in enumerate(list(_sites(tree))):
@@ -150,7 +153,8 @@ def mutants(name: str) -> list[tuple[Mutant, str]]:
             put(ast.copy_location(new, node))
             text = ast.unparse(ast.fix_missing_locations(tree))
             put(node)
-            found.append((Mutant(name, getattr(node, "lineno", 0), f"{number}.{k}", f"{before} -> {after}"), text))
+            line = getattr(node, "lineno", 1)
+            found.append((Mutant(name, line, f"{number}.{k}", lines[line - 1].strip(), f"{before} -> {after}"), text))
     return found
 
 
@@ -195,7 +199,7 @@ class Server:
     def run(self, name: str, seconds: float) -> tuple[str, float]:
         """What failed first of the tests of a file, and the CPU time used."""
         tests = [TESTS.format(test) for test in dict.fromkeys((*TESTED_BY[name], *self.more))]
-        job = {"tests": [test for test in tests if (self.folder / test).exists()], "seconds": seconds}
+        job = {"tests": [test for test in tests if (self.folder / test).exists()] + ["-k", WITHOUT], "seconds": seconds}
         pipe_in, pipe_out = self.process.stdin, self.process.stdout
         if pipe_in is None or pipe_out is None:
             raise RuntimeError("no pipes")
@@ -221,7 +225,7 @@ def read_table() -> dict[tuple[str, str, str], Mutant]:
     if not TABLE.exists():
         return {}
     with open(TABLE, encoding="utf-8", newline="") as file:
-        rows = [Mutant(**{**row, "line": int(row["line"])}) for row in csv.DictReader(file)]
+        rows = [Mutant(**{"code": "", **row, "line": int(row["line"])}) for row in csv.DictReader(file)]
     return {(row.file, row.place, row.mutation): row for row in rows}
 
 
@@ -238,6 +242,7 @@ def measure(name: str, server: Server, sample: int, again: bool, rows: dict[tupl
     """Run a sample of one file's mutants; the table is written after each."""
     everything = mutants(name)
     known = {(mutant.file, mutant.place, mutant.mutation) for mutant, _ in everything}
+    notes = {(row.code, row.mutation): row.note for row in rows.values() if row.file == name and row.note}  # which outlive changes elsewhere
     for key in [key for key in rows if key[0] == name and key not in known]:
         del rows[key]  # the file has changed
     drawn = random.Random(f"{name} 1").sample(everything, min(sample, len(everything)))
@@ -250,7 +255,8 @@ def measure(name: str, server: Server, sample: int, again: bool, rows: dict[tupl
         if key in rows and (rows[key].killed_by or not again):
             continue
         killed_by, used = server.mutated(name, text, 3 * seconds + 5)
-        rows[key] = replace(mutant, killed_by=killed_by.removeprefix("tests/checker/"), note="" if killed_by else getattr(rows.get(key), "note", ""))
+        note = "" if killed_by else notes.get((mutant.code, mutant.mutation), "")
+        rows[key] = replace(mutant, killed_by=killed_by.removeprefix("tests/checker/"), note=note)
         write_table(rows)
         print(f"{name}:{mutant.line}: {mutant.mutation}: {killed_by or 'SURVIVED'} ({used:.1f} s)", flush=True)
 

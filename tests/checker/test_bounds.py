@@ -278,6 +278,17 @@ def test_new_bounds_of_an_operand_make_its_relaxation_anew() -> None:
     assert abs(least(checker, found, minus)[0, 0] + 0.5) < 1e-9  # y <= (x + 0.5) / 3, over all of the box
 
 
+def test_stored_slopes_and_default_ones_do_not_stand_in_for_each_other() -> None:
+    """On one state: y = relu(x) <= 1 by default, <= 2 with an upper slope of 1."""
+    of = network(source(), dense(0, [[1.0]]), relu(1))
+    checker = Checker(of, None)
+    for order in ((1, 2, 1), (2, 1, 2)):
+        found = checker.state(1, *box([-1.0], [1.0]), {}, {}, 0)
+        for value in order:
+            slopes = {2: (np.ones((1, 1, 1)), np.ones((1, 1, 1)))} if value == 2 else None
+            assert abs(least(checker, found, {2: -np.ones((1, 1))}, slopes)[0, 0] + value) < 1e-9
+
+
 def test_a_state_ends_where_it_is_told() -> None:
     """But not before the last input: every bound ends at all of them."""
     of = network(source(), relu(0), source(1, "X1"), dense(1, [[1.0]]), relu(3), inputs=(0, 2))

@@ -1,0 +1,125 @@
+"""The numbers of ARITHMETIC 1, as written there, and what they are for: sums whose rounding they must exceed."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from random import Random
+
+import numpy as np
+import pytest
+
+from verifier.checker import arithmetic
+from verifier.checker.arithmetic import FLOOR, MOST_TERMS, MU, THETA, TINY, Array, G, T, dn, finite, g, positive, probe_machine, up
+from verifier.checker.refusal import Rejected
+
+
+def test_constants_are_those_of_the_text() -> None:
+    assert (FLOOR, THETA, TINY, MOST_TERMS) == (2.0**-960, 2.0**-126, 2.0**-1022, 2**40)
+    assert Fraction(MU) == Fraction(1, 2**24) * (1 + Fraction(1, 2**10))
+
+
+@pytest.mark.parametrize("m", [0, 1, 7, 4096, 2**40])
+def test_error_factors_are_those_of_the_text(m: int) -> None:
+    assert G(m) == (m + 4) * 2.0**-52
+    sizes = np.array([[1.0, 2.0], [0.0, 0.5]])
+    assert T(m, sizes).tolist() == [(2 * m + 8) * 2.0**-1022 * 4, (2 * m + 8) * 2.0**-1022 * 1.5]
+    if m <= 2**19:
+        assert abs(Fraction(g(m)) - m * Fraction(MU) / (1 - m * Fraction(MU))) <= Fraction(g(m)) / 2**51
+
+
+@pytest.mark.parametrize("m", [-1, 2**40 + 1])
+def test_too_many_terms_are_refused(m: int) -> None:
+    for refused in (lambda: G(m), lambda: T(m, np.ones(1)), lambda: g(m)):
+        with pytest.raises(Rejected, match="too-many-terms"):
+            refused()
+
+
+def test_float32_roundings_end_at_a_sixteenth() -> None:
+    last = int(Fraction(1, 16) / Fraction(MU))
+    assert 0 < g(last) < 2.0**-4 * 1.07
+    with pytest.raises(Rejected, match="too-many-terms"):
+        g(last + 1)
+    assert g(0) == 0.0
+
+
+def test_a_sum_of_products_loses_less_than_its_error_factor() -> None:
+    """|fl(a.b) - a.b| <= G(n) |a||b| / 2, for any order numpy may choose."""
+    for seed in range(50):
+        r = Random(seed)
+        n = r.choice((1, 2, 3, 10, 1000))
+        a, b = (np.array([r.uniform(-1, 1) * 2.0 ** r.randint(-30, 30) for _ in range(n)]) for _ in range(2))
+        terms = [Fraction(x) * Fraction(y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
+        assert abs(Fraction(float(a @ b)) - sum(terms)) <= Fraction(G(n)) / 2 * sum(map(abs, terms))
+
+
+def test_steps_go_outward_by_one_double() -> None:
+    x = np.array([1.0, -1.0, 0.0, 2.0**-1074])
+    assert up(x).tolist() == [1 + 2.0**-52, -1 + 2.0**-53, 2.0**-1074, 2.0**-1073]
+    assert dn(x).tolist() == [1 - 2.0**-53, -1 - 2.0**-52, -(2.0**-1074), 0.0]
+
+
+def test_what_is_finite_and_of_doubles_passes() -> None:
+    x = np.array([1.0, -(2.0**1023)])
+    assert finite(x, "here") is x
+    for bad in (np.array([1.0, np.inf]), np.array([np.nan, 1.0]), np.array([-np.inf])):
+        with pytest.raises(Rejected, match="not-finite: here"):
+            finite(bad, "here")
+    for narrow in (np.ones(2, np.float32), np.ones(2, np.int64), np.ones(2, np.longdouble)):
+        with pytest.raises(Rejected, match="dtype: here"):
+            finite(narrow, "here")
+
+
+def test_only_finite_positive_numbers_are_positive() -> None:
+    x = np.array([[2.0**-1074, 1.0], [0.0, -0.0], [-1.0, np.nan], [np.inf, -np.inf]])
+    assert positive(x).tolist() == [[True, True], [False, False], [False, False], [False, False]]
+
+
+def test_this_machine_passes_its_probes() -> None:
+    probe_machine()
+
+
+class _Numpy:
+    """numpy on a machine that loses something."""
+
+    def __init__(self, **changed: object) -> None:
+        self.changed = changed
+
+    def __getattr__(self, name: str) -> object:
+        return self.changed.get(name, getattr(np, name))
+
+
+class _Flushing(np.ndarray):
+    """Results of `lossy` operations that are subnormal become 0; `extra`: sums keep bits they should lose, or lose some they should keep."""
+
+    lossy: tuple[str, ...] = ()
+    shift = 0.0
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **more: object) -> object:
+        found = getattr(ufunc, method)(*(np.asarray(x) for x in inputs), **more)
+        if ufunc.__name__ == "add":
+            found = found + self.shift
+        if ufunc.__name__ in self.lossy:
+            found = np.where(np.abs(found) < 2.0**-1022, 0.0, found)
+        return found.view(type(self)) if isinstance(found, np.ndarray) and found.dtype == np.float64 else found
+
+
+@pytest.mark.parametrize(
+    ("lossy", "shift"), [(("multiply",), 0.0), (("divide",), 0.0), ((), 2.0**-52), ((), -(2.0**-52)), (("matmul",), 0.0), (("products of 1",), 0.0)]
+)
+def test_a_machine_that_is_not_ieee_is_refused(monkeypatch: pytest.MonkeyPatch, lossy: tuple[str, ...], shift: float) -> None:
+    kind = type("Kind", (_Flushing,), {"lossy": lossy, "shift": shift})
+
+    def made(plain: object) -> object:
+        return lambda *arguments: np.asarray(plain(*arguments)).view(kind)  # type: ignore[operator]
+
+    changed = {name: made(getattr(np, name)) for name in ("ones", "full")}
+    if lossy == ("products of 1",):  # a matrix product that takes subnormals for 0, and gives them
+        changed = {"eye": lambda n: np.zeros((n, n))}
+    monkeypatch.setattr(arithmetic, "np", _Numpy(**changed))
+    with pytest.raises(Rejected, match="machine"):
+        probe_machine()
+
+
+def test_arrays_are_of_numpy() -> None:
+    x: Array = up(np.ones((2, 3)))
+    assert x.shape == (2, 3)
