@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from benchmarks.forgery import attempts, campaign, subjects
 from benchmarks.forgery.attempts import Plan, Tally, forge, mutate_all
 from benchmarks.forgery.broken import Lie, LyingChecker, wrong_pad
 from benchmarks.forgery.judge import Judge
 from benchmarks.forgery.models import KINDS
-from benchmarks.forgery.proof import Proof, Tree, leaf
+from benchmarks.forgery.proof import Node, Proof, Record, Tree, leaf
 from benchmarks.forgery.subjects import Subject
 from verifier.checker import arithmetic, bounds, read_model, read_property, slack, walk
 from verifier.checker import main as checker_main
@@ -199,3 +200,40 @@ def test_a_sample_of_the_long_campaign(tmp_path: Path, monkeypatch: pytest.Monke
     """Published instances too, where they are there."""
     monkeypatch.setattr(campaign, "BUILD", tmp_path)
     assert campaign.main(["--out", str(tmp_path / "table.csv"), "--every", "30", "--seconds", "20"]) == 0
+
+
+def _written(model: bytes, text: str, point: list[float]) -> Subject:
+    network = read_model.read(model)
+    cases = read_property.bind(read_property.read(text.encode()), network)
+    return Subject("written", "written", model, text.encode(), network, cases, np.array(point), 0, True)
+
+
+def _deep(weights: list[float]) -> bytes:
+    """x [1, 1] -> Gemm, Relu, Gemm, Relu ... -> y: one weight each."""
+    nodes, constants, at = list[Any](), list[Any](), "x"
+    for k, weight in enumerate(weights):
+        constants.append(numpy_helper.from_array(np.full((1, 1), weight, np.float32), f"w{k}"))
+        nodes.append(helper.make_node("Gemm", [at, f"w{k}"], [f"h{k}"]))
+        nodes.append(helper.make_node("Relu" if k < len(weights) - 1 else "Identity", [f"h{k}"], [at := f"r{k}"]))
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "g", [value("x", 1, [1, 1])], [value(at, 1, [1, 1])], constants)
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+
+
+X_IS_1 = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (>= X_0 1))(assert (<= X_0 1))"
+
+
+def test_a_coefficient_that_rounds_to_0_is_paid_for_where_its_tensor_is_large(tmp_path: Path) -> None:
+    """Accepted once: multipliers forgot tensors all of whose coefficients round to 0. Y_0 = -2^1000, so 2e-324 Y_0 = -2e-23 beats 1e-30 X_0."""
+    subject = _written(_deep([2.0**120] * 8 + [-(2.0**40)]), f"{X_IS_1}(assert (<= (+ (* 1e-30 X_0) (* 2e-324 Y_0)) 0))", [1.0])
+    assert subjects.violated_case(subject.cases, subjects.exact_outputs(subject.network, subject.witness), subject.witness) == 0
+    for node in (leaf(), Node(Record(1, [2, 0], gamma=[1.0]))):
+        assert not Judge(tmp_path)(subject, attempts.packed(subject, "real", Proof(trees=[Tree([0], 0, node)], sets=[[]]))).accepted
+
+
+@pytest.mark.parametrize("atom", ["(assert (<= X_0 1))", "(assert (>= (* 1e-400 Y_0) 1))"])
+@pytest.mark.parametrize("gammas", [None, 1])
+def test_cases_that_say_nothing_of_the_outputs_are_refused_and_crash_nothing(atom: str, gammas: int | None, tmp_path: Path) -> None:
+    subject = _written(_deep([1.0, 1.0]), X_IS_1 + atom, [1.0])
+    node = leaf() if gammas is None else Node(Record(1, [2, 0], gamma=[1.0] * subject.cases.atoms(0)))
+    Judge(tmp_path)(subject, attempts.packed(subject, "real", Proof(trees=[Tree([0], 0, node)], sets=[[]])))
