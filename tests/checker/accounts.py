@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from verifier.checker import arithmetic, bounds, forward, functions, walk
-from verifier.checker.maps import Map
+from verifier.checker.maps import Diagonal, Map
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Product
 from verifier.checker.state import State
 
@@ -23,6 +24,7 @@ Array = NDArray[np.float64]
 Row = dict[int, list[Fraction]]  # node -> coefficients
 UNIT, TINY, FLOOR = Fraction(1, 2**20), Fraction(1, 2**22), Fraction(1, 2**6)
 STEP = Fraction(1, 2**12)  # to "the next double"
+LOOSE = 2.0**47
 ZERO = Fraction(0)
 
 
@@ -47,6 +49,18 @@ def magnified() -> Iterator[None]:
         patch.setattr(arithmetic, "T", lambda m, x: np.asarray((2 * m + 8) * float(TINY) * (1 + x.sum(-1))))
         patch.setattr(arithmetic, "FLOOR", float(FLOOR))
         yield
+
+
+def loosened(of: Network) -> Network:
+    """The network with constants that may be far from the true ones, where they may be a little."""
+    nodes = list(of.nodes)
+    for i, node in enumerate(nodes):
+        if isinstance(node, Constant):
+            nodes[i] = replace(node, radius=node.radius * LOOSE)
+        elif isinstance(node, Affine):
+            maps = tuple(Diagonal(m.weight, m.error * LOOSE) if isinstance(m, Diagonal) and m.error is not None else m for m in node.maps)
+            nodes[i] = replace(node, maps=maps, bias_radius=None if node.bias_radius is None else node.bias_radius * LOOSE)
+    return replace(of, nodes=tuple(nodes))
 
 
 def exact(x: Array) -> list[Fraction]:

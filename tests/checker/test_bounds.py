@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from tests.checker.accounts import Accounts, exact, magnified
+from tests.checker.accounts import Accounts, exact, loosened, magnified
 from tests.checker.random_networks import (
     RELU,
     Array,
@@ -23,7 +23,7 @@ from tests.checker.random_networks import (
 )
 from tests.checker.test_exact import _SomeSlack
 from verifier.checker import functions
-from verifier.checker.bounds import ALL, BACKWARD, FORWARD, NARROW, Checker
+from verifier.checker.bounds import ALL, BACKWARD, FORWARD, NARROW, Checker, _centre
 from verifier.checker.maps import Dense, Diagonal, Index
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product
 from verifier.checker.refusal import Rejected
@@ -91,7 +91,7 @@ def test_every_error_term_is_the_one_of_arithmetic(slack: bool) -> None:
     """Two boxes and two functionals at once, over all kinds of nodes: intervals and backward bounds."""
     for seed in range(100):
         r = Random(seed)
-        of = random_network(r, 6)
+        of = loosened(random_network(r, 6))
         ends = [np.stack(end) for end in zip(*(random_box(r, of) for _ in range(2)), strict=True)]
         drawn = [random_functional(r, of) for _ in range(2)]
         functional = {k: np.array([d.get(k, np.zeros(of.nodes[k].size)) for d in drawn]) for k in sorted(set().union(*drawn))}
@@ -136,6 +136,18 @@ def test_the_start_of_a_backward_pass_is_paid_for() -> None:
     plain = checker.lower_bound(found, start, np.full((1, 1), 5.0), ZERO, {})
     lossy = checker.lower_bound(found, start, np.full((1, 1), 5.0), np.full((1, 1), 0.25), {})
     assert 8 - 1e-9 < plain[0, 0] < 8 and abs(plain[0, 0] - lossy[0, 0] - 0.25) < 1e-12
+
+
+def test_a_ball_holds_its_interval_whichever_way_the_centre_rounds() -> None:
+    """2,000 intervals of all kinds: neighbours, points, wide ones, ends of very different size."""
+    r = Random(3)
+    lower = np.array([r.choice((1.0, -1.0)) * r.uniform(1, 2) * 2.0 ** r.randint(-3, 3) for _ in range(2000)])
+    width = np.array([r.choice((0.0, 2.0**-52, r.random() * 2.0 ** r.randint(-60, 4))) for _ in range(2000)])
+    upper = lower + width
+    for low, high in ((lower, upper), (-upper, -lower)):
+        centre, reach = (exact(x) for x in _centre(low[None], high[None], (2000,)))
+        for a, b, c, rho in zip(exact(low), exact(high), centre, reach, strict=True):
+            assert b - c <= rho and c - a <= rho <= (b - a) / 2 + 2 * abs(c) / 2**52 + (b - a) / 2**50 + Fraction(1, 2**1000)
 
 
 # ---------------------------------------------------------------- states

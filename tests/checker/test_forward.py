@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from tests.checker.accounts import FLOOR, STEP, ZERO, Accounts, entries, exact, magnified, rounding, underflow
+from tests.checker.accounts import FLOOR, STEP, ZERO, Accounts, entries, exact, loosened, magnified, rounding, underflow
 from tests.checker.random_networks import RELU, Array, random_box, random_network, random_point
 from tests.checker.test_exact import _SomeSlack
 from tests.checker.twins import box_of
@@ -159,7 +159,7 @@ def captured(of: Network, slack: Slack | None, lower: Array, upper: Array) -> tu
 def test_every_error_term_is_accounted_for(slack: bool) -> None:
     for seed in range(80):
         r = Random(seed)
-        of = random_network(r, 6)
+        of = loosened(random_network(r, 6))
         lower, upper = (np.stack(end) for end in zip(*(random_box(r, of) for _ in range(2)), strict=True))
         with magnified():
             state, found = captured(of, cast(Slack, _SomeSlack(r, of)) if slack else None, lower, upper)
@@ -217,6 +217,18 @@ def test_inputs_that_hardly_vary_enter_as_intervals() -> None:
     assert found.forms[0].low[0, :, 1].tolist() == [0.0] * 4 and found.forms[0].high[0, :, 1].tolist() == [NEGLIGIBLE, 0.0, 0.0, 0.0]
     assert found.forms[0].low[1, :, 4].tolist() == found.forms[0].high[1, :, 4].tolist() == [0.25, 0.0, 0.0, 1.0]
     assert (state.upper[0] == width).all()
+
+
+def test_a_radius_reaches_both_ends_whichever_way_the_centre_rounds() -> None:
+    r = Random(4)
+    lower = np.array([[r.choice((1.0, -1.0)) * r.uniform(1, 2) * 2.0 ** r.randint(-3, 3)] for _ in range(2000)])
+    upper = lower + np.array([[r.choice((2.0**-52, r.random() * 2.0 ** r.randint(-52, 4)))] for _ in range(2000)])
+    of = Network((Input("x", (), (1, 1), None, "X"),), (0,), (0,), ("X",), ("Y",), {}, ())
+    for low, high in ((lower, upper), (-upper, -lower)):
+        _, found = captured(of, None, low, high)
+        centre = found.forms[0].low[:, 0]
+        for a, b, c, rho in zip(*(exact(x) for x in (low, high, centre, found.radius)), strict=True):
+            assert b - c <= rho and c - a <= rho
 
 
 def test_functions_of_inputs_are_those_of_their_own() -> None:
