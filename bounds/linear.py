@@ -122,13 +122,14 @@ class Lower:
 class LinearBounds:
     """Interval and backward linear bounds of the nodes and functionals of one network.
 
-    `memory` is the number of bytes that one block of backward coefficients may take.
+    `memory` is the number of bytes that one block of backward coefficients may take. `everything`: where one element of a node is
+    refined, all are, so that the bounds of a box hardly depend on the batch it is in; it takes twice the time.
     """
 
-    def __init__(self, net: TorchGraph, memory: int = 1 << 26) -> None:
+    def __init__(self, net: TorchGraph, memory: int = 1 << 26, everything: bool = False) -> None:
         self.net = net
         self.graph: Graph = net.graph
-        self.memory = memory
+        self.memory, self.everything = memory, everything
         self.targets = _targets(self.graph)
         self.exact_interval = _exact_interval(self.graph)
         self.rounded_constants = _rounded_constants(self.graph, net.dtype)
@@ -261,6 +262,7 @@ class LinearBounds:
         rows = self.undecided(state, i)
         if rows.numel() == 0:
             return
+        rows = torch.arange(self.graph.nodes[i].size, device=rows.device) if self.everything else rows
         low, high = self.backward(state, i, rows)
         old_low, old_high = state.lower[i].index_select(-1, rows), state.upper[i].index_select(-1, rows)
         new_low, new_high = torch.maximum(old_low, low), torch.minimum(old_high, high)

@@ -18,7 +18,7 @@ from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
 from verifier.optimise import Slopes, planes_with
 from verifier.portfolio import CONSTANTS, prefers_forward
-from verifier.problem import Problem
+from verifier.problem import Problem, refines_all
 
 Array = NDArray[Any]
 
@@ -57,7 +57,7 @@ class Bounder:
 
     Without, what is closed has a margin of at least this rounding: about as much as a float32 execution of the network may lose.
     `watched`: the passes of the last batch are kept in `passes`. A case counts as refuted where its margin exceeds its `reserve` [cases]: what
-    the checker loses, where that is known.
+    the checker loses, where that is known; then it is also followed in what it bounds.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Bounder:
         self._reserve = reserve
         self._doubles = doubles and net.dtype != torch.float64
         self.problem, self.groups, self.net = problem, groups, net
-        self.linear = LinearBounds(net, memory)
+        self.linear = LinearBounds(net, memory, reserve is not None and refines_all(problem.graph))
         self._memory = memory
         self.forward = prefers_forward(self.linear, problem.varying(groups.box))
         used, place = np.unique(groups.row, return_inverse=True)

@@ -26,7 +26,7 @@ from verifier.self_check import SelfCheck
 
 Array = NDArray[Any]
 
-ROOM = 1.5  # times what the checker lost where it failed
+ROOM = 1.125  # times what the checker lost where it failed; with much more, what it could just prove would never count as closed
 
 
 class Unmendable(Exception):
@@ -79,7 +79,7 @@ class _Mending:
         halved = below & (self.how != BY_FORMS) & np.array([m.rule == "leaf" for m in missed])  # others are bounded first
         self.below = np.concatenate([np.flatnonzero(halved), np.flatnonzero(below & ~halved)])
         self.halved, self.again = int(halved.sum()), np.flatnonzero(~below)
-        self.reserve = np.zeros(len(self.problem.case_box))
+        self.reserve = search.reserve = np.zeros(len(self.problem.case_box))
 
     def run(self, name: str) -> Found:
         """Search everywhere; `found.proven` where all of it was closed."""
@@ -88,7 +88,6 @@ class _Mending:
         self.observer(Phase("search", f"mend {len(self.below)} boxes and {len(again)} cases"))
         if not fits(lambda: self._measure()):
             self.budget.out_of_memory()
-        self.search.reserve = self.reserve
         done = not len(self.below) or self._go_on(name)
         if done and len(again) and not self.budget.exhausted():
             done = self._search_again(again)

@@ -106,7 +106,22 @@ def test_every_leaf_that_is_not_closed_is_diagnosed(tmp_path: Path) -> None:
     ended = run(*written(tmp_path, MODEL, text, draft(MODEL, text).bytes()).all(), "--diagnose", tmp_path / "d")
     assert (ended.code, ended.word, ended.facts["rule"]) == (5, "REJECTED", "open"), ended
     lines = [json.loads(line) for line in (tmp_path / "d").read_text().splitlines()]
-    assert sorted(line["node"] for line in lines) == [1, 2]
+    assert sorted((line["node"], line["rule"], line["cases"], line["lower"], line["upper"]) for line in lines) == [
+        (1, "leaf", [0], [-1.0, -1.0], [1.0, 0.25]), (2, "leaf", [0], [-1.0, 0.25], [1.0, 1.0]),
+    ]  # fmt: skip
+    assert all(float(line["best"]) < 0 for line in lines)
+
+
+def test_a_split_outside_its_box_is_diagnosed_and_the_rest_is_checked(tmp_path: Path) -> None:
+    found = Draft(MODEL, SAFE)
+    x = found.input("X")
+    found.tree([0], split(x, 1, 0.25, split(x, 1, 0.5, leaf(), leaf()), split(x, 1, 0.5, leaf(), leaf())), program=1)
+    files = written(tmp_path, MODEL, SAFE, found.bytes()).all()
+    assert run(*files).facts["rule"] == "threshold"
+    ended = run(*files, "--diagnose", tmp_path / "d")
+    assert (ended.word, ended.facts["rule"]) == ("REJECTED", "open") and "7 of 7 nodes" in ended.facts["place"]
+    (line,) = (json.loads(line) for line in (tmp_path / "d").read_text().splitlines())
+    assert (line["node"], line["rule"], line["lower"], line["upper"]) == (1, "threshold", [-1.0, -1.0], [1.0, 0.25])
 
 
 def named(name: str) -> bytes:

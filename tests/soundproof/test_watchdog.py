@@ -260,6 +260,93 @@ def test_anything_else_is_unknown_and_the_certificate_is_kept(options: Options, 
     kept(found)
 
 
+# ---------------------------------------------------------------- proofs that are mended
+
+AGAIN = """
+for k in range(1, 20):
+    request = json.loads(sys.stdin.readline())
+    send({'say': request['repair'] + ' ' + str(request['check_seconds'] > 0)})
+    path = os.path.join(os.path.dirname(path), f'certificate-{k}')
+    open(path, 'w').write('a proof')
+    result['nodes'] = k
+    send({'proof': result, 'path': path})
+time.sleep(60)
+"""
+# Misses as many leaves as the list says, certificate by certificate; where it ends, nothing.
+MISSING = """
+k = int(sys.argv[3].rsplit('-', 1)[-1]) if os.path.basename(sys.argv[3]) != 'certificate' else 0
+left = %r
+if k < len(left):
+    open(sys.argv[sys.argv.index('--diagnose') + 1], 'w').write('{}\\n' * left[k])
+    say('REJECTED ' + json.dumps({'rule': %r, 'place': 'x'}))
+    sys.exit(5)
+say('ACCEPTED ' + json.dumps(%r))
+"""
+
+
+def mending(options: Options, more: str, left: list[int], rule: str = "open", said: list[str] | None = None) -> Result:
+    """A run whose worker goes on with this script after its first proof."""
+    worker = [sys.executable, "-c", PREAMBLE + (PROOF % finished("unsat")).replace("time.sleep(60)\n", "") + more]
+    checker = [sys.executable, "-c", "import os, sys, json\ndef say(m): print(m, flush=True)\n" + MISSING % (left, rule, GOOD)]
+    found = supervise(options, (said if said is not None else []).append, worker, checker)
+    assert isinstance(found, Result)
+    return found
+
+
+def test_what_the_checker_misses_is_asked_for_again(options: Options) -> None:
+    said: list[str] = []
+    found = mending(options, AGAIN, [5, 5, 1], said=said)
+    assert (found.verdict, found.assurance, found.nodes, found.certificate.path) == ("unsat", "certified", 3, None), found
+    assert len(said) == 3 and all(line.endswith("diagnosis True") for line in said)
+    assert not Path(said[0].split(" ")[0]).parent.exists()  # nothing is left behind
+
+
+@pytest.mark.parametrize(("left", "rule", "asked"), [
+    ([5, 6], "open", 1), ([1] * 20, "open", 6), ([0], "open", 0), ([3], "cover", 0), ([30_000], "leaf", 0),
+])  # fmt: skip
+def test_mending_ends(options: Options, left: list[int], rule: str, asked: int) -> None:
+    """Where more is missed than before, after six times, without a diagnosis, where not only leaves are wrong, where too much is missed."""
+    said: list[str] = []
+    found = mending(options, AGAIN, left, rule, said)
+    assert found.verdict == "unknown" and found.reason is not None and found.reason.code == "certificate-rejected"
+    assert len(said) == asked + 1 and found.nodes == asked
+    assert [path.name for path in Path(found.certificate.path or "").parent.iterdir()] == [f"certificate-{asked}" if asked else "certificate"]
+    kept(found)
+
+
+@pytest.mark.parametrize("more", ["", "sys.exit(0)\n", "send({'result': {**result, 'verdict': 'unknown'}})\n"])
+def test_a_worker_that_cannot_mend_leaves_the_rejection(options: Options, more: str) -> None:
+    found = mending(options, "sys.stdin.readline()\n" + more, [1])
+    assert found.verdict == "unknown" and found.reason is not None and found.reason.code == "certificate-rejected"
+    kept(found)
+
+
+def test_a_witness_found_while_mending_wins(options: Options) -> None:
+    sat = "sys.stdin.readline()\nsend({'result': {**result, 'verdict': 'sat', 'assurance': 'replayed'}})\n"
+    a = {"name": "X", "shape": [1], "values": [1.0], "element_type": "float32"}
+    witness = f"result['witness'] = {{'inputs': [{a!r}], 'outputs': [{a!r}], 'inside_exact_box': True, 'float32_only': None}}\n"
+    found = mending(options, witness + sat, [1])
+    assert (found.verdict, found.assurance) == ("sat", "replayed") and (found.seconds["check"] or 0) > 0
+
+
+def test_time_runs_out_while_a_proof_is_mended(options: Options) -> None:
+    short = limited(options, timeout=2.0)
+    found = mending(short, "sys.stdin.readline()\ntime.sleep(60)\n", [1])
+    assert -0.5 <= time.monotonic() - short.limit < 2
+    assert found.verdict == "unknown" and found.reason is not None and found.reason.code == "certificate-rejected"
+    kept(found)
+
+
+def test_a_large_worker_makes_room_for_the_checker(options: Options) -> None:
+    """It can mend nothing then, but what the checker accepts is accepted."""
+    large = "x = bytearray(b'x') * (60 << 20)\n" + AGAIN
+    size = "x = bytearray(b'x') * (60 << 20)\nimport time; time.sleep(0.5)\n"
+    worker = [sys.executable, "-c", PREAMBLE + (PROOF % finished("unsat")).replace("time.sleep(60)\n", "") + large]
+    checker = [sys.executable, "-c", "import json\n" + size + f"print('ACCEPTED ' + json.dumps({GOOD}), flush=True)"]
+    found = supervise(limited(options, memory=0.1), [].append, worker, checker)
+    assert isinstance(found, Result) and found.assurance == "certified", found
+
+
 def test_whoever_trusts_the_engine_gets_its_answer(options: Options) -> None:
     found = checked(limited(options, trust=("engine",)), "say('REJECTED ' + json.dumps({'rule': 'leaf', 'place': 'x'})); sys.exit(5)")
     assert (found.verdict, found.assurance, found.reason) == ("unsat", "unchecked", None) and found.certificate.outcome == "rejected"

@@ -15,13 +15,18 @@ from specs.vnnlib import parse
 
 def model(nodes: list[onnx.NodeProto], n_in: int, n_out: int, **weights: np.ndarray) -> Model:
     """An ONNX file with input `x` [1, n_in] and output `y` [1, n_out], loaded."""
+    return load(onnx_file(nodes, n_in, n_out, **weights))
+
+
+def onnx_file(nodes: list[onnx.NodeProto], n_in: int, n_out: int, **weights: np.ndarray) -> bytes:
+    """The same as a file."""
     graph = helper.make_graph(
         nodes, "test",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, n_in])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, n_out])],
         [numpy_helper.from_array(np.asarray(w, dtype=np.float32), name) for name, w in weights.items()],
     )
-    return load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString())
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString())
 
 
 def linear(weight: np.ndarray, bias: np.ndarray | None = None) -> Model:
@@ -50,10 +55,15 @@ def distance_net(target: np.ndarray) -> Model:
 
 def text(boxes: list[tuple[str, str]], n_out: int, unsafe: str) -> Property:
     """A VNN-LIB 1.0 property: decimal bounds of X_0, X_1, ... and one formula for what is unsafe."""
+    return parse(vnnlib_file(boxes, n_out, unsafe), "test")
+
+
+def vnnlib_file(boxes: list[tuple[str, str]], n_out: int, unsafe: str) -> str:
+    """The same as a file."""
     lines = [f"(declare-const X_{i} Real)" for i in range(len(boxes))] + [f"(declare-const Y_{j} Real)" for j in range(n_out)]
     for i, (lower, upper) in enumerate(boxes):
         lines += [f"(assert (>= X_{i} {lower}))", f"(assert (<= X_{i} {upper}))"]
-    return parse("\n".join([*lines, f"(assert {unsafe})"]), "test")
+    return "\n".join([*lines, f"(assert {unsafe})"])
 
 
 def decimal(value: float) -> str:

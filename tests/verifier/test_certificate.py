@@ -11,12 +11,12 @@ from exact_relu import Question, questions
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
-from small_networks import model, text
+from small_networks import onnx_file, text
 from test_search import KINDS, searching, slow
 
 from graph.core import Graph, Input
 from graph.evaluate import evaluate
-from graph.load import Model
+from graph.load import Model, load
 from specs.canonical import Property
 from verifier import engine
 from verifier.certificate import IncompleteProof, Recorder
@@ -91,6 +91,11 @@ def test_proofs_of_drawn_questions_have_the_structure_the_checker_wants(question
 
 def network(n_in: int = 3, *operators: str) -> Model:
     """Fully connected layers of 12 neurons with these activations between them, y of 2."""
+    return load(network_file(n_in, *operators))
+
+
+def network_file(n_in: int, *operators: str) -> bytes:
+    """The same as a file."""
     random = np.random.default_rng(3)
     nodes, at, weights, width = [], "x", {}, n_in
     for k, operator in enumerate(operators):
@@ -98,7 +103,7 @@ def network(n_in: int = 3, *operators: str) -> Model:
         nodes += [helper.make_node("Gemm", [at, f"w{k}", f"b{k}"], [f"h{k}"]), helper.make_node(operator, [f"h{k}"], [f"r{k}"])]
         at, width = f"r{k}", 12
     weights |= {"w": random.normal(size=(12, 2)) / 4, "b": np.zeros(2)}
-    return model([*nodes, helper.make_node("Gemm", [at, "w", "b"], ["y"])], n_in, 2, **weights)
+    return onnx_file([*nodes, helper.make_node("Gemm", [at, "w", "b"], ["y"])], n_in, 2, **weights)
 
 
 def threshold(net: Model, box: list[tuple[str, str]], room: float) -> float:
