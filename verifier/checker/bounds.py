@@ -276,7 +276,7 @@ class _Backward:
     def eliminate(self) -> tuple[Array, Array, Array]:
         """(D over the input [B, R, n_in], c [B, R], E [B, R])."""
         found: dict[int, Array] = {}
-        for i in sorted(range(int(np.max(list(self.coefficients))) + 1), reverse=True):
+        for i in sorted(range(int(np.max([-1, *self.coefficients])) + 1), reverse=True):
             d = self.coefficients.pop(i, None)
             if d is None:
                 continue

@@ -271,6 +271,8 @@ class Walk:
             error = error + arithmetic.G(2) * (h @ np.abs(d[0]).T) + arithmetic.T(len(rows), h)[:, None]
         for i, r in radius.items():
             error = error + (1 + arithmetic.G(r.shape[1])) * (state.largest(i) @ r.T)
+        if not start:
+            raise Rejected("no-atoms", self.place(int(part.nodes[0])))
         forms = self.checker.forms(state, start, np.zeros((1, len(rows))), error, {})
         ends = (np.concatenate([np.broadcast_to(side[i], (len(part), side[i].shape[1])) for i in start], 1) for side in (state.lower, state.upper))
         at_once = Forms(np.concatenate(list(start.values()), -1), np.broadcast_to(-error, (len(part), len(rows))))  # where products are, often better
@@ -417,10 +419,11 @@ class Walk:
         functional, radius = self._dense(rows)
         error = arithmetic.G(n + 2) * (size + arithmetic.FLOOR)
         start: dict[int, Array] = {}
-        for i, d in functional.items():
-            h = state.largest(i)
+        for i in functional.keys() | radius.keys():  # a coefficient that is 0 here may not be 0 in the property
+            h, none = state.largest(i), np.zeros((len(rows), self.checker.network.nodes[i].size))
+            d, r = functional.get(i, none), radius.get(i, none)
             start[i] = (weight @ d)[:, None]
-            lost = arithmetic.G(n + 2) * (weight @ np.abs(d)) + (1 + arithmetic.G(n)) * (weight @ radius.get(i, np.zeros_like(d)))
+            lost = arithmetic.G(n + 2) * (weight @ np.abs(d)) + (1 + arithmetic.G(n)) * (weight @ r)
             error = error + (lost * h).sum(1) + arithmetic.T(n, h)
         constant, error = self._betas(part, state, start, constant, error)
         return self.checker.lower_bound(state, start, constant[:, None], error[:, None], self._slopes(part, state, which, stored))[:, 0]
