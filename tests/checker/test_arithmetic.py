@@ -88,35 +88,49 @@ class _Numpy:
         return self.changed.get(name, getattr(np, name))
 
 
-class _Flushing(np.ndarray):
-    """Results of `lossy` operations that are subnormal become 0; `extra`: sums keep bits they should lose, or lose some they should keep."""
+class _Faulty(np.ndarray):
+    """Doubles on a machine with one `fault`, everywhere or only in some lanes."""
 
-    lossy: tuple[str, ...] = ()
-    shift = 0.0
+    fault = ""
+    lanes = slice(None)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **more: object) -> object:
-        found = getattr(ufunc, method)(*(np.asarray(x) for x in inputs), **more)
-        if ufunc.__name__ == "add":
-            found = found + self.shift
-        normal = all((np.asarray(x)[np.asarray(x) != 0] >= 2.0**-1022).all() for x in inputs)
-        if ufunc.__name__ in self.lossy or (normal and f"{ufunc.__name__} of normal numbers" in self.lossy):
-            found = np.where(np.abs(found) < 2.0**-1022, 0.0, found)
-        return found.view(type(self)) if isinstance(found, np.ndarray) and found.dtype == np.float64 else found
+        plain = [np.asarray(x) for x in inputs]
+        found = getattr(ufunc, method)(*plain, **more)
+        if not isinstance(found, np.ndarray) or found.dtype != np.float64:
+            return found
+        normal = all((x[x != 0] >= 2.0**-1022).all() for x in plain)
+        if self.fault in (f"{ufunc.__name__} flushes", f"{ufunc.__name__} of normal numbers flushes" if normal else ""):
+            found[..., self.lanes] = np.where(np.abs(found) < 2.0**-1022, 0.0, found)[..., self.lanes]
+        if ufunc.__name__ == "add" and self.fault == "ties go up" and (plain[1] == 2.0**-53).all():
+            found[..., self.lanes] += 2.0**-52
+        if ufunc.__name__ == "add" and self.fault == "short sums":
+            found[..., self.lanes] = found.astype(np.float32)[..., self.lanes]
+        return found.view(type(self))
 
 
-@pytest.mark.parametrize(
-    ("lossy", "shift"),
-    [(("multiply",), 0.0), (("divide",), 0.0), ((), 2.0**-52), ((), -(2.0**-52)), (("matmul of normal numbers",), 0.0), (("products of 1",), 0.0)],
+FAULTS = (
+    "multiply flushes",
+    "divide flushes",
+    "ties go up",
+    "short sums",
+    "matmul flushes",
+    "matmul of normal numbers flushes",
+    "1 times a subnormal is 0",
 )
-def test_a_machine_that_is_not_ieee_is_refused(monkeypatch: pytest.MonkeyPatch, lossy: tuple[str, ...], shift: float) -> None:
-    kind = type("Kind", (_Flushing,), {"lossy": lossy, "shift": shift})
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("lanes", [slice(None), slice(0, 1), slice(7, 8)], ids=["all", "first", "last"])
+def test_a_machine_that_is_not_ieee_is_refused(monkeypatch: pytest.MonkeyPatch, fault: str, lanes: slice) -> None:
+    kind = type("Kind", (_Faulty,), {"fault": fault, "lanes": lanes})
 
     def made(plain: object) -> object:
         return lambda *arguments: np.asarray(plain(*arguments)).view(kind)  # type: ignore[operator]
 
     changed = {name: made(getattr(np, name)) for name in ("ones", "full")}
-    if lossy == ("products of 1",):  # a matrix product that takes subnormals for 0, and gives them
-        changed = {"eye": lambda n: np.zeros((n, n))}
+    if fault == FAULTS[-1]:  # a matrix product that takes subnormals for 0
+        changed["eye"] = lambda n: np.diag([float(k not in range(n)[lanes]) for k in range(n)])
     monkeypatch.setattr(arithmetic, "np", _Numpy(**changed))
     with pytest.raises(Rejected, match="machine"):
         probe_machine()
