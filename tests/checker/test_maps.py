@@ -285,3 +285,10 @@ def test_a_convolution_adds_every_product_once() -> None:
 def test_entries_of_a_convolution_are_those_that_are_not_0() -> None:
     m = Convolution(np.array([[[1.0, 0.0, -1.0]]]), [1, 1, 3], [1], [1], [1, 1], 1)
     assert list(m.entries()) == [(0, 1, -1.0), (1, 0, 1.0), (1, 2, -1.0), (2, 1, 1.0)]
+
+
+def test_a_map_of_no_kind_does_nothing() -> None:
+    bare = Map((1, 1), 1, 1, np.ones(1))
+    for use in (lambda: bare.apply(np.ones(1)), bare.entries):
+        with pytest.raises(NotImplementedError):
+            use()

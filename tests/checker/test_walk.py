@@ -388,6 +388,13 @@ def test_what_is_closed_above_is_closed_below() -> None:
         done = scene.walk(1)
         done.run()
         assert (done.visited, done.closed, done.failed) == (6, 4, 0)
+    again = Scene(cases=above(4.5)).tree(forms() + forms() + clip() + below)
+    assert again.rule() == ""  # nothing is left to make forms of
+    half = Scene(cases=above(2.45)).tree(forms() + split(X, 0, 0.4, *[clip() + split(X, 1, 0.125, leaf(BY_FORMS), leaf(BY_FORMS)) for _ in "ab"]))
+    walked = half.walk()
+    with pytest.raises(Rejected, match="leaf"):
+        walked.run()  # in one batch, the lower half is closed by the forms of the root, the upper half stays open
+    assert walked.closed >= 2
     deep = Scene(cases=above(4.5)).tree(split(X, 0, 0.5, forms() + below, leaf()))
     walked = deep.walk()
     walked.run()
@@ -476,6 +483,18 @@ def test_stored_slopes_are_ignored_where_the_function_is_a_line() -> None:
     assert scene.tree(multipliers(which, gamma=[1.0], slope=[7.0, -9.0, 3.0, 100.0])).rule() == ""
 
 
+def test_a_coefficient_that_rounds_to_nothing_is_paid_for() -> None:
+    """1e-324 y <= -5e-300 is met by y = -1e25, though the coefficient is 0 in doubles; a large multiplier makes it matter."""
+    nodes = (Input("x", (), (1, 1), None, "X"), dense(0, [[1e25]]))
+    of = Network(nodes, (0,), (1,), ("X",), ("Y",), {}, ())
+    cases: list[tuple[int, list[Atom]]] = [(0, [({0: Fraction(1, 10**324)}, -5e-300)])]
+    assert Scene(of, [((-1.0,), (1.0,))], cases).tree(multipliers(0, gamma=[1e300])).rule() == "leaf"
+    for ending in (leaf(), forms() + leaf(BY_FORMS)):
+        assert Scene(of, [((-1.0,), (1.0,))], cases).tree(ending).rule() == "no-atoms"
+    also = [*cases, (0, [({0: Fraction(1, 10**324)}, -5e-300), ({1: 1.0}, 2.0)])]
+    assert Scene(of, [((-1.0,), (1.0,))], also).tree(leaf(), (1,)).tree(leaf(), (0,)).rule() in ("leaf", "no-atoms")
+
+
 # ---------------------------------------------------------------- splits and boxes
 
 
@@ -497,6 +516,20 @@ def test_an_input_is_split_by_its_name_and_element() -> None:
         scene.tree(split(tensor, element, -0.5, leaf(), split(tensor, element, 0.5, leaf(), leaf())))
         best = scene.best()
         assert list(best) == [3] and abs(best[3] + 0.4 * weight) < 1e-9
+
+
+def test_a_split_outside_is_diagnosed_with_all_below_it() -> None:
+    """Of three splits in one batch two are outside their box; what is below the third is looked at."""
+    bad = split(X, 0, 3.0, leaf(), split(X, 1, 0.0, leaf(), leaf()))
+    good = split(X, 1, 0.5, leaf(), leaf())
+    scene, found = Scene(cases=above(4.5)).tree(split(X, 1, 0.0, split(X, 1, -0.5, bad, bad), good)), []
+    walked = scene.walk(diagnose=lambda *facts: found.append(facts))
+    with pytest.raises(Rejected, match="open: 2 of 8 leaves are closed, 15 of 15 nodes"):
+        walked.run()
+    assert [(node, rule) for node, rule, *_ in found] == [(2, "threshold"), (7, "threshold")]
+    assert [(low.tolist(), high.tolist()) for *_, low, high, _ in found] == [([-1, -1], [1, -0.5]), ([-1, -0.5], [1, 0])]
+    only = Scene(cases=above(4.5)).tree(bad)
+    assert list(only.best()) == [0]
 
 
 def test_halves_are_closed_below_and_above_the_threshold() -> None:

@@ -311,8 +311,6 @@ class Walk:
         return closed, worst
 
     def _closed_by_bound(self, part: Chunk, state: State) -> tuple[Array, Array]:
-        if not part.open_.any():
-            return np.zeros_like(part.open_), np.full(len(part), np.inf)
         _, value, rows = self._functionals(part, state)
         return self._refuted(part, value, rows)
 
