@@ -38,7 +38,7 @@ TESTED_BY = {  # file of the kernel -> its tests, the quickest first
     "kernels": ("kernels", "functions"),
     "maps": ("maps",),
     "refusal": ("maps", "certificate", "walk"),
-    "shapes": ("functions",),
+    "shapes": ("shapes", "functions"),
     "slack": ("slack", "traps"),
     "state": ("bounds", "walk"),
     "tree": ("tree",),
