@@ -33,20 +33,38 @@ def test_jumps_are_decided_exactly(function: Pieces, jumps: tuple[bool, ...]) ->
 def test_a_bend_at_0_only() -> None:
     assert shapes.kink(RELU) == (0.0, 1.0) and shapes.kink(Pieces((0.0,), (-1.0, 2.0), (0.0, 0.0), (0.0,))) == (-1.0, 2.0)
     others = (
-        Pieces((0.5,), (0.0, 1.0), (0.0, -0.5), (0.0,)), Pieces((0.0,), (0.0, 1.0), (0.0, 1.0), (0.0,)), Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (1.0,)),
-        Pieces((0.0, 1.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0)), Pieces(step="floor"), Smooth("exp"),
+        Pieces((0.5,), (0.0, 1.0), (0.0, -0.5), (0.0,)),
+        Pieces((0.0,), (0.0, 1.0), (0.0, 1.0), (0.0,)),
+        Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (1.0,)),
+        Pieces((0.0, 1.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0)),
+        Pieces(step="floor"),
+        Smooth("exp"),
+    )
     assert all(shapes.kink(function) is None for function in others)
 
 
 @pytest.mark.parametrize(
     ("function", "second"),
     [
-        (Smooth("exp"), np.exp), (Smooth("softplus"), lambda x: np.exp(-np.abs(x))), (Smooth("log"), lambda x: -1 / x**2),
-        (Smooth("sqrt"), lambda x: -(x**-1.5)), (Smooth("sigmoid"), lambda x: -np.tanh(x / 2)), (Smooth("tanh"), lambda x: -np.tanh(x)),
-        (Smooth("erf"), lambda x: -x), (Smooth("reciprocal"), lambda x: x**-3), (Smooth("sin"), lambda x: -np.sin(x)),
-        (Smooth("cos"), lambda x: -np.cos(x)), (Smooth("pow", 2.0), lambda x: x * x), (Smooth("pow", 3.0), lambda x: x), (Smooth("pow", -1.0), lambda x: x),
-        (Smooth("pow", -2.0), lambda x: x * x), (Smooth("pow", 0.5), lambda x: -x), (Smooth("pow", 1.5), lambda x: x), (Smooth("pow", -0.5), lambda x: x),
+        (Smooth("exp"), np.exp),
+        (Smooth("softplus"), lambda x: np.exp(-np.abs(x))),
+        (Smooth("log"), lambda x: -1 / x**2),
+        (Smooth("sqrt"), lambda x: -(x**-1.5)),
+        (Smooth("sigmoid"), lambda x: -np.tanh(x / 2)),
+        (Smooth("tanh"), lambda x: -np.tanh(x)),
+        (Smooth("erf"), lambda x: -x),
+        (Smooth("reciprocal"), lambda x: x**-3),
+        (Smooth("sin"), lambda x: -np.sin(x)),
+        (Smooth("cos"), lambda x: -np.cos(x)),
+        (Smooth("pow", 2.0), lambda x: x * x),
+        (Smooth("pow", 3.0), lambda x: x),
+        (Smooth("pow", -1.0), lambda x: x),
+        (Smooth("pow", -2.0), lambda x: x * x),
+        (Smooth("pow", 0.5), lambda x: -x),
+        (Smooth("pow", 1.5), lambda x: x),
+        (Smooth("pow", -0.5), lambda x: x),
     ],
+)
 def test_curvature_has_the_sign_of_the_second_derivative(function: Smooth, second: np.ufunc) -> None:
     cut, convex = shapes.curvature(function)
     positive_only = function.name in ("log", "sqrt") or not float(function.parameter).is_integer()
