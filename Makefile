@@ -11,7 +11,7 @@ JOBS ?= --jobs 2 --threads 1
 JUDGE := $(patsubst %,--judge %,$(wildcard ../shared/tools/replay.py))
 DEV_TABLE := benchmarks/results/dev.csv
 
-.PHONY: demo test check test-all bench bench-dev bench-float32 bench-speed bench-kernels bench-forgery bench-mutants dist clean
+.PHONY: demo test check coverage-checker test-all bench bench-dev bench-float32 bench-speed bench-kernels bench-forgery bench-mutants dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -23,6 +23,14 @@ check: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q tests/architecture
+
+# Every branch of the checker's kernel is taken by some test: minutes, so not part of test-all. The kernel: tests/architecture/test_checker.py.
+KERNEL := arithmetic bounds certificate forward functions kernels maps refusal shapes slack state tree walk
+empty :=
+comma := ,
+coverage-checker: $(STAMP)
+	$(BIN)/python -m pytest -q tests/checker --cov=verifier.checker --cov-branch --cov-report=
+	$(BIN)/python -m coverage report --show-missing --fail-under=100 --include=$(subst $(empty) ,$(comma),$(KERNEL:%=verifier/checker/%.py))
 
 # Everything: also slow tests (the wheel in an empty environment), the attack-off gate, and an attack on every committed `unsat`.
 test-all: check $(STAMP)
