@@ -64,7 +64,8 @@ def test_the_kernel_fits_in_1500_lines() -> None:
     """
     sizes = {source.name.removeprefix(CHECKER): lines_of_code(source) for source in kernel()}
     table = "\n".join(f"{lines:6} {name}" for name, lines in sorted(sizes.items(), key=lambda item: -item[1]))
-    print(f"{table}\n{sum(sizes.values()):6} in all, at most {KERNEL_LINES}")
+    table += f"\n{sum(sizes.values()):6} in all, of which at most {KERNEL_LINES} without {' '.join(name for names in OWN_CAPS for name in names)}"
+    print(table)
     assert len(sizes) > 0 and {source.name.removeprefix(CHECKER).removesuffix(".py") for source in checker()} >= NOT_KERNEL.keys()
     for names, cap in OWN_CAPS.items():
         assert sum(sizes.pop(f"{name}.py") for name in names) <= cap, f"{' and '.join(names)}: more than {cap} lines of code\n{table}"
