@@ -55,7 +55,7 @@ class Pass:
 class Bounder:
     """Bounds the rows of `groups` over boxes of `net`'s inputs. `doubles`: float64 is tried where float32's own rounding hides a margin.
 
-    Without, what is closed has a margin of at least this rounding: about as much as a float32 execution of the network may lose.
+    Without, what is closed has a margin of at least this rounding, which is far more than what the checker loses for float32 executions.
     `watched`: the passes of the last batch are kept in `passes`. A case counts as refuted where its margin exceeds its `reserve` [cases]: what
     the checker loses, where that is known; then it is also followed in what it bounds.
     """

@@ -48,7 +48,7 @@ def decide(
     attacker = None if replayer is None else Attacker(problem, net, replayer, options.seed, memory=allotment.attack_bytes, visit=visit)
     falsifier = None if attacker is None else _Falsifier(attacker, options.timeout)
     accept = None if replayer is None else replayer.judge
-    search = Search(problem, net, budget, observer, accept, allotment, options.semantics == "real", check is not None)
+    search = Search(problem, net, budget, observer, accept, allotment, True, check is not None)
     found = search.found
     found.open_cases = cases
     if falsifier is not None:

@@ -52,7 +52,7 @@ class Found:
 
 class Search:
     """One search over the open cases of a problem. `accept` replays candidates; None: no concrete execution may end the run.
-    `doubles`: margins that only double precision shows count; a proof about float32 executions would not survive them.
+    `doubles`: margins that only double precision shows count. Under float32 semantics too: few are lost there, and the checker says which.
     `watched`: the observer is told of every bounding pass."""
 
     def __init__(
