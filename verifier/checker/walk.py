@@ -261,8 +261,6 @@ class Walk:
         _, _, case = self._pairs(part)
         atoms, _ = self._atoms(np.unique(case))
         rows = np.unique(self.cases.row[atoms])
-        if not len(rows):
-            raise Rejected("no-atoms", self.place(int(part.nodes[0])))
         functional, radius = self._dense(rows)
         start = {i: d[None] for i, d in functional.items()}
         error = np.zeros((1, len(rows)))
