@@ -138,12 +138,16 @@ def test_the_start_of_a_backward_pass_is_paid_for() -> None:
     assert 8 - 1e-9 < plain[0, 0] < 8 and abs(plain[0, 0] - lossy[0, 0] - 0.25) < 1e-12
 
 
+LOPSIDED = float.fromhex("0x1.51a27901b0b2cp-2"), float.fromhex("0x1.03f0ce1dd44ccp+4")  # the distance of its lower end rounds down
+
+
 def test_a_ball_holds_its_interval_whichever_way_the_centre_rounds() -> None:
     """2,000 intervals of all kinds: neighbours, points, wide ones, ends of very different size."""
     r = Random(3)
     lower = np.array([r.choice((1.0, -1.0)) * r.uniform(1, 2) * 2.0 ** r.randint(-3, 3) for _ in range(2000)])
     width = np.array([r.choice((0.0, 2.0**-52, r.random() * 2.0 ** r.randint(-60, 4))) for _ in range(2000)])
     upper = lower + width
+    lower[0], upper[0] = LOPSIDED  # the random ones hardly ever show it
     for low, high in ((lower, upper), (-upper, -lower)):
         centre, reach = (exact(x) for x in _centre(low[None], high[None], (2000,)))
         for a, b, c, rho in zip(exact(low), exact(high), centre, reach, strict=True):
@@ -347,6 +351,17 @@ def test_derived_rows_narrow_what_their_codes_name_and_nothing_else() -> None:
         checker.derive(found, 2, np.array(codes), {})
         apart = [float(abs(end[0, k] - (3.0, -5.0)[k])) for k in (0, 1) for end in (found.lower[2], found.upper[2])]
         assert [x < 1e-9 for x in apart] == [k in codes for k in range(4)] and all(x < 2.1 for x in apart)
+
+
+def test_rows_are_derived_for_every_box_of_a_batch() -> None:
+    of = network(source(2), dense(0, [[1.0, 0.0], [1.0, 1.0]]), dense(1, [[1.0, -1.0], [-1.0, 1.0]]), relu(2, 2))  # (-x1, x1)
+    checker = Checker(of, None)
+    for codes in ([1], [0], [3, 0]):
+        found = checker.state(2, np.array([[-1.0, -2.0], [-1.0, 3.0]]), np.array([[1.0, 2.0], [1.0, 4.0]]), {}, {}, 0)
+        checker.derive(found, 2, np.array(codes), {})
+        for code, wanted in ((0, [-2, -4]), (1, [2, -3]), (3, [2, 4])):
+            end = (found.upper if code % 2 else found.lower)[2][:, code // 2]
+            assert np.allclose(end, wanted, rtol=0, atol=1e-9) == (code in codes)
 
 
 def test_rows_have_their_own_slopes() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.checker.accounts import FLOOR, STEP, ZERO, Accounts, entries, exact, loosened, magnified, rounding, underflow
 from tests.checker.random_networks import RELU, Array, random_box, random_network, random_point
+from tests.checker.test_bounds import LOPSIDED
 from tests.checker.test_exact import _SomeSlack
 from tests.checker.twins import box_of
 from verifier.checker import bounds, functions
@@ -223,6 +224,7 @@ def test_a_radius_reaches_both_ends_whichever_way_the_centre_rounds() -> None:
     r = Random(4)
     lower = np.array([[r.choice((1.0, -1.0)) * r.uniform(1, 2) * 2.0 ** r.randint(-3, 3)] for _ in range(2000)])
     upper = lower + np.array([[r.choice((2.0**-52, r.random() * 2.0 ** r.randint(-52, 4)))] for _ in range(2000)])
+    lower[0], upper[0] = LOPSIDED
     of = Network((Input("x", (), (1, 1), None, "X"),), (0,), (0,), ("X",), ("Y",), {}, ())
     for low, high in ((lower, upper), (-upper, -lower)):
         _, found = captured(of, None, low, high)

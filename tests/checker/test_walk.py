@@ -395,6 +395,10 @@ def test_what_is_closed_above_is_closed_below() -> None:
     with pytest.raises(Rejected, match="leaf"):
         walked.run()  # in one batch, the lower half is closed by the forms of the root, the upper half stays open
     assert walked.closed >= 2
+    zero, one = multipliers(0, gamma=[0.0]), multipliers(0, gamma=[1.0])
+    for low, high, good in ((zero, one, True), (one, zero, False), (zero, zero, False)):
+        stream = forms() + split(X, 0, 0.4, clip() + low, clip() + high)  # the same: only the upper half needs its multipliers
+        assert (Scene(cases=above(2.5)).tree(stream).rule() == "") == good
     deep = Scene(cases=above(4.5)).tree(split(X, 0, 0.5, forms() + below, leaf()))
     walked = deep.walk()
     walked.run()

@@ -318,8 +318,7 @@ class Walk:
             return part
         forms, value, rows = self._functionals(part, self._state(part))
         closed, _ = self._refuted(part, value, rows)
-        own = Forms(*(np.repeat(a, len(part) // len(a), 0) for a in (forms.coefficients, forms.constant)))
-        return replace(part, forms=own, rows=rows, open_=part.open_ & ~closed)
+        return replace(part, forms=forms, rows=rows, open_=part.open_ & ~closed)
 
     def _closed_by_forms(self, part: Chunk) -> tuple[Array, Array]:
         closed, best, _, _ = self._cut(part)
@@ -373,7 +372,7 @@ class Walk:
                 raise Rejected("slopes", f"tensor {t} of slope set {which} is not the argument of an elementwise function")
             values = stored[:, :, at : at + len(elements)]
             at += len(elements)
-            if site >= len(state.lower) and argument >= len(state.lower):
+            if argument >= len(state.lower):
                 raise Rejected("slopes", f"tensor {t} of slope set {which} comes after the rows it should bound")
             low, high = state.lower[argument][:, None], state.upper[argument][:, None]
             if site not in found:
