@@ -232,6 +232,7 @@ BAD: list[tuple[str, Callable[[], object]]] = [
     ("not-finite", lambda: Diagonal(np.ones(1), np.array([np.nan]))),
     ("shape", lambda: Diagonal(np.ones(2), np.ones(1))),
     ("shape", lambda: Diagonal(np.ones(1), np.array([-1.0]))),
+    ("shape", lambda: Diagonal(np.ones(2), np.array([1.0, -1.0]))),
     ("shape", lambda: Index(np.array([3]), 3)),
     ("shape", lambda: Index(np.array([-2]), 3)),
     ("shape", lambda: Index(np.array([0]), 0)),
@@ -292,3 +293,12 @@ def test_a_map_of_no_kind_does_nothing() -> None:
     for use in (lambda: bare.apply(np.ones(1)), bare.entries):
         with pytest.raises(NotImplementedError):
             use()
+
+
+def test_sums_are_not_taken_for_longer_than_they_are() -> None:
+    """Each count enters error terms: one too many is sound, and loose."""
+    conv = Convolution(np.ones((4, 3, 2, 1)), [1, 6, 5, 5], [2, 1], [1, 1], [0] * 4, 2)
+    for m, products, meets in (
+        (Dense(np.ones((2, 3)), 4), 3, 2), (Diagonal(np.ones(3)), 1, 1), (Index(np.array([1, 1, 1, -1, 0]), 2), 1, 3), (conv, 6, 4), (Transposed(conv), 4, 6),
+    ):  # fmt: skip
+        assert (m.products, m.meets) == (products, meets)
