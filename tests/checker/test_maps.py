@@ -299,6 +299,10 @@ def test_sums_are_not_taken_for_longer_than_they_are() -> None:
     """Each count enters error terms: one too many is sound, and loose."""
     conv = Convolution(np.ones((4, 3, 2, 1)), [1, 6, 5, 5], [2, 1], [1, 1], [0] * 4, 2)
     for m, products, meets in (
-        (Dense(np.ones((2, 3)), 4), 3, 2), (Diagonal(np.ones(3)), 1, 1), (Index(np.array([1, 1, 1, -1, 0]), 2), 1, 3), (conv, 6, 4), (Transposed(conv), 4, 6),
-    ):  # fmt: skip
+        (Dense(np.ones((2, 3)), 4), 3, 2),
+        (Diagonal(np.ones(3)), 1, 1),
+        (Index(np.array([1, 1, 1, -1, 0]), 2), 1, 3),
+        (conv, 6, 4),
+        (Transposed(conv), 4, 6),
+    ):
         assert (m.products, m.meets) == (products, meets)
