@@ -1,5 +1,7 @@
 """Powers x^p with a constant exponent."""
 
+from functools import partial
+
 import numpy as np
 
 from graph.errors import MalformedGraph
@@ -11,16 +13,7 @@ def power(exponent: float) -> Smooth:
     if not np.isfinite(exponent) or exponent in (0.0, 1.0):
         raise MalformedGraph(f"power {exponent} is not a smooth function of its own")
 
-    def value(x: Array) -> Array:
-        if exponent == 2:
-            return x * x
-        with np.errstate(all="ignore"):  # overflow and points outside the domain give inf or NaN, which the caller tests for
-            return np.asarray(np.power(x, np.asarray(exponent, dtype=x.dtype)))
-
-    def derivative(x: Array) -> Array:
-        with np.errstate(all="ignore"):
-            return np.asarray(exponent * np.power(x, np.asarray(exponent - 1, dtype=x.dtype)))
-
+    value, derivative = partial(_value, exponent), partial(_derivative, exponent)
     if not float(exponent).is_integer():
         return Smooth("pow", value, derivative, convex_first=not 0 < exponent < 1, domain=(0.0, np.inf), range=(0.0, np.inf), parameter=exponent)
     even = exponent % 2 == 0
@@ -35,3 +28,15 @@ def power(exponent: float) -> Smooth:
         parameter=exponent,
         poles=(0.0,) if exponent < 0 else (),
     )
+
+
+def _value(exponent: float, x: Array) -> Array:
+    if exponent == 2:
+        return x * x
+    with np.errstate(all="ignore"):  # overflow and points outside the domain give inf or NaN, which the caller tests for
+        return np.asarray(np.power(x, np.asarray(exponent, dtype=x.dtype)))
+
+
+def _derivative(exponent: float, x: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return np.asarray(exponent * np.power(x, np.asarray(exponent - 1, dtype=x.dtype)))
