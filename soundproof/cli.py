@@ -83,7 +83,10 @@ def verify(
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where bounds are computed.")] = "cpu",
     threads: Annotated[int | None, typer.Option(metavar="N", help="Threads [default: all cores].")] = None,
     trust: Annotated[str, typer.Option(metavar="LIST", help="Engines whose unsat needs no accepted certificate: engine,milp,smt.")] = "",
-    semantics: Annotated[str, typer.Option(metavar="real|float32", help="What unsat speaks of: the file over the reals, or in float32.")] = "real",
+    engine: Annotated[str, typer.Option(metavar="auto|bab|smt|milp|smt-float32", help="Branch and bound, or an exact solver.")] = "auto",
+    semantics: Annotated[
+        str | None, typer.Option(metavar="real|float32", help="What unsat speaks of: the file over the reals, or in float32.", show_default="real")
+    ] = None,
     certificate: Annotated[str | None, typer.Option(metavar="F", help="Keep the certificate of an unsat.")] = None,
     self_check: Annotated[bool, typer.Option("--self-check", help="Compare known executions with every bound; slow, for debugging.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show progress.")] = False,
@@ -102,8 +105,8 @@ def verify(
         options = Options(
             model_path=model, property_path=prop, network=name, timeout=timeout, memory=memory, nodes=nodes, results_file=results_file, json=json,
             no_attack=no_attack, seed=seed, device=device, threads=available_threads() if threads is None else threads,
-            trust=tuple(filter(None, trust.split(","))), semantics=semantics, certificate=certificate, self_check=self_check,
-            verbosity=int(verbose) - int(quiet),
+            trust=tuple(filter(None, trust.split(","))), semantics=semantics or ("float32" if engine == "smt-float32" else "real"),
+            certificate=certificate, self_check=self_check, engine=engine, verbosity=int(verbose) - int(quiet),
         )
     except OptionError as error:
         _fail(EXIT_USAGE, str(error))

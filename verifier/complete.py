@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +17,7 @@ from verifier.budget import Budget
 from verifier.domains import Boxes
 from verifier.events import Observer, Phase
 from verifier.groups import Groups
-from verifier.options import Options
+from verifier.options import ENGINES, Options
 from verifier.portfolio import CONSTANTS
 from verifier.problem import Problem
 from verifier.replay import Replayer, Witness
@@ -23,6 +25,9 @@ from verifier.search import Found, Search
 from verifier.self_check import SelfCheck
 
 Array = NDArray[Any]
+
+SOLVER_SHARE = 0.6  # of the time that is left, an exact solver may take; then comes our own proof of what it says
+NEAR = 1e-3  # of the box's widths: how far a descent from a solver's point steps
 
 DEVICE = "cpu"  # bounds run on CUDA as well; the search has not been tried there, and `Options` refuses to promise it
 
@@ -46,7 +51,7 @@ def decide(
         _lead(check, net, options, budget, allotment)
     visit = None if check is None else check.visit
     attacker = None if replayer is None else Attacker(problem, net, replayer, options.seed, memory=allotment.attack_bytes, visit=visit)
-    falsifier = None if attacker is None else _Falsifier(attacker, options.timeout)
+    falsifier = None if attacker is None or replayer is None else _Falsifier(attacker, replayer.judge, options.timeout)
     accept = None if replayer is None else replayer.judge
     search = Search(problem, net, budget, observer, accept, allotment, True, check is not None)
     found = search.found
@@ -62,10 +67,22 @@ def decide(
         found.witness = falsifier.round(budget, cases)
         clock.charge("attack")
     if found.witness is None and len(cases) and not budget.exhausted():
-        if not fits(lambda: search.branch(cases, None if falsifier is None else falsifier.interlude)):
+        if not fits(lambda: _complete(search, cases, falsifier, options)):
             budget.out_of_memory()  # what was open before is still open
         clock.charge("search")
     return found, None if falsifier is None else falsifier.least_margin()
+
+
+def _complete(search: Search, cases: Array, falsifier: _Falsifier | None, options: Options) -> None:
+    """The complete engine that was asked for."""
+    if not ENGINES[options.engine]:
+        search.branch(cases, None if falsifier is None else falsifier.interlude)
+        return
+    exact = importlib.import_module("verifier.exact_search")  # the solvers, only now
+    near = None if falsifier is None else falsifier.near
+    seconds = search.budget.seconds_left() * (1.0 if options.trusts_solver else SOLVER_SHARE)
+    memory = None if options.memory is None else options.memory * 1e9
+    exact.decide(search, cases, exact.ENGINES[options.engine], near, options.trusts_solver, seconds, memory)
 
 
 class _Nobody:
@@ -90,8 +107,8 @@ class _Falsifier:
     only cap a round.
     """
 
-    def __init__(self, attacker: Attacker, timeout: float) -> None:
-        self._attacker = attacker
+    def __init__(self, attacker: Attacker, judge: Callable[[Array], Witness | None], timeout: float) -> None:
+        self._attacker, self._judge = attacker, judge
         self._seconds = min(CONSTANTS.attack_seconds, CONSTANTS.attack_share * timeout)
         self._instalments = 0
 
@@ -111,6 +128,19 @@ class _Falsifier:
         with torch.enable_grad():
             hit = self._attacker.leaf_attack(hardest.lower.double().numpy(), hardest.upper.double().numpy(), cases, seconds)
         return hit if hit is not None else self.round(budget, np.unique(cases))
+
+    def near(self, point: Array, case: int) -> Witness | None:
+        """A witness at float32 neighbours of `point` [n_in], or where a short descent from there leads."""
+        box = int(self._attacker.problem.case_box[case])
+        low, high = self._attacker.problem.witness_lower[box], self._attacker.problem.witness_upper[box]
+        start = np.clip(point.astype(np.float32), low, high)
+        around = np.stack([start, *(np.nextafter(start, end) for end in (low, high))])
+        hit = self._judge(np.clip(around, low, high))
+        if hit is not None:
+            return hit
+        width = NEAR * (high - low).astype(np.float64)
+        with torch.enable_grad():
+            return self._attacker.leaf_attack((start - width)[None], (start + width)[None], np.asarray([case]), self._seconds)
 
     def least_margin(self) -> float | None:
         """The smallest violation margin reached so far."""

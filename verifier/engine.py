@@ -119,8 +119,12 @@ def _after_search(problem: Problem, found: Found, least: float | None, budget: B
     if found.witness is not None:
         return Outcome("sat", witness=told(found.witness), **facts)
     if found.proven or len(found.open_cases) == 0:
-        _check_accounts(found, len(problem.case_box))
+        _check_accounts(found, problem)
         return Outcome("unsat", **facts)
+    if np.isin(found.open_cases, found.claimed).all():
+        none, volume = found.open_cases[:0], found.closed_volume + len(found.open_cases)
+        _check_accounts(replace(found, proven=True, open_cases=none, closed_volume=volume), problem)
+        return Outcome("unsat", **{**facts, "cases": _count(problem, none)}, claimed_by=found.claimed_by)
     gap = None if least is None or found.bound is None else least - found.bound
     left = f"{len(found.open_cases)} of {len(problem.case_box)} cases are open"
     if budget.stopped == "nodes":
@@ -130,6 +134,9 @@ def _after_search(problem: Problem, found: Found, least: float | None, budget: B
     if budget.stopped == "memory":
         text = f"the search does not fit in memory (--memory gives it more); {left}"
         return Outcome("unknown", Reason("memory", text), bound=found.bound, gap=gap, **facts)
+    if found.troubles:
+        first = found.troubles[0]
+        return Outcome("unknown", Reason(first.code, f"{first.text}; {left}"), bound=found.bound, gap=gap, **facts)
     text = f"what is open cannot be split further in double precision; {left}"
     return Outcome("unknown", Reason("numerical", text), bound=found.bound, gap=gap, **facts)
 
@@ -150,8 +157,9 @@ def after_mending(before: Outcome, found: Found, budget: Budget, seconds: float)
     return replace(before, verdict="unknown", reason=Reason("certificate-rejected", text), cases=cases, closed_volume=None, **facts)
 
 
-def _check_accounts(found: Found, cases: int) -> None:
+def _check_accounts(found: Found, problem: Problem) -> None:
     """A proof is counted, not inferred from nothing being left: the closed leaves must add up to every case (only additions round)."""
+    cases = len(problem.case_box)
     if not (found.proven and len(found.open_cases) == 0 and found.closed_volume >= cases * (1 - 1e-6)):
         text = f"proven={found.proven}, {len(found.open_cases)} open cases, closed leaves cover {found.closed_volume:.9g} of {cases} cases"
         raise LostCases(f"the accounts of the search contradict each other: {text}")

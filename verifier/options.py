@@ -12,6 +12,7 @@ from typing import Any
 DEVICES = ("auto", "cpu", "cuda")
 SEMANTICS = ("real", "float32")
 TRUSTABLE = ("engine", "milp", "smt")
+ENGINES = {"auto": "", "bab": "", "smt": "smt", "milp": "milp", "smt-float32": "smt"}  # complete engines, and whose word theirs is in TRUSTABLE
 
 
 class OptionError(ValueError):
@@ -29,8 +30,8 @@ class Options:
 
     `started` is the moment on the monotonic clock from which `timeout` counts. `trust` lists engines whose `unsat` may be
     printed without an accepted certificate. `semantics` is "real" or "float32"; `certificate` says where to keep the certificate,
-    `self_check` compares known executions with every bound.
-    `verbosity` is -1 (quiet), 0 or 1. Raises OptionError.
+    `self_check` compares known executions with every bound. `engine` is the complete engine: "bab" branches and bounds, "smt" and "milp" ask
+    an exact solver over the reals, "smt-float32" one about the float32 program. `verbosity` is -1 (quiet), 0 or 1. Raises OptionError.
     """
 
     model_path: str
@@ -49,6 +50,7 @@ class Options:
     semantics: str = "real"
     certificate: str | None = None
     self_check: bool = False
+    engine: str = "auto"
     verbosity: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -63,6 +65,9 @@ class Options:
         for name in self.trust:
             _check(name in TRUSTABLE, "--trust", name, f"a list of {', '.join(TRUSTABLE)}, separated by commas")
         _check(self.semantics in SEMANTICS, "--semantics", self.semantics, f"one of {', '.join(SEMANTICS)}")
+        _check(self.engine in ENGINES, "--engine", self.engine, f"one of {', '.join(ENGINES)}")
+        if self.engine == "smt-float32":
+            _check(self.semantics == "float32", "--semantics", self.semantics, "float32, which is what --engine smt-float32 is about")
         for flag, path in (("--results-file", self.results_file), ("--json", self.json), ("--certificate", self.certificate)):
             folder = os.path.dirname(path) or "." if path is not None else "."
             _check(os.path.isdir(folder) and os.access(folder, os.W_OK), flag, path, "a file in a folder that exists and can be written to")
@@ -76,6 +81,11 @@ class Options:
     def deadline(self) -> float:
         """The moment (monotonic clock) by which the engine must have returned; what follows is for writing the answer."""
         return self.limit - min(0.5, 0.1 * self.timeout)
+
+    @property
+    def trusts_solver(self) -> bool:
+        """Whether the word of the chosen exact engine is enough."""
+        return bool(ENGINES[self.engine]) and ENGINES[self.engine] in self.trust
 
     @property
     def check_seconds(self) -> float:

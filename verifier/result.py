@@ -72,6 +72,7 @@ class Outcome:
 
     `bound`, `gap`, `nodes`, `leaves`, `closed_volume`: as DESIGN 10 defines them, None where not known. `seconds` per phase
     (attack, bound, search). `portfolio`: what was chosen and why. `notes`: sentences for the user.
+    `claimed_by`: the exact solver on whose word alone `unsat` rests (nothing: our own search proved it).
     """
 
     verdict: Verdict
@@ -86,6 +87,7 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     portfolio: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    claimed_by: str = ""
 
     def __post_init__(self) -> None:
         if (self.verdict == "sat") != (self.witness is not None):

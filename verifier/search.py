@@ -27,6 +27,7 @@ from verifier.optimise import relaxed_nodes
 from verifier.portfolio import CONSTANTS, Plan, choose
 from verifier.problem import Problem
 from verifier.replay import Witness
+from verifier.result import ReasonCode
 from verifier.tighten import tighten
 
 Array = NDArray[Any]
@@ -34,10 +35,19 @@ Interlude = Callable[[Budget, Groups, Boxes], Witness | None]  # between instalm
 Accept = Callable[[Array], Witness | None]  # float32 points [P, n_in], inside the witness set -> a replayed witness
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """Why an exact engine did not refute a case: a reason code, and a sentence."""
+
+    code: ReasonCode
+    text: str
+
+
 @dataclass
 class Found:
     """What a search found. `open_cases`: indices of cases not refuted (empty: all are). `bound`: least proven margin among them.
     `closed_volume`: the sum of 2^-depth over closed leaves. A proof needs `proven`, no open case, and a volume that adds up.
+    `claimed`: cases that the exact engine `claimed_by` refutes, which is no proof; `troubles`: why it did not refute others.
     """
 
     open_cases: Array
@@ -48,6 +58,9 @@ class Found:
     bound: float | None = None
     proven: bool = False  # set where a phase saw every case closed, never by absence
     portfolio: list[str] = field(default_factory=list)
+    claimed: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    claimed_by: str = ""
+    troubles: list[Trouble] = field(default_factory=list)
 
 
 class Search:

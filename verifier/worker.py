@@ -34,7 +34,7 @@ from verifier.memory import own_peak
 from verifier.options import Options
 from verifier.replay import Replayer
 from verifier.report import Loaded, build_result, uncertified
-from verifier.result import Cases, CertificateFacts, Outcome, Reason, finite_or_none
+from verifier.result import Cases, CertificateFacts, Outcome, Reason, Result, finite_or_none
 
 PROGRESS_SECONDS = 0.2
 SAY_SECONDS = 5.0
@@ -116,6 +116,8 @@ class Session:
 
     def _message(self) -> dict[str, Any]:
         options, outcome = self._options, self._outcome
+        if outcome.claimed_by:
+            return {"result": self._claimed(build_result(outcome, self._loaded, options, self._seconds["load"], own_peak())).to_dict()}
         written = self._proof.written(self._loaded, options, self._mended) if outcome.verdict == "unsat" else None
         result = build_result(outcome, self._loaded, options, self._seconds["load"], own_peak())
         if written is not None:
@@ -124,6 +126,13 @@ class Session:
         if outcome.verdict == "unsat" and "engine" not in options.trust:
             result = uncertified(result, Reason("disk", f"the certificate could not be written: {self._proof.trouble}"), options)
         return {"result": result.to_dict()}
+
+    def _claimed(self, result: Result) -> Result:
+        """An `unsat` on the word of an exact solver, if that is enough."""
+        if self._options.trusts_solver:
+            return result
+        text = f"{self._outcome.claimed_by} finds no counterexample, but our own search did not prove it; --trust takes its word"
+        return uncertified(result, Reason("not-certified", text), self._options)
 
 
 def decide(options: Options, channel: Channel, folder: str) -> dict[str, Any]:
