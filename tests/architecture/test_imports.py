@@ -19,7 +19,7 @@ MAY_IMPORT = {
 THIRD_PARTY = {
     "graph": {"numpy", "onnx", "google"},  # google: the protobuf of onnx, for its errors
     "specs": {"numpy"},
-    "bounds": {"numpy", "torch"},
+    "bounds": {"numpy", "torch", "cvxpy", "scipy"},
     "verifier": {"numpy", "torch", "highspy"},
     "benchmarks": {"numpy", "onnx", "onnxruntime", "hypothesis", "rich"},
     "soundproof": {"typer", "onnx", "rich"},
