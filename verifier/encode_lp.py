@@ -207,7 +207,7 @@ class _Encoder:
         masks = cone(self.graph, wanted)
         for i in sorted(masks):
             node, element = self.graph.nodes[i], np.flatnonzero(masks[i])
-            if (self.low[i][element] > self.high[i][element]).any():
+            if not (self.low[i][element] <= self.high[i][element]).all():  # also where one is not a number
                 raise NotEncodable(f"the bounds of {self._name(i)} contradict each other")
             self.columns[i] = np.full(node.size, -1, dtype=np.int64)
             self.columns[i][element] = self._node_columns(i, node, element)

@@ -55,12 +55,12 @@ def solve_milp(question: Question, seconds: float) -> Answer:
         return Answer("unknown", reason="time" if late else f"solver-unknown: the relaxation ended as {status}")
     if not program.atoms.size:
         return Answer("sat", point=_centre(question))
-    if bound > MARGIN:
-        return Answer("unsat", splits=hints)
     start = _execution(program, question, limit)
-    if start is None:
+    if start is None:  # then nothing else that HiGHS says about the program counts
         why = "time" if time.monotonic() >= limit else "solver-unknown: HiGHS finds no execution of the network at the centre of the box"
         return Answer("unknown", reason=why, splits=hints)
+    if bound > MARGIN:
+        return Answer("unsat", splits=hints)
     return replace(_search(program, question, start, limit), splits=hints)
 
 
@@ -70,7 +70,9 @@ def _search(program: Program, question: Question, start: Array, limit: float) ->
     With the execution `start` as first incumbent an exhausted tree ends as "optimal": there is no execution at or below MARGIN. (The dual bound
     it then states is the incumbent's value, and no bound beyond MARGIN.) So "infeasible" is always an error of rounding, never a proof.
     """
-    highs = _load(program, limit, mip_rel_gap=0.0, mip_abs_gap=TOLERANCE, objective_bound=MARGIN, objective_target=0.0)
+    whole = bool(program.integral.any())
+    options = {"mip_rel_gap": 0.0, "mip_abs_gap": TOLERANCE, "objective_bound": MARGIN, "objective_target": 0.0} if whole else {}
+    highs = _load(program, limit, **options)
     solution = highspy.HighsSolution()
     solution.col_value = start
     highs.setSolution(solution)
@@ -78,7 +80,7 @@ def _search(program: Program, question: Question, start: Array, limit: float) ->
     status, info = highs.getModelStatus(), highs.getInfo()
     if info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible and info.objective_function_value <= MARGIN:
         return _candidate(program, question, np.asarray(highs.getSolution().col_value), limit)
-    if status == Status.kOptimal and min(info.mip_dual_bound, info.objective_function_value) > MARGIN:
+    if status == Status.kOptimal and _dual_bound(highs, whole) > MARGIN:
         return Answer("unsat")
     return Answer("unknown", reason="time" if status == Status.kTimeLimit else f"solver-unknown: {highs.modelStatusToString(status)}")
 
@@ -225,7 +227,7 @@ def _refine_node(question: Question, i: int, mask: Array, limit: float, relax: b
             share = (limit - time.monotonic()) / (1 if relax else 2 * (len(elements) - k))
             if share <= 0:
                 return replace(before, lower={**before.lower, i: low}, upper={**before.upper, i: high}, improved=before.improved + improved)
-            value = _extreme(highs, int(program.columns[i][e]), sign, share, relax)
+            value = _extreme(highs, int(program.columns[i][e]), sign, share, bool(program.integral.any()))
             if within and value == np.inf:
                 return replace(before, refuted=True)
             value = sign * (value - MARGIN * (1 + abs(value)))
@@ -235,19 +237,25 @@ def _refine_node(question: Question, i: int, mask: Array, limit: float, relax: b
     return replace(before, lower={**before.lower, i: low}, upper={**before.upper, i: high}, improved=before.improved + improved)
 
 
-def _extreme(highs: highspy.Highs, column: int, sign: float, seconds: float, relax: bool) -> float:
+def _extreme(highs: highspy.Highs, column: int, sign: float, seconds: float, whole: bool) -> float:
     """A lower bound of sign * v[column], as HiGHS finds it in this time: -inf if it finds none, +inf if it finds no solution."""
     highs.changeColCost(column, sign)
     highs.setOptionValue("time_limit", highs.getRunTime() + seconds)
     highs.run()
-    status, info = highs.getModelStatus(), highs.getInfo()
+    status = highs.getModelStatus()
+    bound = np.inf if status == Status.kInfeasible else _dual_bound(highs, whole)
     highs.changeColCost(column, 0.0)
-    if status == Status.kInfeasible:
-        return np.inf
-    if status == Status.kOptimal and relax:
-        return float(info.objective_function_value)
-    bound = float(info.mip_dual_bound) if not relax and status in (Status.kOptimal, Status.kTimeLimit) else -np.inf
-    return bound if np.isfinite(bound) else -np.inf
+    return bound
+
+
+def _dual_bound(highs: highspy.Highs, whole: bool) -> float:
+    """What HiGHS takes for proven about the minimum; -inf if nothing. `whole`: the program has integral columns (without, HiGHS says 0)."""
+    status, info = highs.getModelStatus(), highs.getInfo()
+    if status == Status.kOptimal:
+        value = min(float(info.objective_function_value), float(info.mip_dual_bound) if whole else np.inf)
+    else:
+        value = float(info.mip_dual_bound) if whole and status == Status.kTimeLimit else -np.inf
+    return value if np.isfinite(value) else -np.inf
 
 
 # ------------------------------------------------------------ duals
