@@ -22,6 +22,7 @@ from bounds.accuracy import accuracy
 from bounds.functions import torch_function
 from graph.functions.facts import Function, Pieces, Smooth
 
+STEEPEST = 2.0**15  # chord across a jump that is tried: float16 holds it, and no product of it overflows
 OWN_ROUNDINGS = 8  # units of rounding for the few + - * around one evaluation of f; at most 5 occur
 
 
@@ -102,9 +103,10 @@ def is_linear(function: Function, lower: Tensor, upper: Tensor) -> Tensor:
     if isinstance(function, Smooth):
         return lower == upper
     inside = torch.zeros_like(lower, dtype=torch.bool)
-    for i, (below, above) in enumerate(_breakpoints(function, lower)):
+    jumps = {b for b, _ in function.jumps()}
+    for b, (below, above) in zip(function.breakpoints, _breakpoints(function, lower), strict=True):
         bends = (lower < above) & (upper > below)
-        inside = inside | (bends | (lower <= above) & (upper >= below) if _jumps(function, i) else bends)
+        inside = inside | (bends | (lower <= above) & (upper >= below) if b in jumps else bends)
     return ~inside
 
 
@@ -212,13 +214,6 @@ def _breakpoints(function: Pieces, like: Tensor) -> list[tuple[float, float]]:
     return enclosures
 
 
-def _jumps(function: Pieces, i: int) -> bool:
-    """Whether the limits and the value at breakpoint i differ by more than the rounding of the facts."""
-    b, v = function.breakpoints[i], function.values[i]
-    limits = [function.slopes[k] * b + function.intercepts[k] for k in (i, i + 1)]
-    return any(abs(limit - v) > 2.0**-20 * (abs(b) + abs(v) + 1) for limit in limits)
-
-
 def _corner_slopes(function: Pieces, lower: Tensor, upper: Tensor) -> list[Tensor]:
     """The slopes of the pieces, and of the lines between any two of: the ends, the limits at the breakpoints."""
     value = torch_function(function).value
@@ -228,7 +223,7 @@ def _corner_slopes(function: Pieces, lower: Tensor, upper: Tensor) -> list[Tenso
             x = lower.clamp(min=b).minimum(upper)
             points.append((x, torch.where(x == b, x.new_tensor(function.slopes[k] * b + function.intercepts[k]), value(x))))
     slopes = [torch.full_like(lower, s) for s in dict.fromkeys(function.slopes)]
-    slopes += [_chord(*points[i], *points[j]) for i in range(len(points)) for j in range(i)]
+    slopes += [_chord(*points[i], *points[j]).clamp(-STEEPEST, STEEPEST) for i in range(len(points)) for j in range(i)]
     return slopes
 
 

@@ -18,6 +18,7 @@ from graph.functions.pow import power
 from graph.functions.reciprocal import reciprocal
 from graph.functions.relu import relu
 from graph.functions.sigmoid import sigmoid
+from graph.functions.sign import sign
 from graph.functions.sin import sin
 from graph.functions.softplus import softplus
 from graph.functions.sqrt import sqrt
@@ -48,6 +49,7 @@ FUNCTIONS = register(
     ("reciprocal", reciprocal),
     ("relu", relu),
     ("sigmoid", sigmoid),
+    ("sign", sign),
     ("sin", sin),
     ("softplus", softplus),
     ("sqrt", sqrt),

@@ -26,6 +26,15 @@ class Pieces:
     intercepts: tuple[float, ...]
     values: tuple[float, ...]
 
+    def jumps(self) -> tuple[tuple[float, float], ...]:
+        """(breakpoint, height) where f jumps: how far the value and both limits there are from each other, beyond the rounding of the facts."""
+        found = []
+        for i, (b, v) in enumerate(zip(self.breakpoints, self.values, strict=True)):
+            reached = [v, *(self.slopes[k] * b + self.intercepts[k] for k in (i, i + 1))]
+            if max(reached) - min(reached) > 2.0**-20 * (abs(b) + abs(v) + 1):
+                found.append((b, max(reached) - min(reached)))
+        return tuple(found)
+
     def value(self, x: Array) -> Array:
         """f(x), in the dtype of x."""
         piece = np.searchsorted(np.asarray(self.breakpoints), x, side="right")

@@ -67,6 +67,7 @@ LOWERINGS = register(
     ("Resize", reindex.lower_resize),
     ("Shape", reindex.lower_shape),
     ("Sigmoid", elementwise.apply("sigmoid")),
+    ("Sign", elementwise.apply("sign")),
     ("Sin", elementwise.apply("sin")),
     ("Size", reindex.lower_size),
     ("Slice", reindex.lower_reindex),
@@ -105,7 +106,6 @@ CONSTANT_ONLY = frozenset(
         "Range",
         "ReduceProd",
         "Round",
-        "Sign",
     )
 )
 

@@ -28,7 +28,7 @@ PARAMETERS: dict[str, list[tuple[float, ...]]] = {
 }
 REGISTERED = [build(name, *p) for name in FUNCTIONS for p in PARAMETERS.get(name, [()])]
 STEPS = [  # pieces that jump, and breakpoints that are not floats
-    Pieces("sign", (0.0,), (0.0, 0.0), (-1.0, 1.0), (0.0,)),
+    Pieces("heaviside", (0.0,), (0.0, 0.0), (0.0, 1.0), (0.5,)),
     Pieces("hard_sigmoid", (-2.5 / 1.1, 2.5 / 1.1), (0.0, 0.22, 0.0), (0.0, 0.5, 1.0), (0.0, 1.0)),
     Pieces("floor_of_three", (0.0, 0.1, 0.7), (0.0, 0.0, 0.0, 1.0), (0.0, 1.0, -2.0, 0.0), (1.0, -2.0, 0.7)),
 ]

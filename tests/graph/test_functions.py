@@ -19,6 +19,7 @@ PIECES = {
     "abs": (build("abs"), np.abs),
     "leaky_relu": (build("leaky_relu", 0.3), lambda x: np.where(x >= 0, x, 0.3 * x)),
     "negative slope": (build("leaky_relu", -2.0), lambda x: np.where(x >= 0, x, -2.0 * x)),
+    "sign": (build("sign"), np.sign),
     "clip": (build("clip", -1.0, 2.0), lambda x: np.clip(x, -1, 2)),
     "clip below": (build("clip", 0.5, np.inf), lambda x: np.maximum(x, 0.5)),
     "clip above": (build("clip", -np.inf, 0.5), lambda x: np.minimum(x, 0.5)),

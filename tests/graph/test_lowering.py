@@ -113,6 +113,8 @@ CASES: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any]]
     ("Resize", 13, {"x": (1, 1, 3, 4)}, {"r": floats(0), "s": np.array([1, 1, 2, 2], np.float32)}, {"mode": "nearest"}),
     ("Shape", 13, {"x": (2, 3)}, {}, {}),
     ("Sigmoid", 13, {"x": (9,)}, {}, {}),
+    ("Sign", 9, {"x": (9,)}, {}, {}),
+    ("Sign", 13, {"x": (3, 3)}, {}, {}),
     ("Sin", 7, {"x": (9,)}, {}, {}),
     ("Size", 13, {"x": (2, 3)}, {}, {}),
     ("Slice", 9, {"x": (4, 5)}, {}, {"starts": [1, -3], "ends": [3, BIG], "axes": [0, 1]}),

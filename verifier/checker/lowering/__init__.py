@@ -93,7 +93,7 @@ LOWERINGS = register(
     ("Round", None, (11, 22), "", constants.unary("rint")),
     ("Shape", constants.shape, (1, 13, 15, 19, 21, 23, 24, 25), "end start", None),
     ("Sigmoid", elementwise.smooth("sigmoid"), (6, 13), "", None),
-    ("Sign", None, (9, 13), "", constants.unary("sign")),
+    ("Sign", elementwise.pieces(elementwise.SIGN), (9, 13), "", constants.unary("sign")),
     ("Sin", elementwise.smooth("sin"), (7, 22), "", None),
     ("Size", constants.size, (1, 13, 19, 21, 23, 24, 25), "", None),
     ("Slice", moves.moving(moves.slicing), (1, 10, 11, 13), "axes ends starts", None),

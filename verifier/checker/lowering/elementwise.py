@@ -14,6 +14,7 @@ from verifier.checker.network import Pieces, Smooth
 
 RELU = Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (0.0,))
 ABSOLUTE = Pieces((0.0,), (-1.0, 1.0), (0.0, 0.0), (0.0,))
+SIGN = Pieces((0.0,), (0.0, 0.0), (-1.0, 1.0), (0.0,))
 LARGEST = float(np.finfo(np.float32).max)
 
 
