@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
 from verifier.memory import memory_of
 from verifier.problem import Problem
+
+if TYPE_CHECKING:
+    from graph.float32_program import Program
 
 Array = NDArray[Any]
 
@@ -28,12 +31,13 @@ STARTING = 400_000_000  # bytes of address space that a child takes before it ho
 @dataclass(frozen=True, eq=False)
 class Question:
     """Has case `case` of `problem` an execution? `lower[i]`, `upper[i]` float64 [size]: rigorous bounds of node i over the case's box,
-    for every node i of the graph."""
+    for every node i of the graph. `program`: what the file computes in float32, for solvers that are asked about that."""
 
     problem: Problem
     case: int
     lower: Mapping[int, Array] = field(repr=False)
     upper: Mapping[int, Array] = field(repr=False)
+    program: Program | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ THIRD_PARTY = {
     "graph": {"numpy", "onnx", "google"},  # google: the protobuf of onnx, for its errors
     "specs": {"numpy"},
     "bounds": {"numpy", "torch", "cvxpy", "scipy"},
-    "verifier": {"numpy", "torch", "highspy"},
+    "verifier": {"numpy", "torch", "highspy", "z3"},
     "benchmarks": {"numpy", "onnx", "onnxruntime", "hypothesis", "rich"},
     "soundproof": {"typer", "onnx", "rich"},
 }
