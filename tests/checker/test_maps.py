@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from verifier.checker import maps
-from verifier.checker.maps import Convolution, Dense, Diagonal, Index, Map, Transposed
+from verifier.checker.maps import Convolution, Dense, Diagonal, Index, Map, Sparse, Transposed
 from verifier.checker.refusal import Rejected
 
 Array = NDArray[Any]
@@ -35,6 +35,11 @@ def numbers(rng: np.random.Generator, *shape: int) -> Array:
 
 def a_dense(rng: np.random.Generator) -> Map:
     return Dense(numbers(rng, *rng.integers(1, 5, 2)).astype(rng.choice(["f4", "f8"])), outer=int(rng.integers(1, 4)))
+
+
+def a_sparse(rng: np.random.Generator) -> Map:
+    shape = rng.integers(1, 7, 2)
+    return Sparse(np.where(rng.random(shape) < rng.random(), numbers(rng, *shape), 0.0).astype(rng.choice(["f4", "f8"])))
 
 
 def a_diagonal(rng: np.random.Generator) -> Map:
@@ -65,7 +70,7 @@ def a_convolution(rng: np.random.Generator) -> Map:
     return Convolution(**convolution_arguments(rng))
 
 
-MAKERS = [a_dense, a_diagonal, an_index, a_convolution]
+MAKERS = [a_dense, a_sparse, a_diagonal, an_index, a_convolution]
 
 
 def a_transposed(rng: np.random.Generator) -> Map:
@@ -228,6 +233,8 @@ BAD: list[tuple[str, Callable[[], object]]] = [
     ("dtype", lambda: Dense(np.ones((2, 3), dtype=np.int64))),
     ("dtype", lambda: Dense(np.ones((2, 3), dtype=np.complex128))),
     ("not-finite", lambda: Dense(np.array([[np.nan]]))),
+    ("shape", lambda: Sparse(np.ones(2))),
+    ("not-finite", lambda: Sparse(np.array([[np.inf]]))),
     ("not-finite", lambda: Diagonal(np.array([np.inf]))),
     ("not-finite", lambda: Diagonal(np.ones(1), np.array([np.nan]))),
     ("shape", lambda: Diagonal(np.ones(2), np.ones(1))),
@@ -300,6 +307,8 @@ def test_sums_are_not_taken_for_longer_than_they_are() -> None:
     conv = Convolution(np.ones((4, 3, 2, 1)), [1, 6, 5, 5], [2, 1], [1, 1], [0] * 4, 2)
     for m, products, meets in (
         (Dense(np.ones((2, 3)), 4), 3, 2),
+        (Sparse(np.array([[0.0, 2.0, 1.0], [0.0, 3.0, 0.0], [0.0, 1.0, 0.0]])), 2, 3),
+        (Sparse(np.zeros((2, 2))), 1, 1),
         (Diagonal(np.ones(3)), 1, 1),
         (Index(np.array([1, 1, 1, -1, 0]), 2), 1, 3),
         (conv, 6, 4),

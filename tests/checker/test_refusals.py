@@ -445,7 +445,7 @@ reaches("shapes:defined:domain")(unary("Reciprocal", "-1", "1"))
 # ---------------------------------------------------------------- maps: the reader of models makes only good ones
 
 ONE = np.ones((1, 1, 2))
-reaches("maps:_numbers:shape", "maps:_require:shape")(lambda *_: maps.Dense(np.ones(2)))
+reaches("maps:_numbers:shape", "maps:_require:?")(lambda *_: maps.Dense(np.ones(2)))
 reaches("maps:_numbers:dtype")(lambda *_: maps.Dense(np.ones((1, 1), np.int64)))
 reaches("maps:_numbers:not-finite")(lambda *_: maps.Dense(np.full((1, 1), np.nan)))
 reaches("maps:_sizes:shape")(lambda *_: maps.Dense(np.ones((1, 1)), outer=0))

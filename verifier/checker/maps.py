@@ -23,19 +23,18 @@ Entries = Iterator[tuple[int, int, float]]
 BLOCK = 1 << 19  # numbers in one block of patches of a convolution: 4 MB, which stays in the cache of a core
 
 
-def _require(holds: bool, what: str) -> None:
+def _require(holds: bool, *said: str) -> None:
+    """Refuse; what is said is the rule, "shape" if it is left out, and the place."""
     if not holds:
-        raise Rejected("shape", what)
+        raise Rejected(*("shape", *said)[-2:])
 
 
 def _numbers(x: Array, dimensions: int, what: str) -> Array:
     """A read-only float64 copy of finite floats; widening is exact."""
     _require(x.ndim == dimensions and x.size > 0, f"{what} of shape {x.shape}")
-    if x.dtype not in (np.float16, np.float32, np.float64):
-        raise Rejected("dtype", f"{what} of {x.dtype}")
+    _require(x.dtype in (np.float16, np.float32, np.float64), "dtype", f"{what} of {x.dtype}")
     copy = np.array(x, dtype=np.float64, order="C")
-    if not np.isfinite(copy).all():
-        raise Rejected("not-finite", what)
+    _require(bool(np.isfinite(copy).all()), "not-finite", what)
     copy.setflags(write=False)
     return copy
 
@@ -61,8 +60,7 @@ class Map:
 
     def _times(self, x: Array, weight: Array, transposed: bool) -> Array:
         before, after = (self.out_size, self.in_size) if transposed else (self.in_size, self.out_size)
-        if x.dtype != np.float64:
-            raise Rejected("dtype", f"argument of {type(self).__name__}: {x.dtype}")
+        _require(x.dtype == np.float64, "dtype", f"argument of {type(self).__name__}: {x.dtype}")
         _require(x.ndim > 0 and x.shape[-1] == before, f"argument of {type(self).__name__}: {x.shape} instead of {before}")
         return np.asarray(self._multiply(x.reshape(-1, before), weight, transposed)).reshape(*x.shape[:-1], after)
 
@@ -110,6 +108,34 @@ class Dense(Map):
     def entries(self) -> Entries:
         (out, within), places = self.weight.shape, np.argwhere(self.weight).tolist()
         return ((n * out + i, n * within + j, float(self.weight[i, j])) for n in range(self.outer) for i, j in places)
+
+
+class Sparse(Map):
+    """weight [out, in], of which only the numbers that are not 0 are multiplied: as many per element as the fullest one needs."""
+
+    def __init__(self, weight: Array) -> None:
+        matrix = _numbers(weight, 2, "sparse weight")
+        self.places = out, within = np.nonzero(matrix)
+        self.tables = tables = _table(out, within, len(matrix)), _table(within, out, matrix.shape[1])
+        super().__init__(matrix.shape[::-1], tables[0].shape[1], tables[1].shape[1], matrix[self.places])
+
+    def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
+        (places, slots), weight = self.tables[transposed], np.append(weight, 0.0)
+        total = np.zeros((len(rows), places.shape[1]))
+        for read, slot in zip(places, slots, strict=True):
+            total += np.take(rows, read, axis=1) * weight[slot]
+        return total
+
+    def entries(self) -> Entries:
+        return zip(*(side.tolist() for side in (*self.places, self.weight)), strict=True)
+
+
+def _table(into: Array, read: Array, size: int) -> Array:
+    """For each of `size` elements the places that it reads, and the numbers of these entries [2, most, size]; padded with place 0 and -1."""
+    order, counts = np.argsort(into, kind="stable"), np.bincount(into, minlength=size)
+    table = np.repeat([[[0]], [[-1]]], size, 2).repeat(counts.max(initial=1), 1)
+    table[:, np.arange(into.size) - np.repeat(np.cumsum(counts) - counts, counts), into[order]] = read[order], order
+    return table
 
 
 class Convolution(Map):

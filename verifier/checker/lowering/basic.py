@@ -10,11 +10,11 @@ import numpy as np
 from verifier.checker.lowering.builder import Array, Builder, Known, Shape, Tensor, Term, Value, floats, indices, take
 from verifier.checker.lowering.elementwise import clipping
 from verifier.checker.lowering.operator import Operator
-from verifier.checker.maps import Convolution, Dense, Diagonal, Index, Map, Transposed
+from verifier.checker.maps import Convolution, Dense, Diagonal, Map, Sparse
 from verifier.checker.network import Smooth
 from verifier.checker.refusal import Rejected
 
-SPARSE_FROM, ZEROS = 1 << 17, 64  # a matrix of so many entries, one in so many of them not 0, is multiplied entry by entry
+SPARSE_FROM, SPARSE = 1 << 13, 8  # a matrix of so many entries, of which one in so many is multiplied, is not multiplied as a dense one
 
 
 def common(*values: Value) -> Shape:
@@ -111,16 +111,13 @@ def _columns(builder: Builder, matrix: Array, y: Tensor, outer: Shape) -> Tensor
 
 
 def _times(builder: Builder, x: Tensor, matrix: Array, shape: Shape) -> Tensor:
-    """The rows of `x` times `matrix`. A large one that is nearly all zeros is taken apart, a node each: read, scale, add up."""
-    outer, count = x.size // len(matrix), int(np.count_nonzero(matrix))
-    if outer > 1 or matrix.size < SPARSE_FROM or not 0 < count * ZEROS <= matrix.size:
-        return builder.linear(Dense(np.ascontiguousarray(matrix.T), outer), x, shape)
-    rows, columns = np.nonzero(matrix)
-    order = np.argsort(columns, kind="stable")
-    rows, columns = rows[order], columns[order]
-    read = builder.linear(Index(rows, len(matrix)), x, (count,))
-    scaled = builder.linear(Diagonal(matrix[rows, columns]), read, (count,))
-    return builder.linear(Transposed(Index(columns, matrix.shape[1])), scaled, shape)
+    """The rows of `x` times `matrix`. Of a large one that is nearly all zeros these are not multiplied."""
+    outer, weight = x.size // len(matrix), np.ascontiguousarray(matrix.T)
+    sparse = outer == 1 and matrix.size >= SPARSE_FROM
+    if sparse:
+        most = [int(np.count_nonzero(matrix, axis).max()) for axis in (0, 1)]  # multiplied per element of the result, there and back
+        sparse = 0 < SPARSE * (most[0] * matrix.shape[1] + most[1] * len(matrix)) <= 2 * matrix.size
+    return builder.linear(Sparse(weight) if sparse else Dense(weight, outer), x, shape)
 
 
 def swap(builder: Builder, x: Value) -> Value:
