@@ -156,6 +156,8 @@ def _until_accepted(watch: _Watch, proof: Proof, received: list[int], command: S
             proof = replace(proof, result=better)
         elif isinstance(better, Failure):
             watch.say(better.text)
+        elif watch.options.verbosity > 0 and better.reason is not None:
+            watch.say(better.reason.text)
         break
     return answer, proof, seconds
 
