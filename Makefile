@@ -24,16 +24,16 @@ check: $(STAMP)
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q tests/architecture
 
-# Every branch of the checker's kernel is taken by some test: minutes, so not part of test-all. The kernel: tests/architecture/test_checker.py.
+# Every line and branch of the checker's kernel is taken by some quick test, each refusal with them: tests/architecture/test_checker.py says what it is.
 KERNEL := arithmetic bounds certificate forward functions kernels maps refusal shapes slack state tree walk
 empty :=
 comma := ,
 coverage-checker: $(STAMP)
-	$(BIN)/python -m pytest -q tests/checker --cov=verifier.checker --cov-branch --cov-report=
+	$(BIN)/python -m pytest -q -m "not slow" tests/checker --cov=verifier.checker --cov-branch --cov-report=
 	$(BIN)/python -m coverage report --show-missing --fail-under=100 --include=$(subst $(empty) ,$(comma),$(KERNEL:%=verifier/checker/%.py))
 
-# Everything: also slow tests (the wheel in an empty environment), the attack-off gate, and an attack on every committed `unsat`.
-test-all: check $(STAMP)
+# Everything: also slow tests (the wheel in an empty environment), the kernel's coverage, the attack-off gate, an attack on every committed `unsat`.
+test-all: check coverage-checker
 	$(BIN)/python -m pytest -q
 	$(BIN)/python -m benchmarks.vnncomp --only-expected sat --no-attack --timeout 20 --gate $(JOBS)
 	$(BIN)/python -m benchmarks.vnncomp --out $(DEV_TABLE) --confront 5 $(JOBS)

@@ -85,6 +85,14 @@ def lines_of_code(source: Source) -> int:
     return len(lines)
 
 
+def test_coverage_is_asked_of_the_whole_kernel() -> None:
+    """`make coverage-checker` has a list of its own, and fails below 100% of the branches."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    listed = next(line for line in makefile.splitlines() if line.startswith("KERNEL := ")).removeprefix("KERNEL := ").split()
+    assert listed == sorted(source.name.removeprefix(CHECKER).removesuffix(".py") for source in kernel())
+    assert "--cov-branch" in makefile and "--fail-under=100" in makefile
+
+
 @pytest.mark.parametrize("source", files())
 def test_the_checker_imports_nothing_of_ours(source: Source) -> None:
     """The standard library, numpy and verifier.checker; the readers of models also onnx. Nothing is imported by a computed name."""

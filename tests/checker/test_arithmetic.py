@@ -23,6 +23,7 @@ def test_error_factors_are_those_of_the_text(m: int) -> None:
     assert G(m) == (m + 4) * 2.0**-52
     sizes = np.array([[1.0, 2.0], [0.0, 0.5]])
     assert T(m, sizes).tolist() == [(2 * m + 8) * 2.0**-1022 * 4, (2 * m + 8) * 2.0**-1022 * 1.5]
+    assert T(m, sizes[0]).shape == () and T(m, sizes[None]).tolist() == [T(m, sizes).tolist()]  # the last axis, of however many
     if m <= 2**19:
         assert abs(Fraction(g(m)) - m * Fraction(MU) / (1 - m * Fraction(MU))) <= Fraction(g(m)) / 2**51
 

@@ -174,6 +174,7 @@ def test_a_member_over_the_limit() -> None:
 
 
 def test_a_manifest_over_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert certificate.MANIFEST_BYTES == 16 * 2**20  # as FORMAT says
     monkeypatch.setattr(certificate, "MANIFEST_BYTES", len(TEXT))
     assert read(GOOD, LIMIT).version == 1
     monkeypatch.setattr(certificate, "MANIFEST_BYTES", len(TEXT) - 1)

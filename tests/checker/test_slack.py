@@ -20,7 +20,7 @@ from verifier.checker import arithmetic
 from verifier.checker.bounds import Checker
 from verifier.checker.maps import Dense, Diagonal, Index, Transposed
 from verifier.checker.measured import Table
-from verifier.checker.network import Affine, Elementwise, Input, MatMul, Network, Node, Pieces, Product, Rounding, Smooth, Softmax
+from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Network, Node, Pieces, Product, Rounding, Smooth, Softmax
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
 from verifier.checker.state import State
@@ -399,6 +399,21 @@ def test_roots() -> None:
         found = slack_at(network(source(1), Elementwise("f", (0,), (1, 1), rounding, Smooth("sqrt"))), [4.0])[0]
         assert 2 * arithmetic.g(count) <= found <= 2 * arithmetic.g(count) * (1 + 1e-5)
         assert slack_at(network(source(1), Elementwise("f", (0,), (1, 1), rounding, Smooth("sqrt"))), [2.0**-127])[0] >= 2.0**-63.5
+
+
+def test_a_reciprocal_rounds_as_often_as_it_says() -> None:
+    for count in (1, 2):
+        found = slack_at(unary(Smooth("reciprocal"), "sqrt", count), [3.0])[0]
+        assert arithmetic.g(count) / 3 <= found <= arithmetic.g(count) / 3 * (1 + 1e-5)
+
+
+def test_constants_of_an_operator_count_with_their_radius() -> None:
+    """concat(x, 3 +- 1/2), then a sum of both."""
+    constant = Constant("concat", (), (1, 1), None, np.array([-3.0]), np.array([0.5]))
+    both = Affine("concat", (0, 1), (1, 2), Rounding("moves", (0,)), tuple(Index(np.array(k), 1) for k in ([0, -1], [-1, 0])))
+    net = network(source(1), constant, both, gemm(2, np.ones((1, 2))))
+    found, roundings = slack_at(net, [1.0])[0], Slack(net, TABLE).operators[3].roundings
+    assert arithmetic.g(roundings) * 4.5 <= found <= arithmetic.g(roundings) * 4.5 * (1 + 1e-5)
 
 
 def test_36_flushing_to_zero() -> None:

@@ -52,7 +52,7 @@ class Checker:
         Arrays have one row, not `batch`, as long as nothing differs between the boxes. `program`: BACKWARD refines undecided elements,
         with ALL every element of a node that has some; FORWARD carries forward bounds, and then only narrow nodes are refined.
         """
-        state = State(crossed=np.zeros(batch, dtype=bool))
+        state = State(np.zeros(batch, dtype=bool))
         ends = np.cumsum(self.sizes)[:-1]
         boxes = dict(zip(self.network.inputs, zip(np.split(lower, ends, 1), np.split(upper, ends, 1), strict=True), strict=True))
         run = None if self.slack is None else self.slack.start(batch)

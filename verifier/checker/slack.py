@@ -138,10 +138,6 @@ class Run:
         self.upper.append(upper)
         self.big.append(np.maximum(np.abs(lower), np.abs(upper)))
 
-    def tighten(self, i: int, lower: Array, upper: Array) -> None:
-        """Better bounds of node i, which hold for every execution in scope."""
-        self.lower[i], self.upper[i], self.big[i] = lower, upper, np.maximum(np.abs(lower), np.abs(upper))
-
     def step(self, i: int, lower: Array, upper: Array) -> Array:
         """s [B, size] >= 0 of node i, whose bounds over what it reads (slack of that included) these are."""
         op, rounding, place, size = self.slack.operators.get(i), self.nodes[i].rounding, self.nodes[i].place, np.maximum(np.abs(lower), np.abs(upper))

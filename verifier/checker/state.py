@@ -29,13 +29,13 @@ class State:
     `where[i]` [B, size] says at which elements.
     """
 
+    crossed: Array
     lower: list[Array] = field(default_factory=list)
     upper: list[Array] = field(default_factory=list)
     slack: list[Array | None] = field(default_factory=list)
     charge: dict[int, Array] = field(default_factory=dict)
     planes: dict[int, Planes] = field(default_factory=dict)
     sums: dict[int, Array] = field(default_factory=dict)
-    crossed: Array = field(default_factory=lambda: np.zeros(0, dtype=bool))
     where: dict[int, Array] = field(default_factory=dict)
 
     def largest(self, i: int) -> Array:
