@@ -162,6 +162,36 @@ def inspect(model: Annotated[str, typer.Argument(help="ONNX file (.gz allowed)."
 
 
 @app.command()
+def relaxations(
+    model: Annotated[str, typer.Argument(help="ONNX file (.gz allowed).")],
+    prop: Annotated[str, typer.Argument(metavar="PROPERTY", help="VNN-LIB file (.gz allowed).")],
+    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds for each solver.")] = 60.0,
+    case: Annotated[int | None, typer.Option(metavar="K", help="The case to bound [default: the one that is hardest for linear bounds].")] = None,
+    json: Annotated[str | None, typer.Option(metavar="F", help="Write the table as JSON.")] = None,
+    picture: Annotated[str | None, typer.Option(metavar="F.svg", help="Draw the gaps.")] = None,
+) -> None:
+    """Compare ways of bounding: interval, forward linear, CROWN, alpha-CROWN, linear and semidefinite programs, and the exact value.
+
+    One atom of one case is bounded over its box: the bound of its margin, the gap to the exact value, the time. Exit code 0.
+    """
+    if not 0 < timeout < float("inf"):
+        _fail(EXIT_USAGE, f"--timeout {timeout}: it must be a positive number of seconds")
+    if picture is not None and not picture.endswith(".svg"):
+        _fail(EXIT_USAGE, f"--picture {picture}: pictures are drawn as SVG; give a name that ends in .svg")
+    from graph.errors import ModelError
+    from soundproof.relaxations import report
+    from specs.errors import PropertyError
+    from verifier.relaxations import NothingToBound
+
+    try:
+        report(model, prop, timeout, case, json, picture)
+    except (ModelError, PropertyError, NothingToBound) as error:
+        _fail(EXIT_INPUT, str(error))
+    except OSError as error:
+        _fail(EXIT_USAGE, f"{error.filename or 'a file'} cannot be written: {error.strerror or error}")
+
+
+@app.command()
 def supports(
     onnx_operators: Annotated[bool, typer.Option("--onnx-operators", help="ONNX operators with a lowering.")] = False,
     onnx_element_types: Annotated[bool, typer.Option("--onnx-element-types", help="Element types of networks.")] = False,

@@ -64,6 +64,31 @@ def solve_milp(question: Question, seconds: float) -> Answer:
     return replace(_search(program, question, start, limit), splits=hints)
 
 
+def least(question: Question, atom: int, seconds: float, gap: float) -> float:
+    """The minimum of one atom's excess, functional - bound, over the case's box, within the relative `gap`, as HiGHS finds it.
+
+    Raises NotEncodable where the network is not piecewise linear, and Unsolved, which says between which values it ended.
+    """
+    limit = time.monotonic() + seconds
+    program = encode(question, atoms=[atom])
+    if program.inexact:
+        raise NotEncodable(f"{program.inexact[0]} has no exact encoding")
+    start = _execution(program, question, limit)
+    if start is None:
+        raise Unsolved("time" if time.monotonic() >= limit else "no execution of the network at the centre of the box was found")
+    whole = bool(program.integral.any())
+    highs = _load(program, limit, **({"mip_rel_gap": gap} if whole else {}))
+    solution = highspy.HighsSolution()
+    solution.col_value = start
+    highs.setSolution(solution)
+    highs.run()
+    reached, scale = float(highs.getInfo().objective_function_value), float(program.scale[0])
+    if highs.getModelStatus() != Status.kOptimal:
+        status = "time" if time.monotonic() >= limit else highs.modelStatusToString(highs.getModelStatus())
+        raise Unsolved(f"{status}; the minimum is between {_dual_bound(highs, whole) * scale:.6g} and {reached * scale:.6g}")
+    return reached * scale
+
+
 def _search(program: Program, question: Question, start: Array, limit: float) -> Answer:
     """Branch and bound by HiGHS, which prunes whatever is above MARGIN and stops at the first execution in the case.
 
