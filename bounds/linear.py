@@ -24,6 +24,7 @@ from bounds.torch_graph import TorchGraph, gather_windows
 from graph import linear_map as lm
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node
 
+NEAR_ZERO = 2.0**-125  # how far from 0 a split may be that multipliers speak of: float32 may flush smaller numbers to 0
 Functional = dict[int, Tensor]  # node -> coefficients [B or 1, R, size]
 Relaxations = Mapping[int, Planes]  # elementwise node -> planes [B, size] or [B, 1 or R, size], used instead of the default ones
 
@@ -315,8 +316,8 @@ class LinearBounds:
     ) -> Lower:
         """Lower bounds of sum_k D_k h_k + constant over the boxes of `state`.
 
-        `betas[i]` [B, size] or [B, R, size] is added to the coefficients of node i: plus a multiplier where a split says h_i <= 0,
-        minus one where it says h_i >= 0 (beta-CROWN, Wang et al. 2021). `record` keeps the coefficients that meet
+        `betas[i]` [B, size] or [B, R, size] is added to the coefficients of node i: plus a multiplier where a split says h_i <= t,
+        minus one where it says h_i >= t, |t| <= NEAR_ZERO (beta-CROWN, Wang et al. 2021). `record` keeps the coefficients that meet
         elementwise nodes (for branching). Without `rigorous` the rounding is not accounted for (for optimisers' steps).
         """
         run = _Backward(self, state, dict(functional), constant, planes, betas, record, rigorous)
@@ -361,6 +362,8 @@ class _Backward:
                 beta = _rows(self.betas[i])
                 d = beta if d is None else d + beta
                 self._charge(unit_error(1, self.net.dtype) * self.state.largest(i), d)
+                if self.rigorous:
+                    self.error = self.error + NEAR_ZERO * beta.abs().sum(-1)
             if d is not None:
                 self._step(i, self.graph.nodes[i], d)
         return self._concretise()

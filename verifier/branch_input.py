@@ -83,7 +83,7 @@ def input_influence(graph: Graph) -> NDArray[np.float64]:
                 for j, m in zip(node.inputs, node.maps, strict=True):
                     reach[j] += m.absolute().adjoint(r)
             case Elementwise(function=function):
-                steep = max(map(abs, function.slopes)) if isinstance(function, Pieces) else 1.0
+                steep = (max(map(abs, function.slopes)) or 1.0) if isinstance(function, Pieces) else 1.0  # steps are flat, but not without effect
                 reach[node.inputs[0]] += r * steep
             case Bilinear() | Max():
                 for j in node.inputs:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bounds import relaxation
 from bounds.functions import torch_function
-from bounds.linear import LinearBounds, State
+from bounds.linear import NEAR_ZERO, LinearBounds, State
 from graph.core import Elementwise
 from graph.functions.facts import Function, Pieces
 
@@ -39,6 +39,9 @@ def _gap(function: Function, low: Tensor, high: Tensor, d: Tensor) -> Tensor:
         lower = planes.slope_lower * x + (0 if planes.offset_lower is None else planes.offset_lower)
         above, below = torch.maximum(above, upper - y), torch.maximum(below, y - lower)
     cost = torch.where(d < 0, -d * above, d * below)
+    if isinstance(function, Pieces) and function.jumps():  # next to a jump there is nothing left to split
+        point = split_point(function, low, high)
+        linear = linear | (point <= low) | (point >= high)
     return torch.where(linear, torch.zeros_like(cost), cost)
 
 
@@ -48,8 +51,27 @@ def _probes(function: Function, low: Tensor, high: Tensor) -> list[Tensor]:
     return [low + (high - low) * f for f in (0.0, 0.25, 0.5, 0.75, 1.0)]
 
 
+def _beside_a_jump(function: Pieces, low: Tensor, high: Tensor) -> Tensor:
+    """A little below or else above the breakpoint nearest to the middle; `low` where all that is inside is next to a breakpoint.
+
+    Split at the jump itself, both sides would still take the value there, and in float32 (ARITHMETIC 50) the limit from beyond too. Split beside
+    it, f is straight on either side, and what is left between two splits is as narrow as numbers allow.
+    """
+    middle = (low + high) / 2
+    best, distance = low, torch.full_like(middle, torch.inf)
+    for b in function.breakpoints:
+        at = low.new_tensor(b)
+        below, above = (torch.nextafter(at, at.new_tensor(side * torch.inf)) if b else at.new_tensor(side * NEAR_ZERO) for side in (-1, 1))
+        point = torch.where(low < below, below, above)
+        away = torch.where((low < point) & (point < high), (middle - b).abs(), torch.inf)
+        best, distance = torch.where(away < distance, point, best), torch.minimum(away, distance)
+    return best
+
+
 def split_point(function: Function, low: Tensor, high: Tensor) -> Tensor:
     """Where to split: at the breakpoint nearest to the middle that lies inside, else in the middle (zero if S-shaped and inside)."""
+    if isinstance(function, Pieces) and function.jumps():
+        return _beside_a_jump(function, low, high)
     middle = (low + high) / 2
     candidates = function.breakpoints if isinstance(function, Pieces) else function.inflections
     best, distance = middle, torch.full_like(middle, torch.inf)

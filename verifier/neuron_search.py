@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from bounds.linear import LinearBounds, State
+from bounds.linear import NEAR_ZERO, LinearBounds, State
 from graph.core import Elementwise, Input
 from graph.functions.facts import Pieces
 from verifier.allotment import fits
@@ -29,6 +30,8 @@ from verifier.optimise import Multipliers, Slopes, builders, initial, optimise, 
 from verifier.replay import Witness
 
 NAME = "neurons"
+UNPAID = -2
+LAST_STEPS, LAST_STRETCHES = 200, 8  # for sub-problems that cannot be split again
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Splits:
 class Domains:
     """N sub-problems. `lower[j]`, `upper[j]` [N, size]: bounds of node j here; `signs[j]` [N, size] int8: +1 where a split
     says h >= 0, -1 where it says h <= 0; `node` [N], `element` [N], `threshold` [N]: the split to make next; `id` [N], unique within a search;
-    `trail` [N, P]: the elements split so far from the root down, as numbers within all nodes' elements, inputs left out, then -1.
+    `trail` [N, P]: the elements split so far from the root down, as numbers within all nodes' elements, inputs left out, then -1; and UNPAID
+    in the place of a split that has no multiplier, far from 0 or of an element that was split again.
     """
 
     group: Tensor
@@ -139,6 +143,7 @@ class NeuronSearch:
         self.lower, self.upper = lower, upper
         self.stack: Stack[Domains] = Stack()
         self.stuck: list[Domains] = []
+        self._insisted = 0  # so many of them were tried again, in vain
         self.tally = Tally()
         self.witness: Witness | None = None
         self.rows = torch.arange(bounder.member.shape[-1], device=lower.device)
@@ -216,6 +221,8 @@ class NeuronSearch:
         while not self.finished and not budget.exhausted() and (stop_at is None or self.tally.nodes < stop_at):
             left = budget.nodes_left()
             self.step(budget, self.effort.batch if left is None else max(1, min(self.effort.batch, left // 2)))
+        if self.finished and self.witness is None:
+            self._insist(budget)
 
     def step(self, budget: Budget, count: int) -> None:
         """Split up to `count` sub-problems in two and bound the halves. If that does not fit in memory, halve the batch instead."""
@@ -253,12 +260,14 @@ class NeuronSearch:
 
     def _trail(self, parents: Domains) -> Tensor:
         """The trails of both halves: a split of an input is a matter of the box, and has no multiplier."""
-        count, code = (parents.trail >= 0).sum(-1, keepdim=True), self._first[parents.node] + parents.element
-        code = torch.where(self._is_input[parents.node], torch.full_like(code, -1), code)
-        return pad(parents.trail, (0, 1), value=-1).scatter(-1, count, code.unsqueeze(-1))
+        count, code = (parents.trail != -1).sum(-1, keepdim=True), self._first[parents.node] + parents.element
+        near = parents.threshold.abs() <= NEAR_ZERO
+        before = torch.where((parents.trail == code.unsqueeze(-1)) & near.unsqueeze(-1), UNPAID, parents.trail)
+        code = torch.where(self._is_input[parents.node], -1, torch.where(near, code, UNPAID))
+        return pad(before, (0, 1), value=-1).scatter(-1, count, code.unsqueeze(-1))
 
-    def _bound(self, domains: Domains, state: State, steps: int) -> None:
-        """Bound sub-problems in their states, close what is proven, choose splits for the rest and push them."""
+    def _bound(self, domains: Domains, state: State, steps: int, last: bool = False) -> None:
+        """Bound sub-problems in their states, close what is proven, choose splits for the rest and push them. `last`: nothing is left to split."""
         is_open = torch.ones(len(domains), 1, dtype=torch.bool, device=domains.group.device)
         functional, constant = self.bounder.functional(domains.group, self.rows)
 
@@ -266,7 +275,8 @@ class NeuronSearch:
             return self.bounder.closes(values, domains.group, self.rows).all(-1)
 
         found_multipliers = optimise(
-            self.linear, state, functional, constant, domains.multipliers, domains.signs, steps=steps, rate=self.effort.rate, done=done
+            self.linear, state, functional, constant, domains.multipliers, domains.signs,
+            steps=steps, rate=self.effort.rate * (2 if last else 1), done=done, stretches=LAST_STRETCHES if last else 0,
         )
         slopes, betas = storable(self.linear, state, found_multipliers)
         planes, added = planes_with(self.linear, state, slopes), signed(betas, domains.signs)
@@ -275,7 +285,7 @@ class NeuronSearch:
         if self.bounder.watched:
             self._events.add(Bounded(NAME, domains.id.numpy(), self.bounder.groups, domains.group, is_open, self.bounder.passes))
         closed = refuted.squeeze(-1)
-        self.tally.nodes += len(domains)
+        self.tally.nodes += 0 if last else len(domains)
         self.tally.leaves += int(closed.sum())
         self.tally.closed_volume += float(torch.exp2(-domains.depth[closed].double()).sum())
         empty = closed & state.crossed if state.crossed is not None else torch.zeros_like(closed)
@@ -288,7 +298,27 @@ class NeuronSearch:
         keep = torch.nonzero(~closed).squeeze(-1)
         if keep.numel() == 0:
             return
+        if last:
+            self.stuck.append(domains.select(keep))
+            return
         self._branch(domains, state, found, found_multipliers, keep)
+
+    def _insist(self, budget: Budget) -> None:
+        """Try once more what cannot be split again; what stays open, or does not fit in memory, stays stuck."""
+        parts = self.stuck[self._insisted :]
+        del self.stuck[self._insisted :]
+        for part in parts:
+            if budget.exhausted() or not self._undone_unless_it_fits(partial(self._bound_last, part)):
+                self.stuck.append(part)
+        self._insisted = len(self.stuck)
+
+    def _bound_last(self, domains: Domains) -> None:
+        """With many larger steps, from no multipliers at all."""
+        known = {j: (domains.lower[j], domains.upper[j]) for j in domains.lower}
+        state = self.linear.propagate(self.lower[domains.group], self.upper[domains.group], refine=self.effort.refine, known=known)
+        fresh = initial(self.linear, state, int(self.rows.numel()), list(domains.multipliers.slopes))
+        nothing = {j: torch.zeros_like(beta) for j, beta in domains.multipliers.betas.items()}
+        self._bound(replace(domains, multipliers=Multipliers(fresh.slopes, nothing)), state, LAST_STEPS, last=True)
 
     def _tell_multipliers(
         self, domains: Domains, state: State, closed: Tensor, margin: Tensor, slopes: Slopes, betas: dict[int, Tensor]
@@ -307,7 +337,7 @@ class NeuronSearch:
                 told = torch.where(mine, value.float(), told)
             atom = self._atom[domains.group[box].numpy(), row[box].numpy()]
             numbers = gathered(self.linear, state, self._places[k], slopes, box, row[box])
-            used = trails[box] >= 0
+            used = trails[box] != -1
             count = used.sum(-1).numpy()
             proven = margin[box, row[box]].double().numpy()
             self._events.add(Multiplied(NAME, domains.id[box].numpy(), atom, self._places[k], numbers, count, told[used].numpy(), proven))
@@ -407,8 +437,8 @@ def _halves(parents: Domains, first_id: int) -> Domains:
         element, threshold = parents.element[mine], parents.threshold[mine]
         upper[j][mine, element] = torch.minimum(upper[j][mine, element], threshold)
         lower[j][mine + count, element] = torch.maximum(lower[j][mine + count, element], threshold)
-        if j in signs:  # multipliers speak of splits at zero; another threshold acts through the bounds alone
-            side = (threshold == 0).to(torch.int8)
+        if j in signs:  # multipliers speak of splits at zero, or beside it; another threshold acts through the bounds alone
+            side = (threshold.abs() <= NEAR_ZERO).to(torch.int8)
             signs[j][mine, element] = torch.where(side == 1, -side, signs[j][mine, element])
             signs[j][mine + count, element] = torch.where(side == 1, side, signs[j][mine + count, element])
     return Domains(

@@ -28,7 +28,7 @@ class Multipliers:
     """What is optimised, for B boxes and R rows.
 
     `slopes[i]`, used where elementwise node i is not linear on its interval, each [B, R, size]: of a piecewise-linear
-    function the lower slope and None (the upper one is the default); of a smooth function the positions of both slopes,
+    function the lower slope and None (the upper one is the default), of one that jumps both; of a smooth function the positions of both slopes,
     0 for the default and +-1 for a whole spread of the derivative above or below it, so that they suit any interval.
     `betas[j]` >= 0 [B, R, size]: multipliers of the splits of node j.
     """
@@ -62,7 +62,8 @@ def initial(bounds: LinearBounds, state: State, rows: int, nodes: Iterable[int])
             low, high = state.lower[node.inputs[0]], state.upper[node.inputs[0]]
             shape = (low.shape[0], rows, low.shape[1])
             if isinstance(node.function, Pieces):
-                slopes[i] = (relaxation.default_slopes(node.function, low, high)[0].unsqueeze(1).expand(shape), None)
+                below, above = (slope.unsqueeze(1).expand(shape) for slope in relaxation.default_slopes(node.function, low, high))
+                slopes[i] = (below, above if node.function.jumps() else None)
             else:
                 slopes[i] = (low.new_zeros(shape), low.new_zeros(shape))
     return Multipliers(slopes, {})
@@ -102,6 +103,8 @@ def storable(bounds: LinearBounds, state: State, found: Multipliers) -> tuple[Sl
         node = bounds.graph.nodes[i]
         if high is None:
             slopes[i] = (low.half().to(low.dtype), None)
+        elif isinstance(node, Elementwise) and isinstance(node.function, Pieces):
+            slopes[i] = (low.half().to(low.dtype), high.half().to(low.dtype))
         elif isinstance(node, Elementwise) and isinstance(node.function, Smooth):
             j = node.inputs[0]
             slope_lower, slope_upper = _steep(node.function, state.lower[j].unsqueeze(1), state.upper[j].unsqueeze(1))(low, high)
@@ -118,7 +121,7 @@ def planes_with(bounds: LinearBounds, state: State, slopes: Slopes) -> dict[int,
             continue
         low, high = state.lower[node.inputs[0]].unsqueeze(1), state.upper[node.inputs[0]].unsqueeze(1)
         if isinstance(node.function, Pieces):
-            planes[i] = (_relu(low, high) if node.function == RELU else _pieces(node.function, low, high))(lower, None)
+            planes[i] = (_relu(low, high) if node.function == RELU else _pieces(node.function, low, high))(lower, upper)
         elif upper is not None:
             linear, default = relaxation.is_linear(node.function, low, high), relaxation.default_slopes(node.function, low, high)
             chosen = (torch.where(linear, fixed, free) for fixed, free in zip(default, (lower, upper), strict=True))
@@ -137,7 +140,12 @@ def _relu(low: Tensor, high: Tensor) -> Build:
 def _pieces(function: Pieces, low: Tensor, high: Tensor) -> Build:
     default_lower, default_upper = relaxation.default_slopes(function, low, high)
     linear = relaxation.is_linear(function, low, high)
-    return lambda chosen, _: relaxation.relax(function, low, high, torch.where(linear, default_lower, chosen), default_upper)
+
+    def build(chosen: Tensor, chosen_upper: Tensor | None) -> Planes:
+        above = default_upper if chosen_upper is None else torch.where(linear, default_upper, chosen_upper)
+        return relaxation.relax(function, low, high, torch.where(linear, default_lower, chosen), above)
+
+    return build
 
 
 def _smooth(function: Smooth, low: Tensor, high: Tensor) -> Build:
@@ -162,9 +170,9 @@ def _steep(function: Smooth, low: Tensor, high: Tensor) -> Callable[[Tensor, Ten
 
 
 def signed(betas: dict[int, Tensor], signs: dict[int, Tensor]) -> dict[int, Tensor]:
-    """What is added to the coefficients: +beta where a split says h <= 0, -beta where it says h >= 0.
+    """What is added to the coefficients: +beta where a split says h <= t, -beta where it says h >= t, t being 0 or right beside it.
 
-    `signs[j]` [B, size] is +1 for h >= 0, -1 for h <= 0, 0 for no split.
+    `signs[j]` [B, size] is +1 for h >= t, -1 for h <= t, 0 for no split.
     """
     return {j: -beta * signs[j].unsqueeze(1).to(beta.dtype) for j, beta in betas.items()}
 
@@ -180,10 +188,12 @@ def optimise(
     steps: int,
     rate: float,
     done: Callable[[Tensor], Tensor] | None = None,
+    stretches: int = 0,
 ) -> Multipliers:
     """Maximise the lower bound of every row; returns the best multipliers met, per box and row.
 
-    `done(values [B, R])` says for which boxes more is of no use [B].
+    `done(values [B, R])` says for which boxes more is of no use [B]. In the end the best ones are doubled `stretches` times: where the splits
+    contradict each other, a bound grows without limit along such a ray, and steps find its direction long before they are far along it.
     """
     if not start.slopes and not start.betas:
         return start
@@ -219,7 +229,27 @@ def optimise(
                 _project(bounds.graph.nodes[i], lower, upper)
             for share in shares.values():
                 share.clamp_(min=0)
+    for _ in range(stretches):
+        longer = _doubled(bounds, best.multipliers())
+        low = bounds.lower_bound(
+            state, functional, constant, planes=planes_of(build, longer.slopes), betas=signed(longer.betas, signs), rigorous=False
+        )
+        best.update(low.value.detach(), longer.slopes, longer.betas)
     return best.multipliers()
+
+
+def _doubled(bounds: LinearBounds, found: Multipliers) -> Multipliers:
+    """Twice the betas, and twice the slopes of what jumps: beside a jump they act as multipliers."""
+    slopes = dict(found.slopes)
+    for i, (lower, upper) in found.slopes.items():
+        node = bounds.graph.nodes[i]
+        if isinstance(node, Elementwise) and isinstance(node.function, Pieces) and upper is not None:
+            slopes[i] = _gentle(2 * lower), _gentle(2 * upper)
+    return Multipliers(slopes, {j: 2 * beta for j, beta in found.betas.items()})
+
+
+def _gentle(slope: Tensor) -> Tensor:
+    return slope.clamp(-relaxation.STEEPEST, relaxation.STEEPEST)
 
 
 def _coefficient_scale(bounds: LinearBounds, low: Lower) -> dict[int, Tensor]:
@@ -233,9 +263,11 @@ def _coefficient_scale(bounds: LinearBounds, low: Lower) -> dict[int, Tensor]:
 
 
 def _project(node: object, lower: Tensor, upper: Tensor | None) -> None:
-    """Keep a slope among those of the pieces, and a position within one spread of the default."""
+    """Keep a slope among those of the pieces (and of lines across a jump), and a position within one spread of the default."""
     if isinstance(node, Elementwise) and isinstance(node.function, Pieces):
-        lower.clamp_(min=min(node.function.slopes), max=max(node.function.slopes))
+        steep = relaxation.STEEPEST if node.function.jumps() else 0.0
+        for slope in (lower,) if upper is None else (lower, upper):
+            slope.clamp_(min=min(*node.function.slopes, -steep), max=max(*node.function.slopes, steep))
     elif upper is not None:
         lower.clamp_(-1, 1)
         upper.clamp_(-1, 1)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bounds.linear import LinearBounds
+from graph.core import Elementwise
+from graph.functions.facts import Pieces
 from verifier.allotment import Allotment
 
 
@@ -76,6 +78,8 @@ def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, 
     neuron_batch = max(1, min(CONSTANTS.neuron_batch_most, allotment.neuron_batch_bytes // max(per_node, 1)))
     refine = hidden <= CONSTANTS.refine_rows
     boxes = batch_of_boxes(bounds, rows, varying, allotment)
+    if any(isinstance(node, Elementwise) and isinstance(node.function, Pieces) and node.function.jumps() for node in bounds.graph.nodes):
+        return Plan("neurons", neuron_batch, refine, 0, "a function jumps, which smaller boxes do not smooth: split neurons")
     if varying <= CONSTANTS.input_split_most:
         return Plan("inputs", boxes, refine, 0, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
     trial = CONSTANTS.trial_nodes if boxes >= CONSTANTS.trial_batch else 0

@@ -1,0 +1,178 @@
+"""Sign, a function that jumps: what holds is proven by splits beside the jump, and what is violated exactly at the jump is never called verified."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import helper
+from small_networks import decimal, model, onnx_file, vnnlib_file
+
+from bounds.linear import NEAR_ZERO, LinearBounds
+from bounds.torch_graph import TorchGraph
+from graph.functions import build
+from graph.load import load
+from specs.vnnlib import parse
+from verifier import engine
+from verifier.branch_neuron import split_point
+from verifier.certificate import Recorder
+from verifier.checker import certificate as certificates
+from verifier.checker import exact, read_model, read_property, tree, walk
+from verifier.checker.bounds import Checker
+from verifier.checker.refusal import Rejected
+from verifier.checker.slack import Slack
+from verifier.exact import exact_outputs
+from verifier.optimise import initial, storable
+from verifier.options import Options
+
+Layer = tuple[np.ndarray, np.ndarray]
+quick = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def network(*layers: Layer) -> bytes:
+    """Fully connected layers with Sign between them."""
+    nodes, weights, at = [], {}, "x"
+    for k, (w, b) in enumerate(layers):
+        out = "y" if k == len(layers) - 1 else f"h{k}"
+        nodes.append(helper.make_node("Gemm", [at, f"w{k}", f"b{k}"], [out]))
+        if out != "y":
+            nodes.append(helper.make_node("Sign", [out], [f"s{k}"]))
+        weights |= {f"w{k}": w, f"b{k}": b}
+        at = f"s{k}"
+    return onnx_file(nodes, len(layers[0][0]), len(layers[-1][1]), **weights)
+
+
+def verified(data: bytes, formula: str, semantics: str, folder: Path, nodes: int = 400) -> bool:
+    """Whether the search without an attack says `unsat` and the checker accepts what it wrote; over the reals both arithmetics agree."""
+    recorder = Recorder(str(folder))
+    outcome = engine.run(load(data), parse(formula, "test"), Options("", "", timeout=30.0, nodes=nodes, no_attack=True, threads=1), recorder)
+    if outcome.verdict != "unsat":
+        recorder.close()
+        return False
+    recorder.write(str(folder / "proof"), "1" * 64, "2" * 64, semantics)
+    recorder.close()
+    read = read_model.read(data)
+    cases = read_property.bind(read_property.read(formula.encode()), read)
+    found = certificates.read((folder / "proof").read_bytes(), 10**8)
+    forest, slack = tree.grow(found, cases, tree.sizes(found, read)), Slack(read) if semantics == "float32" else None
+    checks: list[Callable[[], None]] = [lambda: walk.check(Checker(read, slack), cases, found, forest, 64)]
+    if semantics == "real":
+        checks.append(lambda: exact.check(read, cases, found, forest, slack))
+    return all(_accepted(check) for check in checks)
+
+
+def _accepted(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except Rejected:
+        return False
+    return True
+
+
+def near(y: Fraction, outputs: int = 1) -> str:
+    low, high = (decimal(float(y + side * Fraction(1, 8))) for side in (-1, 1))
+    return f"(and {' '.join(f'(>= Y_{j} {low}) (<= Y_{j} {high})' for j in range(outputs))})"
+
+
+# ---------------------------------------------------------------- violated exactly at the jump
+
+
+@quick
+@given(st.integers(0, 10**6), st.sampled_from(["real", "float32"]), st.booleans())
+def test_what_happens_only_at_the_jump_is_never_excluded(seed: int, semantics: str, deep: bool) -> None:
+    """Some neurons are exactly 0 at a point of the box; the output there, and nothing else, is unsafe."""
+    rng = np.random.default_rng(seed)
+    point, widths = rng.integers(-4, 5, 2) / 4, [2, 3, 2, 1] if deep else [2, 3, 1]
+    layers, at = [], point
+    for k, (n, m) in enumerate(pairwise(widths)):
+        w = rng.integers(-4, 5, (n, m)) / 4
+        b = np.where(rng.random(m) < 0.6, -(at @ w), rng.integers(-4, 5, m) / 4)
+        at = at @ w + b
+        layers.append((w, b))
+        at = at if k == len(widths) - 2 else np.sign(at)
+    data = network(*layers)
+    truth = exact_outputs(load(data), point)
+    assert truth is not None and float(truth[0]) == at[0]
+    ends = [(str(x - e), str(x + f)) for x, (e, f) in zip(point, rng.choice([0.0, 0.5, 2.0], (2, 2)), strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        assert not verified(data, vnnlib_file(ends, 1, near(truth[0])), semantics, Path(folder), nodes=24)
+
+
+@pytest.mark.parametrize("semantics", ["real", "float32"])
+@pytest.mark.parametrize("ends", [("0", "1"), ("-1", "0"), ("-1", "1"), ("0", "0")])
+def test_the_value_at_an_end_of_the_box_counts(ends: tuple[str, str], semantics: str, tmp_path: Path) -> None:
+    data = onnx_file([helper.make_node("Sign", ["x"], ["y"])], 1, 1)
+    assert not verified(data, vnnlib_file([ends], 1, near(Fraction(0))), semantics, tmp_path)
+
+
+def test_float32_may_be_on_the_other_side(tmp_path: Path) -> None:
+    """Sign((x + 2^24) - 2^24) of x in [0.3, 0.4] is 1 over the reals, and 0 in float32."""
+    names = [("Add", "x", "a", "t"), ("Add", "t", "b", "u"), ("Sign", "u", "", "y")]
+    nodes = [helper.make_node(kind, [x for x in (first, second) if x], [out]) for kind, first, second, out in names]
+    data = onnx_file(nodes, 1, 1, a=np.array([2.0**24]), b=np.array([-(2.0**24)]))
+    formula = vnnlib_file([("0.3", "0.4")], 1, "(<= Y_0 0.5)")
+    assert verified(data, formula, "real", tmp_path) and not verified(data, formula, "float32", tmp_path)
+
+
+def test_a_subnormal_number_may_be_flushed_onto_the_jump(tmp_path: Path) -> None:
+    data = onnx_file([helper.make_node("Sign", ["x"], ["y"])], 1, 1)
+    formula = vnnlib_file([(decimal(2.0**-130), "1")], 1, "(<= Y_0 0.5)")
+    assert verified(data, formula, "real", tmp_path) and not verified(data, formula, "float32", tmp_path)
+
+
+# ---------------------------------------------------------------- what holds
+
+
+@pytest.mark.parametrize("semantics", ["real", "float32"])
+@pytest.mark.parametrize("seed", range(2))
+def test_all_combinations_of_signs_are_decided(seed: int, semantics: str, tmp_path: Path) -> None:
+    """Four lines cut a square into cells; a little below the least value of the cells there is nothing."""
+    rng = np.random.default_rng(seed)
+    w, b, v = rng.normal(size=(2, 4)).astype(np.float32), (rng.normal(size=4) / 2).astype(np.float32), rng.normal(size=(4, 1)).astype(np.float32)
+    grid = np.array(list(product(np.linspace(-1, 1, 201), repeat=2)))
+    least = float((np.sign(grid @ w.astype(float) + b) @ v.astype(float)).min())
+    data, box = network((w, b), (v, np.zeros(1))), [("-1", "1")] * 2
+    assert verified(data, vnnlib_file(box, 1, f"(<= Y_0 {least - 0.05:.6f})"), semantics, tmp_path)
+    assert not verified(data, vnnlib_file(box, 1, f"(<= Y_0 {least + 0.05:.6f})"), semantics, tmp_path, nodes=20)
+
+
+def test_contradictory_signs_are_proven_with_multipliers(tmp_path: Path) -> None:
+    """x + y > 1/4, x - y > 1/4 and x < 1/8 exclude each other, which no interval and no single neuron says."""
+    w, b = np.array([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0]]), np.array([-0.25, -0.25, -0.125])
+    data = network((w, b), (np.array([[1.0], [1.0], [-1.0]]), np.zeros(1)))
+    assert verified(data, vnnlib_file([("-1", "1")] * 2, 1, "(>= Y_0 2.5)"), "float32", tmp_path)
+    assert not verified(data, vnnlib_file([("-1", "1")] * 2, 1, "(>= Y_0 0.5)"), "real", tmp_path, nodes=20)
+
+
+# ---------------------------------------------------------------- parts of the search
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("low", "high", "point"),
+    [
+        (-1.0, 2.0, -NEAR_ZERO), (-NEAR_ZERO, 2.0, NEAR_ZERO), (-1.0, 0.0, -NEAR_ZERO), (0.0, 1.0, NEAR_ZERO),
+        (-NEAR_ZERO, NEAR_ZERO, None), (0.0, 0.0, None), (0.5, 1.0, None), (-1.0, -NEAR_ZERO, None), (0.0, NEAR_ZERO, None),
+    ],
+)  # fmt: skip
+def test_splits_are_beside_the_jump(low: float, high: float, point: float | None, dtype: torch.dtype) -> None:
+    found = split_point(build("sign"), torch.tensor([low], dtype=dtype), torch.tensor([high], dtype=dtype)).item()
+    assert found == point if point is not None else not low < found < high
+
+
+def test_slopes_that_are_stored_are_finite() -> None:
+    """Chords over a narrow interval are steep: float16 must hold them."""
+    net = model([helper.make_node("Sign", ["x"], ["y"])], 3, 3)
+    linear = LinearBounds(TorchGraph(net.graph, torch.float32))
+    ends = torch.tensor([[-1e-30, -2.0, -NEAR_ZERO]]), torch.tensor([[1.0, 1e-38, NEAR_ZERO]])
+    state = linear.propagate(*ends)
+    slopes, _ = storable(linear, state, initial(linear, state, 2, [1]))
+    assert all(t is not None and bool(t.isfinite().all()) for t in slopes[1])
