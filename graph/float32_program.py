@@ -5,6 +5,8 @@ bit, needs the file's own operators. Order: that of onnxruntime 1.31.1 on x86-64
 found it on the machine at hand (it fails where onnxruntime does otherwise): each output of Gemm and of MatMul by a constant is
 x_0 w_0, then fma(x_k, w_k, sum) for k = 1, 2, ..., then one addition of the bias, whatever the batch size, with or without onnxruntime's
 graph optimisations (they make MatMul + Add one Gemm, and fold Relu into it). Elementwise operators round once per element.
+Two forms have another order. A Mul by a single number before a MatMul is moved behind it when onnxruntime optimises: refused here.
+A matrix that the file computes from constants is multiplied without FMA when it does not optimise: what holds here is the default, optimised.
 Signs of zeros are not told apart; nothing here divides, so no finite value depends on them.
 """
 
@@ -86,6 +88,7 @@ class _Reader:
         self.reader = WeightReader(graph, None, 1 << 24)
         self.places: dict[str, Array] = {}
         self.known: dict[str, Array] = {}
+        self.makers: dict[str, onnx.NodeProto] = {}
         self.operations: list[Operation] = []
         self.constants: dict[float, int] = {}
         self.n_in = 0
@@ -172,6 +175,7 @@ class _Reader:
         if node.domain not in ("", "ai.onnx"):
             raise UnsupportedOperator(f"{where}: only operators of the standard have a known order")
         version, attributes = read_attributes(node, self.opset)
+        self.makers.update(dict.fromkeys(node.output, node))
         values = [self._tensor(name, where) if name else None for name in node.input]
         try:
             if node.op_type in MOVES_ONLY - {"Dropout"}:
@@ -232,6 +236,9 @@ def _gemm(at: _Node) -> Array:
 
 
 def _matmul(at: _Node) -> Array:
+    made = at.reader.makers.get(at.node.input[0])
+    if made is not None and made.op_type == "Mul" and any(name in at.reader.known and at.reader.known[name].size == 1 for name in made.input):
+        raise UnsupportedOperator(f"{at.where}: a factor before it, which onnxruntime moves behind it, has no known order")
     return at.reader.product(at.places(0), at.numbers(1), None, at.where)
 
 

@@ -245,6 +245,24 @@ def test_operators_that_move_elements_move_them() -> None:
         assert theirs == [computed(read_program(content), x) for x in points]
 
 
+def test_a_factor_that_onnxruntime_moves_is_refused() -> None:
+    """x c W is computed as (x W) c by default, as (x c) W without optimisations."""
+    nodes = [helper.make_node("Mul", ["x", "c"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    r = np.random.default_rng(0)
+    content, points = onnx_file(nodes, 3, 2, c=np.asarray(1.2345), w=r.normal(size=(3, 2))), r.normal(size=(20, 3)).astype(np.float32)
+    moved, plain = run(content, points)
+    assert moved != plain
+    with pytest.raises(UnsupportedOperator, match="factor"):
+        read_program(content)
+
+
+def test_a_matrix_that_the_file_computes_is_multiplied_as_by_default() -> None:
+    nodes = [helper.make_node("Transpose", ["w"], ["v"], perm=[1, 0]), helper.make_node("MatMul", ["x", "v"], ["y"])]
+    r = np.random.default_rng(0)
+    content, points = onnx_file(nodes, 3, 4, w=r.normal(size=(4, 3))), r.normal(size=(20, 3)).astype(np.float32)
+    assert run(content, points)[0] == [computed(read_program(content), x) for x in points]
+
+
 @slow
 def test_no_float32_certificate_where_an_execution_violates(tmp_path: Path) -> None:
     """Thresholds at the largest float32 value, which the network over the reals does not reach: a proof of `real` that holds, and does not
