@@ -107,6 +107,7 @@ def exhaust(model: Model, prop: Property, most: int = MOST_POINTS) -> Truth:
             violations += int(bad.sum())
             if witness is None and bad.any():
                 witness = chunk[int(bad.argmax())].copy()
+                batches.check(witness[None])
     return Truth(points, violations, overflows, witness)
 
 
