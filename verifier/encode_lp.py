@@ -32,6 +32,7 @@ Ends = Mapping[int, Array]  # per node [size]
 
 BLOCK = 1 << 22  # numbers of an affine map that are held densely at a time
 SAME = 2.0**-20  # relative: limits at a breakpoint that differ by less are one point, rounded in different ways
+STEEP = 1e9  # lines of an envelope that are steeper make a program worse, not better
 TANGENTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # where in its interval a smooth function lends its slope to a line of the envelope
 
 
@@ -239,6 +240,8 @@ class _Encoder:
         bias = np.zeros(element.size) if node.bias is None else node.bias[element]
         rows = self._rows(bias, bias, (self.columns[i][element], 1.0))
         for j, m in zip(node.inputs, node.maps, strict=True):
+            if j not in self.columns:  # all of its weights are 0
+                continue
             for part in np.array_split(np.arange(element.size), -(-element.size * m.in_size // BLOCK)):
                 dense = m.rows(element[part])
                 r, c = np.nonzero(dense)
@@ -313,7 +316,7 @@ class _Encoder:
             slopes = [np.zeros_like(low), chord, *(function.derivative(point) for point in at)]
         ends = torch.from_numpy(low), torch.from_numpy(high)
         for slope in slopes:
-            slope = np.where(np.isfinite(slope), slope, 0.0)
+            slope = np.where(np.abs(slope) < STEEP, slope, 0.0)  # also where it is not a number
             below = relaxation.offset_lower(function, torch.from_numpy(slope), *ends).numpy()
             above = relaxation.offset_upper(function, torch.from_numpy(slope), *ends).numpy()
             below, above = np.where(np.isnan(below), -np.inf, below), np.where(np.isnan(above), np.inf, above)

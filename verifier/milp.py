@@ -46,15 +46,19 @@ def solve_milp(question: Question, seconds: float) -> Answer:
     """
     limit = time.monotonic() + seconds
     try:
-        program = encode(question)
-        hints, bound = _root(question, limit)
+        return _decide(question, limit)
     except NotEncodable as reason:
         return Answer("unknown", reason=str(reason))
     except Unsolved as status:
         late = time.monotonic() >= limit
-        return Answer("unknown", reason="time" if late else f"solver-unknown: the relaxation ended as {status}")
+        return Answer("unknown", reason="time" if late else f"solver-unknown: {status}")
+
+
+def _decide(question: Question, limit: float) -> Answer:
+    program = encode(question)
     if not program.atoms.size:
         return Answer("sat", point=_centre(question))
+    hints, bound = _root(question, limit)
     start = _execution(program, question, limit)
     if start is None:  # then nothing else that HiGHS says about the program counts
         why = "time" if time.monotonic() >= limit else "solver-unknown: HiGHS finds no execution of the network at the centre of the box"
@@ -62,31 +66,6 @@ def solve_milp(question: Question, seconds: float) -> Answer:
     if bound > MARGIN:
         return Answer("unsat", splits=hints)
     return replace(_search(program, question, start, limit), splits=hints)
-
-
-def least(question: Question, atom: int, seconds: float, gap: float) -> float:
-    """The minimum of one atom's excess, functional - bound, over the case's box, within the relative `gap`, as HiGHS finds it.
-
-    Raises NotEncodable where the network is not piecewise linear, and Unsolved, which says between which values it ended.
-    """
-    limit = time.monotonic() + seconds
-    program = encode(question, atoms=[atom])
-    if program.inexact:
-        raise NotEncodable(f"{program.inexact[0]} has no exact encoding")
-    start = _execution(program, question, limit)
-    if start is None:
-        raise Unsolved("time" if time.monotonic() >= limit else "no execution of the network at the centre of the box was found")
-    whole = bool(program.integral.any())
-    highs = _load(program, limit, **({"mip_rel_gap": gap} if whole else {}))
-    solution = highspy.HighsSolution()
-    solution.col_value = start
-    highs.setSolution(solution)
-    highs.run()
-    reached, scale = float(highs.getInfo().objective_function_value), float(program.scale[0])
-    if highs.getModelStatus() != Status.kOptimal:
-        status = "time" if time.monotonic() >= limit else highs.modelStatusToString(highs.getModelStatus())
-        raise Unsolved(f"{status}; the minimum is between {_dual_bound(highs, whole) * scale:.6g} and {reached * scale:.6g}")
-    return reached * scale
 
 
 def _search(program: Program, question: Question, start: Array, limit: float) -> Answer:
@@ -175,11 +154,12 @@ def _execution(program: Program, question: Question, limit: float) -> Array | No
 
 
 def _root(question: Question, limit: float) -> tuple[tuple[tuple[int, int], ...], float]:
-    """Pre-activations by what their relaxation costs at the root, the costliest first; and the root's bound."""
+    """Pre-activations by what their relaxation costs at the root, the costliest first; and the root's bound, -inf if there is none."""
     program = encode(question, relax=True, signs={})
-    if not program.atoms.size:
+    try:
+        highs = _solved(program, limit)
+    except Unsolved:  # what an envelope leaves unbounded, the bounds of the nodes may still bound in the program itself
         return (), -np.inf
-    highs = _solved(program, limit)
     solution = highs.getSolution()
     values, duals = np.asarray(solution.col_value), np.asarray(solution.row_dual)
     ranked: list[tuple[float, int, int]] = []

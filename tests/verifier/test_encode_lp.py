@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from lp_networks import network, problem, question, random_layers
 from small_networks import text
@@ -53,8 +53,8 @@ def ends(program: Program, inputs: np.ndarray, x: np.ndarray, column: int) -> tu
         status = highs.modelStatusToString(highs.getModelStatus())
         if status == "Infeasible":
             return np.inf, -np.inf
-        assert status == "Optimal"
-        found.append(sense * highs.getInfo().objective_function_value)
+        assert status in ("Optimal", "Unbounded")
+        found.append(sense * highs.getInfo().objective_function_value if status == "Optimal" else -sense * np.inf)
     return found[0], found[1]
 
 
@@ -120,6 +120,8 @@ def test_envelopes_leave_no_execution_out(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     x = sample(asked, rng)
     y = outputs_at(asked, x)
+    known = [end for ends in (asked.lower, asked.upper) for end in ends.values()]
+    assume(all((np.abs(end) < 1e4).all() for end in known))  # intervals of a softmax can be anything, and HiGHS has tolerances
     program = encode(asked)
     inputs, outputs = columns_of(program, asked)
     k = int(rng.integers(n_out))
