@@ -12,7 +12,7 @@ from graph_models import floats, model, node
 
 from graph.core import Affine, Elementwise, Graph, Node
 from graph.errors import MalformedGraph, ModelError, ModelMismatch
-from graph.functions import FUNCTIONS, build
+from graph.functions import FUNCTIONS, Pieces, build
 from graph.load import Model, load
 from graph.selfcheck import ACTIVATION_ERROR, UNIT, compare, execute, session
 
@@ -91,6 +91,30 @@ def test_session_runs_the_original_file() -> None:
     assert outputs[0].shape == (1, 8) and outputs[0].dtype == np.float32
     with pytest.raises(ModelError, match="onnxruntime cannot load"):
         session(loaded, content=b"nonsense")
+
+
+def test_near_a_jump_either_side_is_explained_by_rounding() -> None:
+    """(x + 2^24) - 2^24 is 0 in float32 for x = 0.4; and 0.1 x1 - 0.1 x2 + ... may round to either side of 0 in float64 too."""
+    chain = [node("Add", ["x", "a"], ["h"]), node("Sub", ["h", "a"], ["z"]), node("Sign", ["z"])]
+    loaded = load(model(chain, {"x": (1, 2)}, weights={"a": np.float32([2.0**24])}))
+    assert execute(session(loaded, optimised=False), loaded, [np.float32([0.4, -0.4])])[0].tolist() == [[0, 0]]
+    assert compare(loaded, [[np.array([0.4, -0.4])], [np.array([8.0, -8.0])]]).skipped == 0
+    w, v = floats(3, 3, seed=1) / 3, floats(3, 3, seed=2) / 7
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("MatMul", ["h", "v"], ["g"]), node("Sub", ["g", "k"], ["z"]), node("Sign", ["z"])]
+    x = floats(1, 3, seed=3)
+    for wider in (x @ w @ v, (x.astype(np.float64) @ w @ v).astype(np.float32)):  # the differences are of the size of rounding
+        compare(load(model(nodes, {"x": (1, 3)}, weights={"w": w, "v": v, "k": wider})), [[x]])
+
+
+@pytest.mark.parametrize(("values", "at"), [((1.0,), 0.0), ((-1.0,), 0.0), ((0.0,), 1e-3)])
+def test_a_wrong_step_is_noticed(values: tuple[float, ...], at: float) -> None:
+    """Also at the jump itself, where an argument that is exact leaves no room."""
+    loaded = load(model([node("Sign", ["x"])], {"x": (1, 2)}))
+    compare(loaded, [[np.array([0.0, at])]])
+    wrong = Pieces("sign", (0.0 if at == 0 else 0.01,), (0.0, 0.0), (-1.0, 1.0), values)
+    for changed_model in both(loaded, Elementwise, lambda n: replace(n, function=wrong)):
+        with pytest.raises(ModelMismatch):
+            compare(changed_model, [[np.array([1.0, at])]])
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
