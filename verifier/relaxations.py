@@ -30,6 +30,7 @@ from graph import linear_map as lm
 from graph.core import Affine, Graph, Origin
 from specs.canonical import Atom
 from verifier import encode_lp, milp
+from verifier.minimum import minimum
 from verifier.optimise import builders, initial, optimise, planes_of, relaxed_nodes
 from verifier.problem import Problem
 from verifier.solver import Question
@@ -254,7 +255,7 @@ class _Subject:
         """The minimum over all executions, by mixed-integer programming."""
         lower, upper = ({i: end[0].numpy() for i, end in enumerate(side)} for side in (self.state.lower, self.state.upper))
         question = Question(self.problem, self.case, lower, upper)
-        least = milp.least(question, self.atom, self.seconds, TOLERANCE)
+        least = minimum(question, self.atom, self.seconds, TOLERANCE)
         return least, least, f"HiGHS, within {TOLERANCE:g}"
 
     def execution(self) -> float:
