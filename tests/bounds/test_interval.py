@@ -33,7 +33,7 @@ def random_graph(seed: int) -> Graph:
     def dense(n: int, m: int) -> LinearMap:
         return Dense((n,), (m,), (rng.normal(size=(m, n)) / 2).astype(np.float32))
 
-    names = rng.permutation(["relu", "sigmoid", "tanh", "sin", "cos", "exp", "softplus", "erf", "abs"])
+    names = rng.permutation(["relu", "sigmoid", "tanh", "sin", "cos", "exp", "softplus", "erf", "abs", "sign"])
     return graph_of(
         Input((4,), (), FROM, "a"),
         Input((2,), (), FROM, "b"),
