@@ -41,7 +41,7 @@ CHECKER = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 100_000_000, "arithmeti
 class Effort:
     """What one engine may take for one instance: seconds, nodes of a search, activation patterns for each box."""
 
-    seconds: float = 20.0
+    seconds: float = 60.0
     nodes: int = 2000
     patterns: int = 600
 
@@ -96,7 +96,7 @@ def branch_and_bound(model: Path, text: Path, effort: Effort, engine: str = "aut
 def _told(result: dict[str, Any]) -> Said:
     """What matters of the tool's JSON."""
     said = {"verdict": result["verdict"], "assurance": result["assurance"], "nodes": result["nodes"]}
-    if result["reason"] is not None:
+    if result["reason"]["code"] is not None:
         said["reason"] = f"{result['reason']['code']}: {result['reason']['text']}"
     witness = result["witness"]
     if witness["inputs"] is not None:

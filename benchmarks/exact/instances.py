@@ -121,7 +121,7 @@ class _Builder:
                 return self._node("Max", [self._affine(at, before, width), self._affine(at, before, width)]), width
             case "Clip":
                 low = Fraction(self._choose(-8, 4), 4)
-                ends = (low, low + Fraction(self._choose(0, 8), 4))
+                ends = (low, low + Fraction(max(1, self._choose(0, 8)), 4))  # of no width: the engine refuses them
                 return self._node("Clip", [self._affine(at, before, width), *(self._array(np.float32(v)) for v in ends)]), width
             case "LeakyRelu":
                 return self._node("LeakyRelu", [self._affine(at, before, width)], alpha=SLOPES[self._choose(0, len(SLOPES) - 1)]), width

@@ -103,14 +103,18 @@ class Question:
         return any(holds_somewhere(self.layers, lower, upper, list(atoms), slack) for lower, upper, atoms in self.cases)
 
     def property(self) -> Property:
-        """The same as VNN-LIB text, parsed: a disjunction of conjunctions with a box in each."""
+        """The same, parsed."""
+        return parse(self.text(), "drawn")
+
+    def text(self) -> str:
+        """The same as VNN-LIB: a disjunction of conjunctions with a box in each."""
         outputs = len(self.layers.biases[-1])
         lines = ["(declare-const X_0 Real)", *(f"(declare-const Y_{j} Real)" for j in range(outputs))]
         cases = []
         for lower, upper, atoms in self.cases:
             parts = [f"(>= X_0 {_number(lower)})", f"(<= X_0 {_number(upper)})", *map(_written, atoms)]
             cases.append(f"(and {' '.join(parts)})")
-        return parse("\n".join([*lines, f"(assert (or {' '.join(cases)}))"]), "drawn")
+        return "\n".join([*lines, f"(assert (or {' '.join(cases)}))"])
 
 
 def _written(atom: Halfplane) -> str:
