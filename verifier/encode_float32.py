@@ -75,12 +75,23 @@ def decide(program: Program, lower: Array, upper: Array, case: Case, spec: Prope
     solver = z3.Tactic("qffp").solver()
     solver.set("timeout", max(1, int(1000 * seconds)))
     solver.add(*unsafe, *(_lemma(value) for value in values if not _is_constant(value)))
-    found = solver.check()
+    try:
+        found = solver.check()
+    except z3.Z3Exception as error:  # z3 has no other: what happened is in the text
+        return Answer("unknown", reason=_why(str(error)))
     if found == z3.unsat:
         return Answer("unsat")
     if found != z3.sat:
-        return Answer("unknown", reason="time" if solver.reason_unknown() in ("timeout", "canceled") else f"z3 says {solver.reason_unknown()}")
+        return Answer("unknown", reason=_why(solver.reason_unknown()))
     return Answer("sat", np.asarray([_number(solver.model(), x) for x in inputs], np.float64))
+
+
+def _why(said: str) -> str:
+    """"time", "memory", or a sentence, from what z3 says of itself."""
+    for word, signs in (("time", ("timeout", "canceled")), ("memory", ("memory", "memout"))):
+        if any(sign in said for sign in signs):
+            return word
+    return f"z3 says {said}"
 
 
 def enclose(program: Program, inputs: Sequence[Number]) -> list[Number]:

@@ -218,6 +218,15 @@ def test_what_is_not_encoded_is_unknown_with_a_sentence() -> None:
     assert "operations" in solved(big, [("0", "1")] * 20, "(>= Y_0 100.0)").reason
 
 
+@pytest.mark.parametrize(("seconds", "memory", "reason"), [(1.0, None, "time"), (30.0, 3e7, "memory")])
+def test_limits_end_without_a_verdict(seconds: float, memory: float | None, reason: str) -> None:
+    """A question that takes z3 a quarter of a minute."""
+    posed = pose(13)
+    problem = compile_problem(load(posed.drawn.content).graph, parse(posed.text, "test"))
+    found = ask(solve_smt_float32, Question(problem, 0, {}, {}, read_program(posed.drawn.content)), seconds, memory)
+    assert (found.verdict, found.reason) == ("unknown", reason)
+
+
 @pytest.mark.parametrize(
     ("node", "weights"),
     [
