@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flint import ctx
 
-from tests.checker.oracles import DERIVATIVES, SMOOTH, VALUES, ball, points_of, true_values
+from tests.checker.oracles import DERIVATIVES, SMOOTH, VALUES, Array, ball, points_of, true_values
 from verifier.checker import kernels
 from verifier.checker.network import Smooth
 from verifier.checker.refusal import Rejected
@@ -46,6 +46,55 @@ def test_errors_stay_below_the_proven_bounds(function: Smooth, which: str, n: in
     assert worst < 1, f"{worst} of the proven error"
 
 
+UNITS = {  # of value and derivative, relative to y, as their proofs say; of sin, cos and their derivatives absolute
+    "exp": (8, 8), "log": (16, 2), "sqrt": (2, 3), "reciprocal": (2, 4), "sigmoid": (16, 32), "tanh": (32, 32), "softplus": (32, 16), "sin": (8, 8),
+    "cos": (8, 8),
+}  # fmt: skip
+
+
+def wanted_error(function: Smooth, which: int, x: Array, y: Array) -> Array:
+    """What `value` (0) or `derivative` (1) owes, before 2^-1021, in units of u."""
+    name, p = function.name, function.parameter
+    if name == "erf":
+        return (1024 if which == 0 else np.minimum(x * x, 800) + 16) * np.abs(y)
+    if name != "pow":
+        return UNITS[name][which] * (np.ones(x.shape) if name in ("sin", "cos") else np.abs(y))
+    if which == 1:
+        inner, error = kernels.value("pow", p - 1, x)
+        return abs(p) * (error / kernels.U + 2 * np.abs(inner))
+    return (abs(p) + 2) * np.abs(y) if float(p).is_integer() else (10 + 20 * np.abs(p * kernels.value("log", 0.0, x)[0])) * np.abs(y)
+
+
+@pytest.mark.parametrize("function", SMOOTH, ids=name_of)
+def test_errors_are_not_larger_than_their_proofs_say(function: Smooth) -> None:
+    """A larger error would be sound, and bounds looser than they need be. An enclosure adds 2^-1021 and steps outward once."""
+    x = points_of(function, 120, seed=3)
+    ways = (kernels.value, kernels.enclose), (kernels.derivative, kernels.derivative_enclosure)
+    bottom, top = kernels.KERNELS[function.name][3] if function.name in kernels.KERNELS else (-np.inf, np.inf)
+    for which, (of, around) in enumerate(ways):
+        y, error = of(function.name, function.parameter, x)
+        usable = np.isfinite(y) & np.isfinite(error) & (error > 2.0**-1000)
+        assert usable.sum() > 50 and np.allclose((error / kernels.U)[usable], wanted_error(function, which, x, y)[usable], rtol=1e-12, atol=0)
+        low, high = around(function.name, function.parameter, x)
+        ends = [np.nextafter(y - (error + FLOOR), -np.inf), np.nextafter(y + (error + FLOOR), np.inf)]
+        if which == 0:
+            ends = [np.maximum(ends[0], bottom), np.minimum(ends[1], top)]
+            inner = np.abs(x) < 6 if function.name == "erf" else np.ones(x.shape, dtype=bool)  # beyond, erf is known to be nearly 1
+            usable &= inner
+        assert (low == ends[0])[usable].all() and (high == ends[1])[usable].all()
+
+
+def test_what_underflows_is_enclosed_by_the_floor_alone() -> None:
+    for name, x in (("exp", -800.0), ("sigmoid", -800.0), ("tanh", 0.0), ("softplus", -800.0), ("erf", 0.0)):
+        low, high = kernels.enclose(name, 0.0, np.array([x]))
+        assert low[0] <= 0.0 and 0 < high[0] <= 2 * FLOOR
+
+
+def test_erf_is_nearly_one_far_out() -> None:
+    low, high = kernels.enclose("erf", 0.0, np.array([-6.0, np.nextafter(6.0, 0), 6.0]))
+    assert (high[0], low[2]) == (kernels.U - 1, 1 - kernels.U) and low[1] < 1 - kernels.U
+
+
 def test_constants(monkeypatch: pytest.MonkeyPatch) -> None:
     """The heads and tails of ln 2 and pi/2, and 2/sqrt(pi), are what the proofs say."""
     monkeypatch.setattr(ctx, "prec", 200)
@@ -69,6 +118,33 @@ OUTSIDE = [
 def test_outside_the_domain(name: str, parameter: float, x: float) -> None:
     with pytest.raises(Rejected, match="domain"):
         kernels.enclose(name, parameter, np.array([1.0, x]))
+
+
+EDGES = [("exp", 0.0, 700.0, 1e9), ("log", 0.0, 5e-324, -5e-324), ("sqrt", 0.0, 0.0, -5e-324), ("sin", 0.0, 2.0**20, 2.0**20 + 1)]
+
+
+@pytest.mark.parametrize("name, parameter, inside, outside", [*EDGES, ("cos", 0.0, -(2.0**20), -(2.0**20) - 1)])
+def test_a_domain_ends_where_its_proof_does(name: str, parameter: float, inside: float, outside: float) -> None:
+    low, high = kernels.enclose(name, parameter, np.array([inside]))
+    assert np.isfinite(low) and np.isfinite(high) and low <= high
+    with pytest.raises(Rejected, match="domain"):
+        kernels.enclose(name, parameter, np.array([outside]))
+    with pytest.raises(Rejected, match="domain"):
+        kernels.value(name, parameter, np.nextafter([inside], [outside]))
+
+
+def test_exponents_have_a_limit() -> None:
+    for p in (1024.0, -1024.0):
+        low, high = kernels.enclose("pow", p, np.ones(1))
+        assert low <= 1 <= high
+        with pytest.raises(Rejected, match="domain"):
+            kernels.enclose("pow", p + np.sign(p), np.ones(1))
+
+
+def test_a_power_beyond_the_largest_is_not_used() -> None:
+    for p, x in ((1.0, 2.0**1000), (-1.0, 2.0**-1000), (2.0, -(2.0**500))):
+        y, _ = kernels.value("pow", p, np.array([x, np.nextafter(x, 0.0 if p < 0 else 2 * x)]))
+        assert y[0] == 2.0**1000 and (y[1] == np.inf)
 
 
 def test_unknown_functions() -> None:
