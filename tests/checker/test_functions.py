@@ -146,6 +146,9 @@ def test_steps_far_out() -> None:
             below, above = least_and_most(function, 1.0, lower[i], upper[i])
             assert Fraction(low[i]) <= below <= Fraction(low[i]) + 2 and Fraction(high[i]) - 2 <= above <= Fraction(high[i])
     assert functions.is_linear(FLOOR, np.array([0.25, 1.0]), np.array([0.75, 1.0])).tolist() == [True, False]
+    near, quarter = np.array([2.0**50, 2.0**50 - 0.25, -(2.0**50), 0.25 - 2.0**50]), np.array([-0.25, 0.0, 0.25, 0.0])  # of Round, no jump
+    ends = np.sort(np.stack([near, near + quarter]), 0)
+    assert functions.is_linear(PIECES[-1], *ends).tolist() == [False, True, False, True]
 
 
 def test_sine_far_out() -> None:
