@@ -8,9 +8,9 @@ from xml.sax.saxutils import escape
 
 from verifier.relaxations import Table
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 860, 70, 250, 50, 50, 420
+WIDTH, LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 920, 80, 300, 50, 50, 420
 COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#8d5a97", "#c77d0a", "#4a4e69", "#00798c")
-FLOOR = 1e-4  # gaps, as shares of the interval's, that are smaller are drawn here
+FLOOR = 1e-5  # gaps, as shares of the interval's, that are smaller are drawn here
 
 
 def picture(tables: Mapping[str, Table]) -> str:
@@ -56,7 +56,7 @@ def _line(table: Table, x: Mapping[str, float], colour: str) -> list[str]:
 
 def _legend(k: int, name: str, table: Table) -> list[str]:
     y = TOP + 10 + 44 * k
-    about = f"{table.inputs} inputs vary, {table.hidden} neurons undecided" + ("" if table.exact is not None else ", to best run")
+    about = f"{table.inputs} inputs, {table.hidden} undecided neurons" + ("" if table.exact is not None else "; gap to the best run")
     left = WIDTH - RIGHT + 40
     colour = COLOURS[k % len(COLOURS)]
     return [
