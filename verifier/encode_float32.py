@@ -152,11 +152,12 @@ def _multiply(a: Number, b: Number) -> Number:
 
 
 def _fused(a: Number, b: Number, c: Number) -> Number:
-    if any(_is_constant(x) and _is_whole_power(x.lower) for x in (a, b)):  # the product is exact
+    ends = [x * y for x in (a.lower, a.upper) for y in (b.lower, b.upper)]
+    whole = any(_is_constant(x) and _is_whole_power(x.lower) for x in (a, b))
+    if whole and max(map(abs, ends)) <= LARGEST:  # the product is exact
         return _add(_multiply(a, b), c)
     if _is_zero(c):
         return _multiply(a, b)
-    ends = [x * y for x in (a.lower, a.upper) for y in (b.lower, b.upper)]
     return _rounded(min(ends) + c.lower, max(ends) + c.upper, lambda: z3.fpFMA(ROUND, a.term, b.term, c.term))
 
 
