@@ -175,8 +175,9 @@ class _Encoder:
         self.bends: dict[int, Bends] = {}
         self._ends: list[tuple[Array, Array, bool]] = []  # per block of columns: lower, upper, integral
         self._sides: list[tuple[int, int, int]] = []
-        self._row_ends: list[tuple[Array, Array]] = []
-        self._entries: list[tuple[Array, Array, Array]] = []
+        none, whole = np.zeros(0), np.zeros(0, dtype=np.int64)
+        self._row_ends: list[tuple[Array, Array]] = [(none, none)]
+        self._entries: list[tuple[Array, Array, Array]] = [(whole, whole, none)]
         self._inexact: list[str] = []
         self._n_columns = self._n_rows = 0
 

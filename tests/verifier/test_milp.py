@@ -16,12 +16,14 @@ from small_networks import decimal
 
 from bounds.linear import LinearBounds, State
 from bounds.torch_graph import TorchGraph
+from graph.core import Affine, Elementwise, Graph, Input, Origin, check
 from graph.evaluate import evaluate
 from graph.functions.abs import absolute
 from graph.functions.leaky_relu import leaky_relu
 from graph.functions.relu import relu
 from graph.functions.sigmoid import sigmoid
 from graph.functions.sign import sign
+from graph.linear_map import Dense
 from verifier.encode_lp import encode
 from verifier.milp import MARGIN, Unsolved, _load, multipliers, refine, solve_milp, worst_excess
 from verifier.optimise import builders, planes_of, signed
@@ -166,6 +168,18 @@ def test_a_case_without_executions_is_refuted_on_the_way() -> None:
     graph = network(random_layers(np.random.default_rng(4), (2, 4, 4, 1)), [relu(), relu()])
     assert refine(question(problem(graph, -np.ones(2), np.ones(2), "(<= Y_0 -1000)")), 60, within=True).refuted
     assert refine(question(problem(graph, -np.ones(2), np.ones(2), "(<= Y_0 -1000)")), 0.0).improved == 0
+
+
+def test_inputs_that_a_function_reads_are_refined_too() -> None:
+    """y = relu(x1) + relu(x2) <= 0.5 leaves x <= 0.5; over the whole box there is nothing to gain."""
+    nodes = (
+        Input((1, 2), (), Origin(), "x"), Elementwise((1, 2), (0,), Origin(), relu()),
+        Affine((1, 1), (1,), Origin(), (Dense((1, 2), (1, 1), np.ones((1, 2))),)),
+    )
+    asked = question(problem(check(Graph(nodes, (0,), (2,), ("y",), {"x": 0, "y": 2})), -np.ones(2), np.ones(2), "(<= Y_0 0.5)"))
+    assert refine(asked, 30).improved == 0
+    found = refine(asked, 30, within=True, relax=False)
+    assert found.improved == 2 and found.upper[0] == pytest.approx([0.5, 0.5], abs=1e-5)
 
 
 # ------------------------------------------------------------ duals
