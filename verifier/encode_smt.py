@@ -39,14 +39,15 @@ Array = NDArray[Any]
 Q = Fraction
 ZERO = Q(0)
 
-BITS = 12  # of a coefficient that is cut, relative to the spread of its form
+BITS = 10  # of a coefficient that is cut, relative to the spread of its form
 SPLIT_INPUTS = 10  # inputs that vary, up to which boxes are halved
-SLICE = 2.0  # seconds for one box where it can be halved instead
+SLICE = 6.0  # seconds for one box where it can be halved instead
 GROWTH = 4  # elements that one candidate makes kept
 BATCH = 16  # boxes bounded at once
 SMALL = Q(1, 1 << 30)  # of the value of a smooth function: a gap that finer envelopes would not close
 FINEST = Q(1, 1 << 24)  # of the range of a smooth function: parts that are not cut further
-HALVED = ("time",)  # reasons for which a box is halved
+MOST = 28  # elements kept for one box where it can be halved instead
+TOO_MANY = "more elements matter than are kept for one box"
 NEAR = 1e-6  # relative; a candidate this close to holding is evaluated exactly
 
 
@@ -95,7 +96,7 @@ class Query:
             self.solver.add(self._rule(system.elements[k], k))
         for low, (_, _, bound, strict) in zip(found, system.atoms, strict=False):
             if low is not None:
-                left, right = self._sum(low.terms), number(bound - low.constant + low.error)
+                left, right = self._sum(low.terms), number(bound - low.least)
                 self.solver.add(left < right if strict else left <= right)
 
     def _sum(self, terms: Mapping[int, Fraction], constant: Fraction = ZERO) -> z3.ArithRef:
@@ -107,8 +108,8 @@ class Query:
         if low and high and not low.error and not high.error and _negative(low.terms, low.constant) == (high.terms, high.constant):
             self.solver.add(z == self._sum(low.terms, low.constant))
         else:
-            self.solver.add([] if low is None else z >= self._sum(low.terms, low.constant - low.error))
-            self.solver.add([] if high is None else -z >= self._sum(high.terms, high.constant - high.error))
+            self.solver.add([] if low is None else z >= self._sum(low.terms, low.least))
+            self.solver.add([] if high is None else -z >= self._sum(high.terms, high.least))
         self.solver.add(within(z, self.forms.operand_ranges[name[0]][name[1]]))
         return z
 
@@ -348,7 +349,7 @@ class Box:
             if not self.refine(query, misses(query, model)):
                 smooth = any(isinstance(e.kind, Smooth) for e in self.system.elements)
                 return Answer("unknown", reason="no finer envelope of a smooth function rules the candidate out") if smooth else Answer("sat", point)
-        return Answer("unknown", reason=f"more than {most} elements matter")
+        return Answer("unknown", reason=TOO_MANY)
 
     def splits(self) -> tuple[tuple[int, int], ...]:
         """The pre-activations that were kept, the first ones first."""
@@ -458,7 +459,7 @@ class _Case:
         problem, box = self.question.problem, self.question.problem.case_box[self.question.case : self.question.case + 1]
         splits = problem.varying(box) <= SPLIT_INPUTS
         root = self._query(self.question.lower, self.question.upper, SLICE if splits else None)
-        if root.verdict != "unknown" or not splits or root.reason not in HALVED:
+        if root.verdict != "unknown" or not splits or root.reason not in ("time", TOO_MANY):
             return root
         self.bounder = Bounder(problem, group_cases(problem, np.asarray([self.question.case])), TorchGraph(problem.graph, torch.float64), 1 << 26)
         boxes = self._halves(problem.lower[box], problem.upper[box], np.ones(problem.lower.shape[1]))
@@ -485,14 +486,15 @@ class _Case:
             lows = {i: np.maximum(known[0][i], side[b].numpy()) for i, side in enumerate(found.state.lower)}
             highs = {i: np.minimum(known[1][i], side[b].numpy()) for i, side in enumerate(found.state.upper)}
             answer = self._query(lows, highs, SLICE)
-            self.tally.by_queries += answer.verdict == "unsat"
-            halved = answer.verdict == "unknown" and answer.reason in HALVED and time.monotonic() < self.deadline
+            halved = answer.verdict == "unknown" and answer.reason in ("time", TOO_MANY) and time.monotonic() < self.deadline
             yield answer, self._halves(low, high, influence[b]) if halved else []
 
     def _query(self, lower: Mapping[int, Array], upper: Mapping[int, Array], seconds: float | None) -> Answer:
         box = Box(self.reduction, self.reduction.system(lower, upper))
-        answer = box.decide(self.deadline if seconds is None else min(self.deadline, time.monotonic() + seconds))
+        until = self.deadline if seconds is None else min(self.deadline, time.monotonic() + seconds)
+        answer = box.decide(until, None if seconds is None else MOST)
         self.tally.queries += box.queries
+        self.tally.by_queries += answer.verdict == "unsat"
         self.tally.most_kept = max(self.tally.most_kept, len(box.kept))
         return answer
 

@@ -57,6 +57,11 @@ class Cut:
     constant: Fraction
     error: Fraction
 
+    @property
+    def least(self) -> Fraction:
+        """At most constant - error, with few digits where there is an error."""
+        return rounded(self.constant - self.error, grid_of(self.error, 2), -1) if self.error else self.constant
+
 
 def cut(terms: Mapping[int, Fraction], constant: Fraction, ranges: Sequence[Range], bits: int | None) -> Cut:
     """Every coefficient to a multiple of a power of two; what is lost over half the variable's range goes into the error, and the rest,
@@ -212,8 +217,7 @@ class Eliminator:
 
     def __init__(self, system: System, bits: int | None) -> None:
         self.system, self.bits = system, bits
-        inputs = set(system.inputs.values())
-        self.ranges = [r if v in inputs else coarse(r, bits) for v, r in enumerate(system.ranges)]
+        self.ranges = [coarse(r, bits) for r in system.ranges]
         self.operand_ranges = [[coarse(r, bits) for r in e.ranges] for e in system.elements]
         self.planes = [{side: plane(e, r, side, bits) for side in (1, -1)} for e, r in zip(system.elements, self.operand_ranges, strict=True)]
         unbounded = {k for k, e in enumerate(system.elements) if None in system.ranges[e.result]}
