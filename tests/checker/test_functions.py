@@ -201,6 +201,10 @@ def test_what_overflows_is_refused() -> None:
         functions.offsets(Smooth("pow", 1.0), huge, huge, np.zeros(1), np.ones(1))
     with pytest.raises(Rejected, match="unsupported-function"):
         functions.interval(Smooth("gamma"), np.zeros(1), np.ones(1))
+    for pole in (Smooth("reciprocal"), Smooth("pow", -2.0)):
+        for ends in ((-1.0, 1.0), (-1.0, 0.0), (0.0, 1.0)):
+            with pytest.raises(Rejected, match="domain"):
+                functions.offsets(pole, np.zeros(1), np.zeros(1), *(np.array([end]) for end in ends))
     for a in functions.default_slopes(RELU, -huge, huge):
         assert np.isfinite(a).all()
 

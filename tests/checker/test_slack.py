@@ -22,7 +22,7 @@ from verifier.checker.maps import Dense, Diagonal, Index, Transposed
 from verifier.checker.measured import Table
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Network, Node, Pieces, Product, Rounding, Smooth, Softmax
 from verifier.checker.refusal import Rejected
-from verifier.checker.slack import Slack
+from verifier.checker.slack import Slack, softmax_loss
 from verifier.checker.state import State
 
 Array = NDArray[Any]
@@ -569,3 +569,126 @@ def test_the_table_says_where_it_is_from(monkeypatch: pytest.MonkeyPatch) -> Non
     assert other.assumed and other.kernels
     with pytest.raises(Rejected, match="float32-not-measured"):
         other.loss("gelu", np.zeros(1), np.zeros(1), np.zeros(1), "here")
+
+
+# ---------------------------------------------------------------- no more than what the formulas say
+
+OUT, THETA, g = 1 + 2.0**-20, arithmetic.THETA, arithmetic.g
+ABOVE = float(np.nextafter(THETA, 1.0))  # bounds go one step outward
+HALF, SHIFTED = Pieces((0.0,), (-0.5, 0.25), (0.0, 0.0), (0.0,)), Pieces((1.0,), (0.0, 0.5), (-3.0, 0.5), (1.0,))
+OWED: list[tuple[Pieces | Smooth, Rounding, float, float]] = [  # function, how it is computed, argument, slack
+    (RELU, Rounding("exact", (0,)), 3.0, THETA),
+    (Smooth("sqrt"), Rounding("sqrt", (0,), 1, name="Sqrt"), 4.0, OUT * (g(1) * 2 + 2.0**64 * THETA)),
+    (Smooth("sqrt"), Rounding("sqrt", (0,), 1, name="Pow"), 2.0**-80, OUT * (g(2) * 2.0**-40 + 2.0**64 * THETA)),
+    (Smooth("reciprocal"), Rounding("sqrt", (0,), 2), 4.0, OUT * g(2) / 4),
+    (Smooth("reciprocal"), Rounding("sqrt", (0,), 2), 2.0**100, OUT * (g(2) * 2.0**-100 + 4 * THETA)),
+    (Smooth("pow", 2.0), Rounding("kernel", (0,), name="Pow"), -3.0, OUT * g(3) * 9),
+    (Smooth("pow", 3.0), Rounding("kernel", (0,), name="Pow"), 2.0**-34, OUT * (g(3) * 2.0**-102 + 8 * THETA)),
+    (Smooth("exp"), Rounding("kernel", (0,), name="Exp"), -90.0, OUT * (2.0**-21 * math.exp(-90) + 5 * THETA)),
+    (Smooth("tanh"), Rounding("kernel", (0,), name="Tanh"), 0.5, OUT * (2.0**-20 * math.tanh(0.5) + 2.0**-21)),
+    (HALF, Rounding("pieces", (0,), 1), -2.0**-104, OUT * (g(1) * 2.0**-105 + 4.5 * THETA)),
+    (SHIFTED, Rounding("pieces", (0,), 2), 2.0, OUT * g(2) * (0.5 * 2 + 3)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function, rounding, x, owed", OWED)
+def test_functions_owe_what_their_formula_says(function: Pieces | Smooth, rounding: Rounding, x: float, owed: float) -> None:
+    found = slack_at(network(source(1), Elementwise("f", (0,), (1, 1), rounding, function)), [x])[0]
+    assert found == pytest.approx(owed, rel=1e-9)
+
+
+def test_sums_and_products_owe_what_their_formulas_say() -> None:
+    """Tiny numbers, so that roundings and what flushing loses both show."""
+    weight, bias, x = np.array([[1.0, -2.0], [0.5, 0.25]]), np.array([2.0**-101, 0.0]), np.array([2.0**-100, -(2.0**-104)])
+    size = np.abs(weight) @ np.abs(x) + bias
+    wanted = OUT * (g(3) * size + THETA * (2 * 2 + 2 + 3) + THETA * np.abs(x).sum())
+    assert slack_at(network(source(2), gemm(0, weight, bias)), x) == pytest.approx(wanted, rel=1e-9)
+    for k, kind in ((1, Product), (2, MatMul)):
+        product = kind("product", (1, 2), (1, 1), Rounding("product", (1, 2), k))
+        shapes, halves = ((1, k), (k, 1)), (np.arange(k), np.arange(k, 2 * k))
+        parts = [Affine("part", (0,), shape, Rounding("moves", (0,)), (Index(at, 2 * k),)) for shape, at in zip(shapes, halves, strict=True)]
+        x = np.array([2.0**-50] * k + [2.0**-54] * k)
+        wanted = OUT * (g(k + 3) * k * 2.0**-104 + (2 * k + 2) * THETA)
+        assert slack_at(network(source(2 * k), *parts, product), x) == pytest.approx([wanted], rel=1e-9)
+        x = np.array([2.0**20] * k + [3.0] * k)
+        assert slack_at(network(source(2 * k), *parts, product), x) == pytest.approx([OUT * g(k + 3) * k * 3 * 2.0**20], rel=1e-9)
+
+
+def test_what_is_owed_is_for_the_largest_magnitude_in_the_box() -> None:
+    for lower, upper in ((-3.0, 1.0), (-1.0, 3.0), (-3.0, -1.0)):
+        s = state_of(network(source(1), gemm(0, np.ones((1, 1)))), [lower], [upper]).slack[1]
+        assert s is not None and s[0, 0] == pytest.approx(OUT * 3 * g(1), rel=1e-9)
+
+
+def test_moving_numbers_loses_nothing() -> None:
+    swap = Affine("swap", (0,), (1, 1), Rounding("moves", (0,)), (Index(np.zeros(1, np.int64), 1),))
+    found = slack_at(network(source(1), swap, gemm(1, np.ones((1, 1)))), [2.0**-100])
+    assert found == pytest.approx([OUT * (g(1) * 2.0**-100 + 5 * THETA)], rel=1e-9)
+
+
+def test_every_reader_counts_however_small_its_weights() -> None:
+    """Two sums that read h, and one that reads each element of k once."""
+    few = np.full((1, 2), 0.125)
+    net = network(source(2), gemm(0, np.eye(2)), gemm(1, few), gemm(1, few), gemm(0, np.eye(2)), gemm(4, few), outputs=(2, 3, 5))
+    operators = Slack(net, TABLE).operators
+    assert [operators[i].shared for i in (1, 2, 3, 4, 5)] == [True, False, False, False, False]
+    halves = [Affine("half", (1,), (1, 1), Rounding("moves", (1,)), (Index(np.array([k]), 2),)) for k in (0, 1)]
+    assert not Slack(network(source(2), gemm(0, np.eye(2)), *halves, outputs=(2, 3)), TABLE).operators[1].shared  # an element each
+
+
+def test_products_of_a_batch_owe_what_they_owe_alone() -> None:
+    """(2, 1, 3) times (2, 3, 2), over two boxes."""
+    shapes, sizes = ((2, 1, 3), (2, 3, 2)), (6, 12)
+    parts = [Affine("part", (0,), shape, Rounding("moves", (0,)), (Index(np.arange(at, at + n), 18),))
+             for shape, n, at in zip(shapes, sizes, (0, 6), strict=True)]  # fmt: skip
+    net = network(source(18), *parts, MatMul("matmul", (1, 2), (2, 1, 2), Rounding("product", (1, 2), 3)))
+    x = np.random.default_rng(0).normal(size=(2, 18))
+    together = Checker(net, Slack(net, TABLE)).state(2, x, x, {}, {}, 0).slack[-1]
+    assert together is not None and together == pytest.approx(np.array([slack_at(net, row) for row in x]), rel=1e-9)
+    size = (np.abs(x[:, :6].reshape(2, 2, 1, 3)) @ np.abs(x[:, 6:].reshape(2, 2, 3, 2))).reshape(2, 4)
+    assert together == pytest.approx(OUT * g(3 + 3) * size, rel=1e-9)
+
+
+@pytest.mark.parametrize("rho, good", [(0.499, True), (0.5, False)])
+def test_an_exp_that_is_wrong_by_half_is_no_softmax(rho: float, good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Table, "worst", lambda self, *_: (rho, 0.0))
+    net = network(source(2), *softmax(0, 2, 0.0))
+    if good:
+        state_of(net, [0.0, 0.0], [0.0, 0.0])
+    else:
+        with pytest.raises(Rejected, match="float32-softmax"):
+            state_of(net, [0.0, 0.0], [0.0, 0.0])
+
+
+def test_a_softmax_owes_what_its_formula_says() -> None:
+    state = state_of(network(source(3), *softmax(0, 3, 0.0)), [-1.0, -1.0, 0.0], [1.0, 2.0, 1.0])
+    relative, lost, share = softmax_loss(2.0**-21, 2.0**-126, np.array([3.0]), 3)
+    t = arithmetic.MU * OUT * 3
+    a = 2.0**-21 + (1 + 2.0**-21) * (t + t * t)
+    b = a + g(3) + a * g(3) + 6 * THETA
+    assert [relative[0], lost, share[0]] == pytest.approx([(a + g(2) + a * g(2) + b) / (1 - b), 8 * THETA, b], rel=1e-9)
+    s = state.slack[-1]
+    assert s is not None and s[0] == pytest.approx(OUT * (relative * np.maximum(-state.lower[-1], state.upper[-1])[0]), rel=1e-5)
+    wide = state_of(network(source(2), *softmax(0, 2, 300.0)), [0.0, 300.0], [0.0, 300.0]).slack[-1]
+    relative, _, _ = softmax_loss(2.0**-21, 2.0**-126, np.array([104.0]), 2)  # beyond 104 exp is 0
+    assert wide is not None and wide[0, 1] == pytest.approx(OUT * relative[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("net, inside, outside", [
+    (network(source(1), Elementwise("f", (0,), (1, 1), Rounding("exact", (0,)), RELU)), 2.0**127, 2.0**127 * (1 + 2.0**-50)),
+    (scaled(1.0), 2.0**127 * (1 - 2.0**-22), 2.0**127),
+    (unary(Smooth("reciprocal"), "sqrt", 2), ABOVE, THETA),
+    (unary(Smooth("reciprocal"), "sqrt", 2), -ABOVE, -THETA),
+    (unary(Smooth("log"), "kernel", name="Log"), ABOVE, THETA),
+    (unary(Smooth("sqrt"), "sqrt", 1), 5e-324, 0.0),
+])  # fmt: skip
+def test_limits_are_where_they_should_be(net: Network, inside: float, outside: float) -> None:
+    state_of(net, [inside], [inside])
+    with pytest.raises(Rejected):
+        state_of(net, [outside], [outside])
+
+
+def test_constants_that_are_folded_stay_below_their_limit() -> None:
+    Slack(scaled(2.0**126 * (1 - 2.0**-22)), TABLE)
+    with pytest.raises(Rejected, match="float32-overflow"):
+        Slack(scaled(2.0**126), TABLE)
