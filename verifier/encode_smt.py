@@ -442,6 +442,8 @@ def decide(question: Question, seconds: float) -> tuple[Answer, Tally]:
         return _Case(question, deadline, tally).run(), tally
     except NoRule as error:
         return Answer("unknown", reason=str(error)), tally
+    except OverflowError:
+        return Answer("unknown", reason="a number of the property is too large for double precision"), tally
     except z3.Z3Exception as error:
         if "memory" in str(error):
             return Answer("unknown", reason="memory"), tally
