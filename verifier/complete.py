@@ -40,10 +40,11 @@ class Clock(Protocol):
 
 @torch.no_grad()
 def decide(
-    problem: Problem, cases: Array, replayer: Replayer | None, options: Options, budget: Budget, observer: Observer, clock: Clock,
+    problem: Problem, content: bytes, cases: Array, replayer: Replayer | None, options: Options, budget: Budget, observer: Observer, clock: Clock,
     check: SelfCheck | None = None,
 ) -> tuple[Found, float | None]:
-    """Decide the open `cases`. Returns what was found, and the smallest violation margin that a concrete run reached."""
+    """Decide the open `cases`; `content`: the bytes of the file. Returns what was found, and the smallest violation margin that a concrete
+    run reached."""
     torch.set_num_threads(options.threads)
     net = TorchGraph(problem.graph, torch.float32, DEVICE)
     allotment = Allotment.of(options.memory)
@@ -67,13 +68,13 @@ def decide(
         found.witness = falsifier.round(budget, cases)
         clock.charge("attack")
     if found.witness is None and len(cases) and not budget.exhausted():
-        if not fits(lambda: _complete(search, cases, falsifier, options)):
+        if not fits(lambda: _complete(search, content, cases, falsifier, options)):
             budget.out_of_memory()  # what was open before is still open
         clock.charge("search")
     return found, None if falsifier is None else falsifier.least_margin()
 
 
-def _complete(search: Search, cases: Array, falsifier: _Falsifier | None, options: Options) -> None:
+def _complete(search: Search, content: bytes, cases: Array, falsifier: _Falsifier | None, options: Options) -> None:
     """The complete engine that was asked for."""
     if not ENGINES[options.engine]:
         search.branch(cases, None if falsifier is None else falsifier.interlude)
@@ -82,7 +83,7 @@ def _complete(search: Search, cases: Array, falsifier: _Falsifier | None, option
     near = None if falsifier is None else falsifier.near
     seconds = search.budget.seconds_left() * (1.0 if options.trusts_solver else SOLVER_SHARE)
     memory = None if options.memory is None else options.memory * 1e9
-    exact.decide(search, cases, exact.ENGINES[options.engine], near, options.trusts_solver, seconds, memory)
+    exact.decide(search, cases, exact.ENGINES[options.engine], content, near, options.trusts_solver, seconds, memory)
 
 
 class _Nobody:

@@ -88,7 +88,7 @@ def _run(model: Model, prop: Property, problem: Problem, options: Options, obser
     if len(cases) == 0:
         return _decided(problem, clock, cases, portfolio=("interval bounds sufficed",))
     heavy = importlib.import_module("verifier.complete")  # torch, only now
-    found, least = heavy.decide(problem, cases, replayer, options, budget, observer, clock, check)
+    found, least = heavy.decide(problem, model.onnx_bytes, cases, replayer, options, budget, observer, clock, check)
     if found.witness is not None:
         observer(Hit(found.witness.inputs, found.witness.case))
     found.closed_volume += len(problem.case_box) - len(cases)  # what intervals refuted

@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from bounds.torch_graph import TorchGraph
+from graph.errors import ModelError
+from graph.float32_program import read_program
 from verifier.bounding import Bounder, raise_if_crossed
 from verifier.budget import Budget
 from verifier.events import Phase
@@ -45,6 +47,7 @@ class Engine:
     name: str
     module: str
     function: str
+    float32: bool = False  # it is asked about the float32 program, not about the reals
 
     def solver(self) -> Solve:
         """The function that answers questions."""
@@ -53,7 +56,7 @@ class Engine:
 
 ENGINES: Mapping[str, Engine] = MappingProxyType({
     "smt": Engine("z3", "verifier.encode_smt", "solve_smt"),
-    "smt-float32": Engine("z3's floating point", "verifier.encode_float32", "solve_smt_float32"),
+    "smt-float32": Engine("z3's floating point", "verifier.encode_float32", "solve_smt_float32", float32=True),
     "milp": Engine("HiGHS", "verifier.milp", "solve_milp"),
 })
 
@@ -77,11 +80,13 @@ def question(problem: Problem, case: int, memory: int, budget: Budget | None = N
     return Question(problem, case, next(ends), next(ends))
 
 
-def decide(search: Search, cases: Array, engine: Engine, near: Near | None, trusted: bool, seconds: float, memory: float | None) -> None:
+def decide(
+    search: Search, cases: Array, engine: Engine, content: bytes, near: Near | None, trusted: bool, seconds: float, memory: float | None
+) -> None:
     """Ask `engine` about every one of the open `cases`, for `seconds` in all, and prove again what it refutes; `search.found` holds the outcome.
 
-    `near` replays a point of the solver, or what lies beside it; None: no concrete execution may end the run. With `trusted` nothing is
-    proven again. `memory`: bytes that this process and the solver may hold.
+    `content`: the bytes of the ONNX file. `near` replays a point of the solver, or what lies beside it; None: no concrete execution may end
+    the run. With `trusted` nothing is proven again. `memory`: bytes that this process and the solver may hold.
     """
     found, budget = search.found, search.budget
     search.observer(Phase("search", f"{len(cases)} cases are put to {engine.name}"))
@@ -92,7 +97,7 @@ def decide(search: Search, cases: Array, engine: Engine, near: Near | None, trus
         if budget.exhausted():
             return
         share = (deadline - time.monotonic()) / (len(cases) - k)
-        answer = _answer(search, case, engine, share, memory)
+        answer = _answer(search, case, engine, content, share, memory)
         if answer.verdict == "sat" and near is not None and answer.point is not None:
             found.witness = near(answer.point, case)
             if found.witness is not None:
@@ -107,9 +112,15 @@ def decide(search: Search, cases: Array, engine: Engine, near: Near | None, trus
         search.branch(cases)
 
 
-def _answer(search: Search, case: int, engine: Engine, seconds: float, memory: float | None) -> Answer:
+def _answer(search: Search, case: int, engine: Engine, content: bytes, seconds: float, memory: float | None) -> Answer:
     began = time.monotonic()
-    asked = question(search.problem, case, search.allotment.block_bytes, search.budget)
+    if engine.float32:
+        try:
+            asked = Question(search.problem, case, {}, {}, read_program(content))
+        except ModelError as error:
+            return Answer("unknown", reason=str(error))
+    else:
+        asked = question(search.problem, case, search.allotment.block_bytes, search.budget)
     held = memory_of(os.getpid())
     left = None if memory is None else memory - (0 if held is None else held.resident)
     if left is not None and left < LEAST_BYTES:
