@@ -264,7 +264,7 @@ class Checker:
 class _Backward:
     """One elimination: coefficients per node, the constant c and the error E so far.
 
-    A coefficient that is not finite makes E not finite (every charge is positive), and E is tested after every step.
+    A coefficient or constant that is not finite makes E not finite (every charge is positive, and E pays for |c|); E is tested after every step.
     """
 
     def __init__(self, checker: Checker, state: State, functional: dict[int, Array], constant: Array, error: Array, slopes: Slopes) -> None:
@@ -285,7 +285,6 @@ class _Backward:
             else:
                 self._step(i, self.nodes[i], d)
                 finite(self.error, self.nodes[i].place)
-                finite(self.constant, self.nodes[i].place)
         rows = self.constant.shape[1]
         parts = [np.broadcast_to(found.get(i, np.zeros((1, rows, n))), (self.batch, rows, n))
                  for i, n in zip(self.checker.network.inputs, self.checker.sizes, strict=True)]
