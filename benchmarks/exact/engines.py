@@ -90,7 +90,8 @@ def branch_and_bound(model: Path, text: Path, effort: Effort, engine: str = "aut
                 return {"verdict": "unknown", "claimed": "unsat", "reason": line}
             mended += 1
             message = session.mend(str(diagnosis), time.monotonic() - began)
-    return _told(message["result"])
+    said = _told(message["result"])
+    return {**said, "claimed": "unsat"} if mended and said["verdict"] != "sat" else said  # what could not be mended was claimed all the same
 
 
 def _told(result: dict[str, Any]) -> Said:
