@@ -151,6 +151,18 @@ def test_steps_far_out() -> None:
     assert functions.is_linear(PIECES[-1], *ends).tolist() == [False, True, False, True]
 
 
+def test_an_even_power_is_least_at_zero_where_zero_is_in() -> None:
+    """Small steps around 0, on both sides: exact in the middle, within a few units elsewhere, and never below 0."""
+    ends = [(a / 8, b / 8) for a in range(-12, 13) for b in range(a, 13)] + [(-5e-324, 5e-324), (1e-200, 1.0), (-1.0, -1e-200)]
+    lower, upper = (np.array(side) for side in zip(*ends, strict=True))
+    least = np.where((lower <= 0) & (upper >= 0), 0.0, np.minimum(np.abs(lower), np.abs(upper)))
+    most = np.maximum(np.abs(lower), np.abs(upper))
+    for p in (2, 4):
+        low, high = functions.interval(Smooth("pow", float(p)), lower, upper)
+        assert (low[least == 0] == 0).all() and (low >= 0).all() and (low <= least**p).all() and (high >= most**p).all()
+        assert np.allclose(low, least**p, rtol=1e-14, atol=1e-300) and np.allclose(high, most**p, rtol=1e-14, atol=1e-300)
+
+
 def test_sine_far_out() -> None:
     """Beyond 2^19 sin is known to lie in [-1, 1]; over many turns only the outermost one matters."""
     for name in ("sin", "cos"):
@@ -195,6 +207,9 @@ def test_what_overflows_is_refused() -> None:
     huge = np.array([1e308])
     with pytest.raises(Rejected, match="not-finite"):
         functions.offsets(PIECES[5], -huge, huge, -huge, huge)
+    for slope in (0.0, 1.0):  # the usual slopes of ReLU
+        with pytest.raises(Rejected, match="not-finite"):
+            functions.offsets(RELU, *np.full((2, 1), slope), -np.full(1, np.finfo(np.float64).max), np.full(1, np.finfo(np.float64).max))
     with pytest.raises(Rejected, match="not-finite"):
         functions.interval(Smooth("pow", 2.0), -huge, huge)
     with pytest.raises(Rejected, match="unsupported-function"):
