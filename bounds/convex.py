@@ -89,7 +89,8 @@ def solve(problem: cvxpy.Problem, solver: str, seconds: float | None, rough: boo
     except SolverError as error:
         raise SolverFailure(f"{solver}: {str(error).splitlines()[0]}") from error
     if problem.status != cvxpy.OPTIMAL and not (rough and problem.status == cvxpy.OPTIMAL_INACCURATE):
-        raise SolverFailure(f"{solver} ended with the status {problem.status.replace('_', ' ')}")
+        late = problem.status == cvxpy.USER_LIMIT and seconds is not None
+        raise SolverFailure(f"{solver} found no optimum in {seconds:g} s" if late else f"{solver} ended with the status {problem.status}")
     value = np.asarray(problem.value, dtype=np.float64)
     if value.size != 1 or not bool(np.isfinite(value).all()):
         raise SolverFailure(f"{solver} reported the optimal value {problem.value}")
