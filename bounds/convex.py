@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from cvxpy.error import SolverError
 from numpy.typing import NDArray
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 from bounds import relaxation
 from bounds.encoding import Encoding

@@ -20,7 +20,7 @@ import numpy as np
 from cvxpy.atoms.affine.diag import diag
 from cvxpy.atoms.affine.vec import vec
 from numpy.typing import NDArray
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 from bounds.convex import SolverFailure, solve, stacked
 from bounds.encoding import CannotRelax, Encoding
