@@ -291,15 +291,16 @@ class LinearBounds:
 
     def undecided(self, state: State, i: int) -> Tensor:
         """Flat indices of the elements of node i whose bounds matter to a non-linear reader in some box."""
+        return torch.nonzero(self.matter(state, i).any(0)).squeeze(-1)
+
+    def matter(self, state: State, i: int) -> Tensor:
+        """For which elements of node i bounds matter to a non-linear reader [B, size]."""
         low, high = state.lower[i], state.upper[i]
-        matter = torch.zeros(low.shape[-1], dtype=torch.bool, device=low.device)
+        matter = torch.zeros(low.shape, dtype=torch.bool, device=low.device)
         for reader in self.targets[i]:
             node = self.graph.nodes[reader]
-            if isinstance(node, Elementwise):
-                matter = matter | ~relaxation.is_linear(node.function, low, high).all(0)
-            else:
-                matter = matter | (high > low).any(0)
-        return torch.nonzero(matter).squeeze(-1)
+            matter = matter | (~relaxation.is_linear(node.function, low, high) if isinstance(node, Elementwise) else high > low)
+        return matter
 
     # ---------------------------------------------------------------- backward pass
 

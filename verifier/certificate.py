@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.core import Bilinear, Elementwise, Graph, Input, Max
-from verifier.events import Begun, Chosen, Closed, Crossed, Derive, Event, Formed, Mended, Multiplied, Places, Roots, Split, Tightened
+from verifier.events import Begun, Chosen, Closed, Crossed, Derive, Event, Formed, Mended, Multiplied, Places, Roots, Split, Tightened, Within
 from verifier.problem import Problem, only_pieces, refines_all
 from verifier.version import NAME, VERSION
 
 Array = NDArray[Any]
 
 FORMAT = 1
-SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS = range(7)  # records
+SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS, WITHIN = range(8)  # records
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS, CROSSED, OPEN = range(5)  # how a node without a split ended; the first three are modes of LEAF
 BACKWARD, FORWARD, ALL = 1, 2, 4  # bits of a program
 DIRECT = ("intervals", "root")  # phases that close cases where they stand
@@ -99,7 +99,8 @@ class _Table:
 
 SPLITS = [("id", "i8"), ("low", "i8"), ("high", "i8"), ("node", "i4"), ("element", "i4"), ("threshold", "f8")]
 ENDED = [("id", "i8"), ("how", "u1")]
-STORED = [("id", "i8"), ("places", "i4"), ("slope_at", "i8"), ("atom", "i4"), ("beta_at", "i8"), ("beta_count", "i4"), ("margin", "f8")]
+PLANES = [("id", "i8"), ("places", "i4"), ("slope_at", "i8"), ("atom", "i4"), ("beta_at", "i8"), ("beta_count", "i4")]
+STORED = [*PLANES, ("margin", "f8")]
 CROSSINGS = [("id", "i8"), ("node", "i4"), ("element", "i4")]
 
 
@@ -110,11 +111,12 @@ class _Search:
         self.roots: list[Roots] = []
         self.given_up: set[int] = set()  # cases
         self.tightened: list[tuple[Tightened, int, int]] = []  # without its slopes; the number of its places; where its slopes are
-        self.splits, self.ended, self.stored, self.crossings = (_Table(folder, d) for d in (SPLITS, ENDED, STORED, CROSSINGS))
+        self.splits, self.ended, self.crossings = (_Table(folder, d) for d in (SPLITS, ENDED, CROSSINGS))
+        self.stored, self.within = _Table(folder, STORED), _Table(folder, PLANES)
         self.formed, self.clipped, self.betas, self.slopes = (_Table(folder, d) for d in ("i8", "i8", "f4", slope))
 
     def close(self) -> None:
-        for table in (self.splits, self.ended, self.stored, self.crossings, self.formed, self.clipped, self.betas, self.slopes):
+        for table in (self.splits, self.ended, self.stored, self.within, self.crossings, self.formed, self.clipped, self.betas, self.slopes):
             table.close()
 
 
@@ -151,8 +153,9 @@ class Recorder:
                 self._roots[name] = event
             case Closed(search=name) if name in DIRECT:
                 self._close_directly(event)
-            case Roots() | Split() | Formed() | Derive() | Closed() | Tightened() | Multiplied() | Crossed() if self._chosen in (None, event.search):
-                self._note(self._search(event.search), event)
+            case Roots() | Split() | Formed() | Derive() | Closed() | Tightened() | Multiplied() | Within() | Crossed():
+                if self._chosen in (None, event.search):
+                    self._note(self._search(event.search), event)
 
     def _search(self, name: str) -> _Search:
         if name not in self._searches:
@@ -202,15 +205,20 @@ class Recorder:
                 at = search.slopes.append(event.slopes)
                 search.tightened.append((replace(event, slopes=event.slopes[:0]), self._number(event.places), at))
             case Multiplied():
-                count = len(event.ids)
-                slope_at = search.slopes.append(event.slopes) + event.slopes.shape[1] * np.arange(count)
-                beta_at = search.betas.append(event.betas) + np.cumsum(event.beta_count) - event.beta_count
-                places = np.full(count, self._number(event.places))
-                search.stored.columns(event.ids, places, slope_at, event.atom, beta_at, event.beta_count, event.margin)
-                search.ended.columns(event.ids, np.full(count, BY_MULTIPLIERS))
+                search.stored.columns(*self._plane(search, event), event.margin)
+                search.ended.columns(event.ids, np.full(len(event.ids), BY_MULTIPLIERS))
+            case Within():
+                search.within.columns(*self._plane(search, event))
             case Crossed():
                 search.crossings.columns(event.ids, event.node, event.element)
                 search.ended.columns(event.ids, np.full(len(event.ids), CROSSED))
+
+    def _plane(self, search: _Search, event: Multiplied | Within) -> tuple[Array, ...]:
+        """The columns of PLANES: the slopes and betas of these rows are kept in tables of their own."""
+        count = len(event.ids)
+        slope_at = search.slopes.append(event.slopes) + event.slopes.shape[1] * np.arange(count)
+        beta_at = search.betas.append(event.betas) + np.cumsum(event.beta_count) - event.beta_count
+        return event.ids, np.full(count, self._number(event.places)), slope_at, event.atom, beta_at, event.beta_count
 
     def _number(self, places: Places) -> int:
         """Places of equal content have one number."""
@@ -388,6 +396,10 @@ class _Trees:
         self.crossings = self._joined([search.crossings.read() for search in searches], CROSSINGS, ("id",))
         ended = self._joined([search.ended.read() for search in searches], ENDED, ("id",))
         self.stored = self._joined([search.stored.read() for search in searches], STORED, ("id",))
+        within = self._joined([search.within.read() for search in searches], PLANES, ("id",))
+        self.within = within[np.argsort(within["id"], kind="stable")]  # of one sub-problem in the order in which they were told
+        self.within_count = np.bincount(self.within["id"], minlength=size)
+        self.within_at = np.cumsum(self.within_count) - self.within_count
         self.split, self.stored_at, self.crossed_at = np.full(size, -1), np.full(size, -1), np.full(size, -1)
         self.low, self.high, self.how = np.full(size, -1), np.full(size, -1), np.full(size, OPEN)
         self.split[self.splits["id"]] = np.arange(len(self.splits))
@@ -459,26 +471,45 @@ class _Trees:
         how = np.where(is_split, OPEN, self.how[order])
         if (how[~is_split] == OPEN).any():
             raise IncompleteProof(f"nothing closed {int((how[~is_split] == OPEN).sum())} leaves")
-        formed, clipped = self.formed[order] & is_split, self.clipped[order]
-        end = np.cumsum(1 + formed.astype(np.int64) + clipped)
-        op = np.empty(int(end[-1]), dtype=np.uint8)
+        formed, clipped, within = self.formed[order] & is_split, self.clipped[order], self.within_count[order]
+        end = np.cumsum(1 + formed.astype(np.int64) + clipped + within)
+        op = np.full(int(end[-1]), WITHIN, dtype=np.uint8)
         op[end - 1] = np.where(is_split, SPLIT, np.where(how == CROSSED, EMPTY, LEAF))
         op[end[formed] - 2] = FORMS
         op[(end - 2 - formed)[clipped]] = CLIP
-        splits, stored = self.splits[self.split[order[is_split]]], self.stored[self.stored_at[order[how == BY_MULTIPLIERS]]]
-        crossed = self.crossings[self.crossed_at[order[how == CROSSED]]]
-        first, second = how.copy(), np.full(len(order), -1)  # a mode with or without a slope set, or a tensor and an element
-        first[is_split], second[is_split] = _numbers(columns.names, splits["node"]), splits["element"]
-        first[how == CROSSED], second[how == CROSSED] = _numbers(columns.names, crossed["node"]), crossed["element"]
-        second[how == BY_MULTIPLIERS] = stored["places"]
-        args = np.stack([first, second], 1).reshape(-1)
-        columns.add(op=op, arg=args[args >= 0], threshold=splits["threshold"])
-        if len(stored):
-            columns.slopes.append((search.slopes, stored["slope_at"], self.set_size[stored["places"]]))
-            columns.betas.append((search.betas, stored["beta_at"], stored["beta_count"].astype(np.int64)))
-            gamma = np.zeros((len(stored), int((self.problem.case_rows[case] >= 0).sum())))
-            gamma[np.arange(len(stored)), stored["atom"]] = 1.0
+        columns.add(op=op, threshold=self.splits["threshold"][self.split[order[is_split]]])
+        planes, at = self._planes(order, how, within)
+        self._add_arguments(columns, order, how, planes["places"], at)
+        if len(planes):
+            columns.slopes.append((search.slopes, planes["slope_at"], self.set_size[planes["places"]]))
+            columns.betas.append((search.betas, planes["beta_at"], planes["beta_count"].astype(np.int64)))
+            gamma = np.zeros((len(planes), int((self.problem.case_rows[case] >= 0).sum())))
+            gamma[np.arange(len(planes)), planes["atom"]] = 1.0
             columns.add(gamma=gamma.reshape(-1))
+
+    def _planes(self, order: Array, how: Array, within: Array) -> tuple[Array, Array]:
+        """The rows with multipliers of the sub-problems `order`, in the order of their records, and where in `order` their owners stand."""
+        owner = np.repeat(np.arange(len(order)), within)
+        number = np.arange(len(owner)) - np.repeat(np.cumsum(within) - within, within)
+        above, leaf = self.within[self.within_at[order[owner]] + number], np.flatnonzero(how == BY_MULTIPLIERS)
+        at = np.concatenate([owner, leaf])
+        records = np.argsort(at, kind="stable")  # what is in force at a leaf comes before it
+        ending = self.stored[self.stored_at[order[leaf]]][[name for name, _ in PLANES]].astype(PLANES)
+        return np.concatenate([above, ending])[records], at[records]
+
+    def _add_arguments(self, columns: _Columns, order: Array, how: Array, sets: Array, at: Array) -> None:
+        """A slope set for every row with multipliers, before it the mode of a leaf; a tensor and an element of a split or a contradiction."""
+        is_split = self.split[order] >= 0
+        splits, crossed = self.splits[self.split[order[is_split]]], self.crossings[self.crossed_at[order[how == CROSSED]]]
+        leaves = np.flatnonzero(~is_split & (how != CROSSED))
+        pairs = ((np.flatnonzero(is_split), splits), (np.flatnonzero(how == CROSSED), crossed))
+        places, args = [at, leaves], [sets, how[leaves]]
+        ranks = [np.where((np.append(at[1:], -1) != at) & (how[at] == BY_MULTIPLIERS), 2, 0), np.ones(len(leaves), np.int64)]
+        for nodes, rows in pairs:
+            places += [nodes, nodes]
+            args += [_numbers(columns.names, rows["node"]), rows["element"]]
+            ranks += [np.full(len(nodes), 1), np.full(len(nodes), 2)]
+        columns.add(arg=np.concatenate(args)[np.lexsort([np.concatenate(ranks), np.concatenate(places)])])
 
 
 def _size(search: _Search, splits: Array) -> int:

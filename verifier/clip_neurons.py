@@ -18,6 +18,18 @@ from bounds.linear import LinearBounds, State, floor, underflow, unit_error
 Known = dict[int, tuple[Tensor, Tensor]]
 
 
+def clip_layers(bounds: LinearBounds, state: State, coefficients: Tensor, constant: Tensor) -> Known:
+    """`clip_neurons` of every node that a non-linear one reads, inputs left out, first layers first: each sees the bounds of those before."""
+    low_x, high_x = (torch.cat([end[i] for i in bounds.graph.inputs], -1) for end in (state.lower, state.upper))
+    nodes = sorted(set(bounds.targets) - set(bounds.graph.inputs))
+    known, found = {j: (state.lower[j], state.upper[j]) for j in nodes}, Known()
+    for j in nodes:
+        state = bounds.propagate(low_x, high_x, refine=False, known=known) if found else state
+        found |= clip_neurons(bounds, state, coefficients, constant, [j])
+        known |= found
+    return found
+
+
 def clip_neurons(bounds: LinearBounds, state: State, coefficients: Tensor, constant: Tensor, nodes: Iterable[int]) -> Known:
     """Bounds ([B, size], [B, size]) of `nodes`, never wider than those of `state`, of the executions with coefficients . x + constant <= 0.
 
@@ -40,8 +52,9 @@ def clip_neurons(bounds: LinearBounds, state: State, coefficients: Tensor, const
             value = least_within(low_x, high_x, line.coefficients, line.constant, coefficients, constant)
             lows.append(value[:, : part.numel()])
             highs.append(-value[:, part.numel() :])
-        low = torch.maximum(state.lower[j].index_select(-1, rows), torch.cat(lows, -1))
-        high = torch.minimum(state.upper[j].index_select(-1, rows), torch.cat(highs, -1))
+        mine = bounds.matter(state, j).index_select(-1, rows)
+        low = torch.maximum(state.lower[j].index_select(-1, rows), torch.where(mine, torch.cat(lows, -1), -torch.inf))
+        high = torch.minimum(state.upper[j].index_select(-1, rows), torch.where(mine, torch.cat(highs, -1), torch.inf))
         found[j] = state.lower[j].index_copy(-1, rows, low), state.upper[j].index_copy(-1, rows, high)
     return found
 

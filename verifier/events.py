@@ -170,6 +170,20 @@ class Multiplied:
 
 
 @dataclass(frozen=True, eq=False)
+class Within:
+    """Sub-problems ids [N]: row `atom[k]` of their only case's atoms, in the backward pass with `slopes` [N, len(places)] and `betas` (as in
+    `Multiplied`), leaves a part of the box; the bounds of neurons over it are in force from here on."""
+
+    search: str
+    ids: Array
+    atom: Array
+    places: Places
+    slopes: Array
+    beta_count: Array
+    betas: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Crossed:
     """How sub-problems ids [N] were closed: the bounds of element [N] of node [N] contradict each other."""
 
@@ -196,7 +210,9 @@ class Hit:
     case: int
 
 
-Event = Begun | Phase | Progress | Roots | Chosen | Split | Bounded | Formed | Derive | Closed | Tightened | Multiplied | Crossed | Mended | Hit
+Event = (
+    Begun | Phase | Progress | Roots | Chosen | Split | Bounded | Formed | Derive | Closed | Tightened | Multiplied | Within | Crossed | Mended | Hit
+)
 Observer = Callable[[Event], None]
 
 

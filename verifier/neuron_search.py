@@ -6,7 +6,7 @@ multipliers in the final backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
@@ -21,8 +21,9 @@ from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_neuron import gap_scores, split_point
 from verifier.budget import Budget
+from verifier.clip_neurons import clip_layers
 from verifier.domains import Boxes, Stack
-from verifier.events import Bounded, Closed, Crossed, Multiplied, Observer, Pending, Places, Roots, Split, ignore
+from verifier.events import Array, Bounded, Closed, Crossed, Multiplied, Observer, Pending, Places, Roots, Split, Within, ignore
 from verifier.groups import atom_of_row
 from verifier.input_search import Probe, Tally
 from verifier.multipliers import gathered, places_in
@@ -32,18 +33,23 @@ from verifier.replay import Witness
 NAME = "neurons"
 UNPAID = -2
 LAST_STEPS, LAST_STRETCHES = 200, 8  # for sub-problems that cannot be split again
+LEAST_GAIN = 1e-6  # of the distance to 0: what a half gains at least, in the product that compares splits
+ROUND_GAIN = 0.05  # of the distance to 0: a smaller gain of a round of complete clipping counts as none
+ROUND_SHARE = 0.25  # of the open sub-problems of a batch that have to gain for another round
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to work on one batch: sub-problems at a time, gradient steps and rate, candidate splits
-    to try, whether to re-bound hidden layers."""
+    """How hard to work on one batch: sub-problems at a time, gradient steps and rate, candidate splits to try, whether to re-bound
+    hidden layers, gradient steps per half of a candidate split, rounds of complete clipping."""
 
     batch: int
     steps: int
     rate: float
     candidates: int
     refine: bool
+    trial_steps: int = 0
+    rounds: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,26 @@ class Domains:
         slopes = [t for pair in self.multipliers.slopes.values() for t in pair if t is not None]
         tables = [*self.lower.values(), *self.upper.values(), *self.signs.values(), *self.multipliers.betas.values(), *slopes]
         return sum(t.nbytes for t in (self.group, self.margin, self.depth, self.node, self.element, self.threshold, self.trail, *tables))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Sub-problems [B] as they were bounded in `state`: what was proven, the multipliers found, and these as they are stored; `margin` [B, R]
+    in float64, `closed` [B]."""
+
+    domains: Domains
+    state: State
+    found: Margins
+    multipliers: Multipliers
+    slopes: Slopes
+    betas: dict[int, Tensor]
+    margin: Tensor
+    closed: Tensor
+
+    def planes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Per sub-problem the row nearest to a proof [B], and its linear bound: coefficients [B, n_in], constant [B]."""
+        row, k = self.found.margin.argmax(-1), torch.arange(len(self.domains))
+        return row, self.found.lower.coefficients[k, row], self.found.lower.constant[k, row]
 
 
 class NeuronSearch:
@@ -268,24 +294,50 @@ class NeuronSearch:
 
     def _bound(self, domains: Domains, state: State, steps: int, last: bool = False) -> None:
         """Bound sub-problems in their states, close what is proven, choose splits for the rest and push them. `last`: nothing is left to split."""
+        tried = self._try(domains, state, steps, last)
+        self.tally.nodes += 0 if last else len(domains)
+        for _ in range(self.effort.rounds):
+            rest = torch.nonzero(~tried.closed).squeeze(-1)
+            if rest.numel() == 0:
+                return
+            before = tried.found.margin[rest].amax(-1)
+            tried = self._try(*self._within(tried, rest), steps, last)
+            gained = tried.closed | (tried.found.margin.amax(-1) > before - ROUND_GAIN * before.clamp(max=0))
+            if float(gained.double().mean()) < ROUND_SHARE:
+                break
+        keep = torch.nonzero(~tried.closed).squeeze(-1)
+        if keep.numel() == 0:
+            return
+        if last:
+            self.stuck.append(tried.domains.select(keep))
+            return
+        self._branch(tried, keep)
+
+    def _try(self, domains: Domains, state: State, steps: int, last: bool) -> Tried:
+        """Optimise, bound with what a certificate can store, and tell what that closes."""
         is_open = torch.ones(len(domains), 1, dtype=torch.bool, device=domains.group.device)
         functional, constant = self.bounder.functional(domains.group, self.rows)
 
         def done(values: Tensor) -> Tensor:
             return self.bounder.closes(values, domains.group, self.rows).all(-1)
 
-        found_multipliers = optimise(
+        multipliers = optimise(
             self.linear, state, functional, constant, domains.multipliers, domains.signs,
             steps=steps, rate=self.effort.rate * (2 if last else 1), done=done, stretches=LAST_STRETCHES if last else 0,
         )
-        slopes, betas = storable(self.linear, state, found_multipliers)
+        slopes, betas = storable(self.linear, state, multipliers)
         planes, added = planes_with(self.linear, state, slopes), signed(betas, domains.signs)
         found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=added, record=True)
         refuted, margin = self.bounder.confirm_in_double(found, domains.group, is_open, slopes, added)
         if self.bounder.watched:
             self._events.add(Bounded(NAME, domains.id.numpy(), self.bounder.groups, domains.group, is_open, self.bounder.passes))
-        closed = refuted.squeeze(-1)
-        self.tally.nodes += 0 if last else len(domains)
+        tried = Tried(domains, state, found, multipliers, slopes, betas, margin, refuted.squeeze(-1))
+        self._tell_closed(tried)
+        return tried
+
+    def _tell_closed(self, tried: Tried) -> None:
+        """Count what is closed, and say how."""
+        domains, state, closed = tried.domains, tried.state, tried.closed
         self.tally.leaves += int(closed.sum())
         self.tally.closed_volume += float(torch.exp2(-domains.depth[closed].double()).sum())
         empty = closed & state.crossed if state.crossed is not None else torch.zeros_like(closed)
@@ -294,14 +346,30 @@ class NeuronSearch:
                 self._events.add(Closed(NAME, domains.id[mask].numpy(), mask[mask].unsqueeze(-1).numpy(), how))
         if bool(empty.any()) and state.where is not None:
             self._events.add(Crossed(NAME, domains.id[empty].numpy(), *state.where[empty].T.numpy()))
-        self._tell_multipliers(domains, state, closed & ~empty, margin, slopes, betas)
-        keep = torch.nonzero(~closed).squeeze(-1)
-        if keep.numel() == 0:
-            return
-        if last:
-            self.stuck.append(domains.select(keep))
-            return
-        self._branch(domains, state, found, found_multipliers, keep)
+        row = tried.margin.argmax(-1)
+        for box, numbers in self._stored(tried, closed & ~empty, row):
+            self._events.add(Multiplied(NAME, domains.id[box].numpy(), *numbers, tried.margin[box, row[box]].double().numpy()))
+
+    def _within(self, tried: Tried, rest: Tensor) -> tuple[Domains, State]:
+        """The sub-problems `rest` of these, and their states, with bounds of what the linear bound of their hardest row leaves of them.
+
+        They hold for the executions that violate the case, which is the only one of its group: no other sub-problem may see them.
+        """
+        row, coefficients, constant = tried.planes()
+        state, domains = tried.state.select(rest), tried.domains.select(rest)
+        known = clip_layers(self.linear, state, coefficients[rest], constant[rest])
+        tighter = [((low > state.lower[j]) | (high < state.upper[j])).any(-1) for j, (low, high) in known.items()]
+        told = torch.stack(tighter).any(0) if tighter else torch.zeros(len(rest), dtype=torch.bool)
+        lower, upper = dict(domains.lower), dict(domains.upper)
+        for j, (low, high) in known.items():
+            lower[j] = torch.where(told.unsqueeze(-1), torch.maximum(lower[j], low), lower[j])
+            upper[j] = torch.where(told.unsqueeze(-1), torch.minimum(upper[j], high), upper[j])
+        which = torch.zeros(len(tried.domains), dtype=torch.bool).index_copy(0, rest, told)
+        for box, numbers in self._stored(tried, which, row):
+            self._events.add(Within(NAME, tried.domains.id[box].numpy(), *numbers))
+        domains = replace(domains, lower=lower, upper=upper, multipliers=tried.multipliers.select(rest))
+        ends = {j: (lower[j], upper[j]) for j in lower}
+        return domains, self.linear.propagate(self.lower[domains.group], self.upper[domains.group], refine=self.effort.refine, known=ends)
 
     def _insist(self, budget: Budget) -> None:
         """Try once more what cannot be split again; what stays open, or does not fit in memory, stays stuck."""
@@ -320,15 +388,13 @@ class NeuronSearch:
         nothing = {j: torch.zeros_like(beta) for j, beta in domains.multipliers.betas.items()}
         self._bound(replace(domains, multipliers=Multipliers(fresh.slopes, nothing)), state, LAST_STEPS, last=True)
 
-    def _tell_multipliers(
-        self, domains: Domains, state: State, closed: Tensor, margin: Tensor, slopes: Slopes, betas: dict[int, Tensor]
-    ) -> None:
-        """Say which row closed the sub-problems `closed` [B], and with which slopes and betas."""
-        row, trails, which = margin.argmax(-1), domains.trail, self._places_of[domains.group]
-        for k in torch.unique(which[closed]).tolist():
-            box = torch.nonzero(closed & (which == k)).squeeze(-1)
+    def _stored(self, tried: Tried, which: Tensor, row: Tensor) -> Iterator[tuple[Tensor, tuple[Array, Places, Array, Array, Array]]]:
+        """Of the sub-problems `which` [B] the indices, and for the row `row` [B] of each: atom, places, slopes, counts of betas, betas."""
+        domains, trails, places = tried.domains, tried.domains.trail, self._places_of[tried.domains.group]
+        for k in torch.unique(places[which]).tolist():
+            box = torch.nonzero(which & (places == k)).squeeze(-1)
             told = torch.zeros(trails[box].shape, dtype=torch.float32)
-            for j, beta in betas.items():
+            for j, beta in tried.betas.items():
                 element = trails[box] - self._first[j]
                 mine = (element >= 0) & (element < beta.shape[-1]) & ~self._is_input[j]
                 element = element.clamp(0, beta.shape[-1] - 1)
@@ -336,38 +402,35 @@ class NeuronSearch:
                 value = beta[at, row[at], element] * (domains.signs[j][at, element] != 0)
                 told = torch.where(mine, value.float(), told)
             atom = self._atom[domains.group[box].numpy(), row[box].numpy()]
-            numbers = gathered(self.linear, state, self._places[k], slopes, box, row[box])
+            numbers = gathered(self.linear, tried.state, self._places[k], tried.slopes, box, row[box])
             used = trails[box] != -1
-            count = used.sum(-1).numpy()
-            proven = margin[box, row[box]].double().numpy()
-            self._events.add(Multiplied(NAME, domains.id[box].numpy(), atom, self._places[k], numbers, count, told[used].numpy(), proven))
+            yield box, (atom, self._places[k], numbers, used.sum(-1).numpy(), told[used].numpy())
 
-    def _branch(self, domains: Domains, state: State, found: Margins, multipliers: Multipliers, keep: Tensor) -> None:
-        hardest = found.margin.argmax(-1)  # a conjunction is closed by one row: the nearest to a proof
-        rows = hardest[keep].view(-1, 1, 1)
+    def _branch(self, tried: Tried, keep: Tensor) -> None:
+        """Choose splits for the sub-problems `keep` of these, and push them."""
+        domains, found = tried.domains, tried.found
+        row, coefficients, _ = tried.planes()  # a conjunction is closed by one row: the nearest to a proof
+        rows = row[keep].view(-1, 1, 1)
         pick = {i: d[keep].gather(1, rows.expand(-1, 1, d.shape[-1])).squeeze(1) for i, d in found.lower.at.items()}
-        coefficients = found.lower.coefficients[keep]
-        coefficients = coefficients.gather(1, rows.expand(-1, 1, coefficients.shape[-1])).squeeze(1)
         group = domains.group[keep]
         margin = found.margin[keep].amax(-1)
         if self.probe is not None:
             open_slots = torch.ones(len(keep), 1, dtype=torch.bool)
             boxes = Boxes(self.lower[group], self.upper[group], group, open_slots, margin, domains.depth[keep], domains.id[keep])
-            self.witness = self.probe(boxes, coefficients)
+            self.witness = self.probe(boxes, coefficients[keep])
             if self.witness is not None:
                 return
-        here = state.select(keep)
-        rest = Domains(
-            group, margin, domains.depth[keep],
-            {j: here.lower[j] for j in domains.lower}, {j: here.upper[j] for j in domains.upper},
-            {j: t[keep] for j, t in domains.signs.items()}, multipliers.select(keep),
-            torch.zeros_like(group), torch.zeros_like(group), torch.zeros_like(margin), domains.id[keep], domains.trail[keep],
+        here = tried.state.select(keep)
+        rest = replace(
+            domains.select(keep), margin=margin, multipliers=tried.multipliers.select(keep),
+            lower={j: here.lower[j] for j in domains.lower}, upper={j: here.upper[j] for j in domains.upper},
         )
         candidates = self._candidates(here, pick)
         splits = self._best_of(rest, candidates) if candidates.score.shape[1] > 1 else candidates.column(torch.zeros_like(group))
         rest = replace(rest, node=splits.node[:, 0], element=splits.element[:, 0], threshold=splits.threshold[:, 0])
         if self.effort.refine:
-            # Halves start from the root's bounds and their splits, as the checker does, and not from what was refined on the way.
+            # Halves start from what is in force in the proof, the root's bounds, those within a case and the splits, as the checker does,
+            # and not from what was refined on the way.
             ends = ({j: end[j][keep] for j in end} for end in (domains.lower, domains.upper))
             rest = replace(rest, lower=next(ends), upper=next(ends))
         can = splits.score[:, 0] > 0
@@ -396,30 +459,43 @@ class NeuronSearch:
         return joined.column(best)
 
     def _best_of(self, parents: Domains, candidates: Splits) -> Splits:
-        """Of each parent's candidates the one whose weaker half has the best bound, without new gradient steps (FSB, De Palma et al. 2021)."""
-        weaker = []
-        for k in range(candidates.score.shape[1]):
-            tried = replace(
-                parents, node=candidates.node[:, k], element=candidates.element[:, k], threshold=candidates.threshold[:, k].to(parents.margin.dtype)
-            )
-            children = _halves(tried, 0)
-            known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
-            state = self.linear.propagate(self.lower[children.group], self.upper[children.group], refine=False, known=known)
-            functional, constant = self.bounder.functional(children.group, self.rows)
-            build = builders(self.linear, state, children.multipliers.slopes)
-            low = self.linear.lower_bound(
-                state, functional, constant, planes=planes_of(build, children.multipliers.slopes),
-                betas=signed(children.multipliers.betas, children.signs), rigorous=False,
-            )
-            value = low.value.amax(-1)
-            if state.crossed is not None:
-                value = torch.where(state.crossed, torch.full_like(value, torch.inf), value)
-            value = value.clamp(max=0)  # closed is closed
-            first, second = value[: len(parents)], value[len(parents) :]
-            weaker.append(torch.minimum(first, second) + 0.1 * torch.maximum(first, second))
-        gains = torch.stack(weaker, -1)
-        gains = torch.where(candidates.score > 0, gains, torch.full_like(gains, -torch.inf))
+        """Of each parent's candidates the one whose halves have the best bounds (FSB, De Palma et al. 2021)."""
+        ways = max(1, self.effort.batch // max(1, len(parents)))  # candidates at a time
+        columns = [self._gain(parents, candidates.column(part.expand(len(parents), -1)))
+                   for part in torch.arange(candidates.score.shape[1]).split(ways)]
+        gains = torch.where(candidates.score > 0, torch.cat(columns, -1), -torch.inf)
         return candidates.column(gains.argmax(-1))
+
+    def _gain(self, parents: Domains, candidates: Splits) -> Tensor:
+        """How good the halves of these splits [N, k] are [N, k], with `trial_steps` gradient steps for each.
+
+        With steps the product of what both gain, so that a split counts which helps on either side; without them bounds say little of the
+        better half, and the weaker one decides.
+        """
+        count = candidates.score.shape[1]
+        tried = parents.select(torch.arange(len(parents)).repeat_interleave(count))
+        threshold = candidates.threshold.reshape(-1).to(parents.margin.dtype)
+        children = _halves(replace(tried, node=candidates.node.reshape(-1), element=candidates.element.reshape(-1), threshold=threshold), 0)
+        known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
+        state = self.linear.propagate(self.lower[children.group], self.upper[children.group], refine=False, known=known)
+        functional, constant = self.bounder.functional(children.group, self.rows)
+        chosen = children.multipliers
+        if self.effort.trial_steps:
+            chosen = optimise(
+                self.linear, state, functional, constant, chosen, children.signs, steps=self.effort.trial_steps, rate=self.effort.rate
+            )
+        low = self.linear.lower_bound(
+            state, functional, constant, planes=planes_of(builders(self.linear, state, chosen.slopes), chosen.slopes),
+            betas=signed(chosen.betas, children.signs), rigorous=False,
+        )
+        value = low.value.amax(-1)
+        if state.crossed is not None:
+            value = torch.where(state.crossed, torch.inf, value)
+        first, second = value.clamp(max=0).view(2, -1, count)  # closed is closed
+        if not self.effort.trial_steps:
+            return torch.minimum(first, second) + 0.1 * torch.maximum(first, second)
+        least = parents.margin.abs().unsqueeze(-1) * LEAST_GAIN
+        return torch.maximum(first - parents.margin.unsqueeze(-1), least) * torch.maximum(second - parents.margin.unsqueeze(-1), least)
 
 
 def _halves(parents: Domains, first_id: int) -> Domains:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bounds.linear import LinearBounds
-from graph.core import Elementwise
+from graph.core import Affine, Elementwise
 from graph.functions.facts import Pieces
 from verifier.allotment import Allotment
 
@@ -34,6 +34,10 @@ class Constants:
     node_steps: int = 12  # and at a node
     rate: float = 0.15
     candidates: int = 4  # splits tried per sub-problem
+    close_work: int = 4_000_000  # neurons times numbers that one pass touches: up to here a sub-problem gets rounds and trials with steps
+    close_candidates: int = 8  # splits tried per sub-problem there
+    close_trial_steps: int = 3  # gradient steps for each half of them
+    close_rounds: int = 3  # rounds of complete clipping at most
     attack_seconds: float = 4.0  # one round of the attack at most, and at most this share of the time limit
     attack_share: float = 0.08
     hardest_boxes: int = 32  # sub-boxes attacked between instalments
@@ -46,13 +50,17 @@ CONSTANTS = Constants()
 @dataclass(frozen=True)
 class Plan:
     """`kind` is "inputs" or "neurons"; `batch` sub-problems at a time, `refine`: re-bound hidden layers after a split; `trial`: boxes
-    of a search over inputs that comes first; `reason` says why, for people."""
+    of a search over inputs that comes first; `reason` says why, for people. When neurons are split: `candidates` per sub-problem, each
+    with `trial_steps` gradient steps, and `rounds` of complete clipping."""
 
     kind: str
     batch: int
     refine: bool
     trial: int
     reason: str
+    candidates: int = CONSTANTS.candidates
+    trial_steps: int = 0
+    rounds: int = 0
 
 
 def batch_of_boxes(bounds: LinearBounds, rows: int, varying: int, allotment: Allotment) -> int:
@@ -84,5 +92,22 @@ def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, 
         return Plan("inputs", boxes, refine, 0, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
     trial = CONSTANTS.trial_nodes if boxes >= CONSTANTS.trial_batch else 0
     first = f"halve inputs for {trial} boxes, which are cheap here, then " if trial else ""
-    return Plan("neurons", neuron_batch, refine, trial, f"{varying} inputs vary and {relaxed_neurons} neurons are relaxed: {first}split neurons")
+    reason = f"{varying} inputs vary and {relaxed_neurons} neurons are relaxed: {first}split neurons"
+    if clipping_work(bounds) > CONSTANTS.close_work:
+        return Plan("neurons", neuron_batch, refine, trial, reason)
+    reason += ", and bound each over what the case leaves of the box, which is cheap here"
+    return Plan(
+        "neurons", neuron_batch, refine, trial, reason, CONSTANTS.close_candidates, CONSTANTS.close_trial_steps, CONSTANTS.close_rounds
+    )
+
+
+def clipping_work(bounds: LinearBounds) -> int:
+    """Products of a round of complete clipping: a backward pass, down to the inputs, for every neuron that a non-linear node reads."""
+    work, below = 0, sum(bounds.net.input_sizes)
+    for i, node in bounds.graph:
+        if isinstance(node, Affine):
+            below += node.size * sum(m.fan_in() for m in node.maps)
+        if i in bounds.targets:
+            work += node.size * below
+    return work
 
