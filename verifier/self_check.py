@@ -19,8 +19,8 @@ from bounds.interval import propagate
 from graph.core import Elementwise, Graph
 from graph.evaluate import evaluate
 from graph.selfcheck import running_errors
-from verifier.events import Bounded, Chosen, Closed, Derive, Event, Observer, Roots, Split
-from verifier.groups import Groups
+from verifier.events import Bounded, Chosen, Closed, Derive, Event, Observer, Roots, Split, Within
+from verifier.groups import Groups, atom_of_row
 from verifier.problem import Problem
 
 if TYPE_CHECKING:
@@ -100,8 +100,10 @@ class Executions:
         _, high = self.functionals(problem, rows[rows >= 0], points)
         return np.asarray(points[(high <= bounds[rows >= 0]).all(axis=1)])
 
-    def certainly(self, points: Array, split: Cut) -> Array:
-        """Of the executions `points` those that certainly are on this side of a split."""
+    def certainly(self, points: Array, split: Cut | Plane) -> Array:
+        """Of the executions `points` those that certainly are on this side of a split, or of a plane."""
+        if isinstance(split, Plane):
+            return np.asarray(points[split.above(self.inputs[points]) <= 0])
         node, element, threshold, is_high = split
         inside = self.lower[node][points, element] >= threshold if is_high else self.upper[node][points, element] <= threshold
         return np.asarray(points[inside])
@@ -110,20 +112,36 @@ class Executions:
 Cut = tuple[int, int, float, bool]  # node, element, threshold; whether it is the side above
 
 
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The part of the inputs x with coefficients . x + constant <= 0; coefficients [n_in]."""
+
+    coefficients: Array
+    constant: float
+
+    def above(self, inputs: Array) -> Array:
+        """Upper bounds [P] of the left side at inputs [P, n_in]; NaN where there is none."""
+        with np.errstate(all="ignore"):
+            value = inputs @ self.coefficients + self.constant
+            size = np.abs(inputs) @ np.abs(self.coefficients) + abs(self.constant)
+            return np.asarray(value + UNIT * (inputs.shape[1] + 4) * size)
+
+
 # ---------------------------------------------------------------- one search
 
 
 @dataclass
 class _Live:
-    """A live sub-problem: its root's cases, which of them are open, the splits above (linked), and the bounding pass whose forms are in force."""
+    """A live sub-problem: its root's cases, which of them are open, the splits and planes above (linked), and the bounding pass whose forms
+    are in force."""
 
     cases: Array
     is_open: Array
-    above: tuple[Any, Cut] | None = None
+    above: tuple[Any, Cut | Plane] | None = None
     forms: tuple[Bounded, int] | None = None
 
 
-Within = dict[int, Array]  # sub-problem -> the executions that certainly are in it
+Inside = dict[int, Array]  # sub-problem -> the executions that certainly are in it
 NOBODY = np.zeros(0, dtype=np.int64)
 
 
@@ -133,12 +151,12 @@ class _Search:
     def __init__(self, name: str, problem: Problem, executions: Iterable[Executions]) -> None:
         self.name, self.problem = name, problem
         self.live: dict[int, _Live] = {}
-        self.placed: list[tuple[Executions, Within]] = [(some, {}) for some in executions]
-        self.local: list[tuple[Executions, Within]] = []  # of the last bounding pass, until the next one
+        self.placed: list[tuple[Executions, Inside]] = [(some, {}) for some in executions]
+        self.local: list[tuple[Executions, Inside]] = []  # of the last bounding pass, until the next one
         self.log: list[Event] = []
         self._formed: list[int] = []
 
-    def everyone(self) -> Iterator[tuple[Executions, Within]]:
+    def everyone(self) -> Iterator[tuple[Executions, Inside]]:
         yield from self.placed
         yield from self.local
 
@@ -151,6 +169,9 @@ class _Search:
             case Derive():
                 for i, lower, upper in zip(event.ids.tolist(), event.lower, event.upper, strict=True):
                     self._narrow(i, lower, upper)
+            case Within():
+                for i, atom in zip(event.ids.tolist(), event.atom.tolist(), strict=True):
+                    self._leave(i, atom)
             case Closed():
                 for i, slots in zip(event.ids.tolist(), event.slots, strict=True):
                     self._close(i, slots, event.how)
@@ -199,6 +220,24 @@ class _Search:
                 self._may_lose(some, points[~inside], i, int(slot), f"clipped away, with case {here.cases[slot]} open", by_forms=True)
             within[i] = points[inside]
 
+    def _leave(self, i: int, atom: int) -> None:
+        """From here on bounds are about what the linear form of this atom leaves of sub-problem i: executions beyond it are left out, and
+        none of them may violate the case. Where the form is not known any more, only violations certainly stay."""
+        here = self.live[i]
+        plane = None if here.forms is None else self._plane(*here.forms, atom)
+        here.above = here.above if plane is None else (here.above, plane)
+        for some, within in self.everyone():
+            points = within.get(i, NOBODY)
+            kept = some.violating(self.problem, int(here.cases[0]), points) if plane is None else some.certainly(points, plane)
+            self._may_lose(some, np.setdiff1d(points, kept), i, 0, f"left out of case {here.cases[0]}", by_forms=False)
+            within[i] = kept
+
+    def _plane(self, event: Bounded, k: int, atom: int) -> Plane:
+        found, group = event.passes[0].found, int(event.group[k])
+        row = int(np.flatnonzero(atom_of_row(self.problem, event.groups)[group][found.rows.numpy()] == atom)[0])
+        lower, at = found.lower, np.array([k])
+        return Plane(_numbers(lower.coefficients, at)[0, row], float(_numbers(lower.constant, at)[0, row]))
+
     def _may_lose(self, some: Executions, points: Array, i: int, slot: int, why: str, by_forms: bool) -> None:
         """Executions on which nothing more will be proven: none may violate the case, and where forms are the reason, these must show it."""
         if not len(points):
@@ -232,7 +271,7 @@ class _Search:
         self.local = [self._nearby(event, random)]
         return sum(self._compare(event, one, some, within, random) for one in event.passes for some, within in self.everyone())
 
-    def _nearby(self, event: Bounded, random: np.random.Generator) -> tuple[Executions, Within]:
+    def _nearby(self, event: Bounded, random: np.random.Generator) -> tuple[Executions, Inside]:
         """Executions in some sub-boxes of the batch: at the centre, the best corner for one row's form, another corner, a random point."""
         found = event.passes[0].found
         chosen = np.sort(random.permutation(len(event.ids))[:LOCAL_BOXES])
@@ -245,7 +284,7 @@ class _Search:
         inputs = np.concatenate([middle, *corners, np.clip(anywhere, lower, upper)])
         inputs = np.where(np.isfinite(inputs), inputs, np.tile(lower, (4, 1)))
         some = Executions.at(self.problem.graph, np.tile(event.groups.box[event.group.numpy()[chosen]], 4), inputs)
-        within: Within = {}
+        within: Inside = {}
         for n, k in enumerate(chosen.tolist()):
             points, above = n + len(chosen) * np.arange(4), self.live[int(event.ids[k])].above
             while above is not None and len(points):
@@ -254,7 +293,7 @@ class _Search:
             within[int(event.ids[k])] = points
         return some, within
 
-    def _compare(self, event: Bounded, one: Pass, some: Executions, within: Within, random: np.random.Generator) -> int:
+    def _compare(self, event: Bounded, one: Pass, some: Executions, within: Inside, random: np.random.Generator) -> int:
         ids = event.ids if one.boxes is None else event.ids[one.boxes.numpy()]
         groups = event.group.numpy() if one.boxes is None else event.group.numpy()[one.boxes.numpy()]
         there = [within.get(i, NOBODY) for i in ids.tolist()]
@@ -394,7 +433,7 @@ class SelfCheck:
         match event:
             case Bounded():
                 self.comparisons += self._search(event.search).bounded(event, self._random)
-            case Roots() | Split() | Derive() | Closed():
+            case Roots() | Split() | Derive() | Within() | Closed():
                 search = self._search(event.search)
                 search.log.append(event)
                 search.take(event)

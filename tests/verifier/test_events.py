@@ -11,7 +11,7 @@ from test_search import KINDS, questions, searching, slow
 from graph.load import Model
 from specs.canonical import Property
 from verifier import engine
-from verifier.events import Closed, Derive, Event, Hit, Roots, Split
+from verifier.events import Closed, Derive, Event, Hit, Roots, Split, Within
 from verifier.options import Options
 from verifier.result import Outcome
 
@@ -39,6 +39,10 @@ class Trees:
                         self._open(event.search, int(child), self.cases[event.search, int(i)])
             case Derive():
                 assert (event.lower <= event.upper).all()
+            case Within():
+                for i in event.ids.tolist():
+                    if (event.search, i) in self.children or self.slots[event.search, i].any() or (self.cases[event.search, i] < 0).all():
+                        raise AssertionError(f"sub-problem {i} of {event.search} is narrowed after it was split or closed")
             case Closed():
                 for i, slots in zip(event.ids, event.slots, strict=True):
                     self.slots[event.search, int(i)] = self.slots[event.search, int(i)] | slots
