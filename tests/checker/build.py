@@ -82,6 +82,11 @@ def rows(tensor: int, which: int, codes: Sequence[int], slope: Iterable[float] =
     return [Record(6, (tensor, which, len(codes), *codes), slope=tuple(slope))]
 
 
+def within(which: int, gamma: Sequence[float], slope: Sequence[float] = (), beta: Sequence[float] = ()) -> Records:
+    """The columns of a leaf of mode 2."""
+    return [Record(7, (which,), slope=tuple(slope), beta=tuple(beta), gamma=tuple(gamma))]
+
+
 @dataclass
 class Draft:
     """A certificate being written. Nothing is checked."""

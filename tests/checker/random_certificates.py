@@ -108,7 +108,7 @@ class _Writer:
     sites: list[int] = field(default_factory=list)  # the non-linear node, -1 for an input
     ints: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in INTS})
     floats: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in FLOATS})
-    root: FloatState = field(default_factory=FloatState)  # of the tree that is being written
+    root: FloatState = field(default_factory=lambda: FloatState(np.zeros(1, dtype=bool)))  # of the tree that is being written
 
     def __post_init__(self) -> None:
         network = self.problem.network
@@ -170,6 +170,8 @@ class _Writer:
             forms = True
         if forms and depth and r.random() < 0.3:
             self.record(tree.CLIP)
+        for _ in range(r.choice((0, 0, 1, 2)) if len(members) == 1 else 0):
+            self.multipliers(members[0], len(path), tree.WITHIN)
         wide = np.flatnonzero(upper > lower).tolist()
         kind = r.random()
         if depth < 3 and wide and kind < 0.3:
@@ -228,9 +230,10 @@ class _Writer:
             path = [*path, (t, element, threshold - 0.5)]
         self.node(members, lower, upper, depth + 1, path, forms)
 
-    def multipliers(self, case: int, betas: int) -> None:
+    def multipliers(self, case: int, betas: int, *record: int) -> None:
+        """A leaf of mode 2, or another `record` with its columns."""
         which, r = self.slope_set(len(self.problem.network.nodes)), self.r
-        self.record(tree.LEAF, 2, which)
+        self.record(*(record or (tree.LEAF, 2)), which)
         self.slopes(self.entries(which))
         self.floats["beta"] += [r.choice((0.0, 0.0, r.uniform(0, 0.5))) for _ in range(betas)]
         self.floats["gamma"] += [r.choice((0.0, 1.0, r.uniform(0, 2))) for _ in range(self.problem.cases.atoms(case))]

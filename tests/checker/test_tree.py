@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.checker.build import Draft, Record, Records, clip, empty, forms, leaf, multipliers, pack, refine, rows, split
+from tests.checker.build import Draft, Record, Records, clip, empty, forms, leaf, multipliers, pack, refine, rows, split, within
 from verifier.checker import tree
 from verifier.checker.certificate import Certificate, TensorName, read
 from verifier.checker.refusal import Malformed
@@ -78,14 +78,16 @@ ENTRIES = (3, 0, 0)
 def drawn(draw: Callable[..., Any], atoms: int, alone: bool, depth: int = 4, betas: int = 0) -> Drawn:
     """A node of a tree. `alone`: it holds one case, of `atoms` atoms, so that leaves may store multipliers."""
     derived: Records = []
-    for kind in draw(st.lists(st.sampled_from("fckr7"), max_size=2)):
+    for kind in draw(st.lists(st.sampled_from("fckrw" if alone else "fckr"), max_size=2)):
         if kind == "r":
             t, which = draw(st.integers(1, 2)), draw(st.integers(0, 2))
             codes = draw(st.lists(st.integers(0, 2 * SIZES[t] - 1), min_size=1, max_size=4, unique=True))
             slope = draw(st.lists(numbers, min_size=ENTRIES[which] * len(codes), max_size=ENTRIES[which] * len(codes)))
             derived += rows(t, which, codes, slope)
+        elif kind == "w":
+            derived += within(*multiplied(draw, atoms, betas))
         else:
-            derived += {"f": forms(), "c": clip(), "k": refine(), "7": [Record(7)]}[kind]
+            derived += {"f": forms(), "c": clip(), "k": refine()}[kind]
     kind = draw(st.sampled_from("sssem01" if depth else "em01"))
     t = draw(st.integers(0, 2))
     element = draw(st.integers(0, SIZES[t] - 1))
@@ -96,11 +98,15 @@ def drawn(draw: Callable[..., Any], atoms: int, alone: bool, depth: int = 4, bet
     if kind == "e":
         return Drawn(tuple(derived), empty(t, element)[0], ())
     if kind == "m" and alone:
-        which = draw(st.integers(0, 2))
-        gamma, beta = ([abs(x) for x in draw(st.lists(numbers, min_size=n, max_size=n))] for n in (atoms, betas))
-        slope = draw(st.lists(numbers, min_size=ENTRIES[which], max_size=ENTRIES[which]))
-        return Drawn(tuple(derived), multipliers(which, gamma, slope, beta)[0], ())
+        return Drawn(tuple(derived), multipliers(*multiplied(draw, atoms, betas))[0], ())
     return Drawn(tuple(derived), leaf(int(kind == "1"))[0], ())
+
+
+def multiplied(draw: Callable[..., Any], atoms: int, betas: int) -> tuple[int, list[float], list[float], list[float]]:
+    """A slope set, and as many gammas, slopes and betas as a record needs."""
+    which = draw(st.integers(0, 2))
+    gamma, slope, beta = (draw(st.lists(numbers, min_size=n, max_size=n)) for n in (atoms, ENTRIES[which], betas))
+    return which, [abs(x) for x in gamma], slope, [abs(x) for x in beta]
 
 
 @st.composite
@@ -137,23 +143,24 @@ def test_every_node_is_found_again(made: tuple[Draft, Listed, list[Drawn]]) -> N
         number += 1
         assert (forest.parent[me], forest.side[me], forest.depth[me], forest.tree[me], forest.ending[me]) == (parent, side, depth, at, ending.op)
         start, stop = forest.derive_range(me)
-        assert forest.derive_kind[start:stop].tolist() == [record.op for record in node.derived]
+        assert forest.op[start:stop].tolist() == [record.op for record in node.derived] and forest.record[me] == stop
         for k, record in enumerate(node.derived, start):
             if record.op == tree.ROWS:
                 t, which, codes, slope_at = forest.rows_record(k)
                 assert (t, which, *codes) == (*record.args[:2], *record.args[3:])
                 assert tuple(data.slope[slope_at : slope_at + len(codes) * forest.set_size[which]]) == record.slope
+        for k, record in enumerate((*node.derived, ending), start):
+            if record.op == tree.WITHIN or (record.op == tree.LEAF and len(record.args) == 2):
+                assert forest.slope_set[k] == record.args[-1]
+                for name, wanted in (("slope", record.slope), ("beta", record.beta), ("gamma", record.gamma)):
+                    first = getattr(forest, f"{name}_at")[k]
+                    assert tuple(getattr(data, name)[first : first + len(wanted)]) == wanted
+            else:
+                assert forest.slope_set[k] == -1
         if ending.op == tree.LEAF:
             assert (forest.mode[me], forest.tensor[me], forest.element[me]) == (ending.args[0], -1, -1)
         else:
             assert (forest.mode[me], forest.tensor[me], forest.element[me]) == (-1, *ending.args)
-        if len(ending.args) == 2 and ending.op == tree.LEAF:
-            assert forest.slope_set[me] == ending.args[1]
-            for name, wanted in (("slope", ending.slope), ("beta", ending.beta), ("gamma", ending.gamma)):
-                first = getattr(forest, f"{name}_at")[me]
-                assert tuple(getattr(data, name)[first : first + len(wanted)]) == wanted
-        else:
-            assert forest.slope_set[me] == -1
         if ending.op == tree.SPLIT:
             assert forest.threshold[me] == ending.threshold[0]
             assert forest.child_low[me] == number
@@ -177,8 +184,9 @@ def test_equal_signatures_mean_equal_records(made: tuple[Draft, Listed, list[Dra
     found, cases, _ = made
     forest = grown(found, cases)
     keys = [
-        (int(forest.program[forest.tree[n]]), tuple(forest.derive_kind[slice(*forest.derive_range(n))].tolist()),
-         int(forest.ending[n]), int(forest.mode[n]), int(forest.slope_set[n]))
+        (int(forest.program[forest.tree[n]]), tuple(forest.op[slice(*forest.derive_range(n))].tolist()),
+         tuple(forest.slope_set[slice(*forest.derive_range(n))].tolist()),
+         int(forest.ending[n]), int(forest.mode[n]), int(forest.slope_set[forest.record[n]]))
         for n in range(len(forest.parent))
     ]  # fmt: skip
     assert len(set(keys)) == len(set(forest.signature.tolist())) == len(set(zip(keys, forest.signature.tolist(), strict=True)))
@@ -193,8 +201,8 @@ def test_signatures_tell_slope_sets_apart() -> None:
         records = split(0, 0, 0.5, multipliers(number, [1]), records)
     found.tree([0], records)
     forest = grown(found)
-    stored = forest.slope_set >= 0
-    assert forest.slope_set[stored].tolist() == list(which)
+    stored = forest.slope_set[forest.record] >= 0
+    assert forest.slope_set[forest.record[stored]].tolist() == list(which)
     keys = forest.signature[stored].tolist()
     assert [keys.index(key) for key in keys] == [which.index(number) for number in which]
 
@@ -249,6 +257,15 @@ STREAMS: dict[str, tuple[str, Records]] = {
     "a beta for a split of an input": ("stream", split(0, 0, 0.5, leaf(), multipliers(1, [1], beta=[1]))),
     "no beta for a split of a site": ("stream", split(1, 0, 0.5, leaf(), multipliers(1, [1]))),
     "a beta for the sibling": ("stream", split(0, 0, 0.5, split(1, 0, 0.5, leaf(), leaf()), multipliers(1, [1], beta=[1]))),
+    "within by no slope set": ("index", within(2, [1]) + leaf()),
+    "within without a slope set": ("stream", [*leaf(), Record(7)]),
+    "within at the end": ("stream", leaf() + within(1, [1])),
+    "within without a gamma": ("stream", within(1, []) + leaf()),
+    "within with two gammas for one atom": ("stream", within(1, [1, 2]) + leaf()),
+    "within without slopes": ("stream", within(0, [1]) + leaf()),
+    "within with a beta for its own split": ("stream", within(1, [1], beta=[1]) + split(1, 0, 0.5, leaf(), leaf())),
+    "within without a beta for a split above": ("stream", split(1, 0, 0.5, leaf(), within(1, [1]) + leaf())),
+    "within with a beta for the sibling": ("stream", split(0, 0, 0.5, split(1, 0, 0.5, leaf(), leaf()), within(1, [1], beta=[1]) + leaf())),
     "rows of an input": ("stream", rows(0, 1, [0]) + leaf()),
     "rows of tensor 3": ("index", rows(3, 1, [0]) + leaf()),
     "rows by no slope set": ("index", rows(1, 2, [0]) + leaf()),
@@ -274,10 +291,11 @@ def test_bad_streams(name: str) -> None:
     assert caught.value.rule == rule
 
 
-def test_multipliers_need_a_tree_of_one_case() -> None:
+@pytest.mark.parametrize("records", [multipliers(0, [1]), within(0, [1]) + leaf()])
+def test_multipliers_need_a_tree_of_one_case(records: Records) -> None:
     found = draft()
     found.slopes()
-    found.tree([0, 1], multipliers(0, [1]))
+    found.tree([0, 1], records)
     with pytest.raises(Malformed, match="trees of one case"):
         grown(found, Listed((0, 0), (1, 1)))
 

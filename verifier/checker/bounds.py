@@ -18,6 +18,7 @@ from verifier.checker.maps import Index
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
+from verifier.checker.slopes import multiplier
 from verifier.checker.state import Forms, Planes, State
 
 Functional = Mapping[int, Array]  # node -> coefficients [1 or B, R, size]
@@ -56,7 +57,7 @@ class Checker:
         ends = np.cumsum(self.sizes)[:-1]
         boxes = dict(zip(self.network.inputs, zip(np.split(lower, ends, 1), np.split(upper, ends, 1), strict=True), strict=True))
         run = None if self.slack is None else self.slack.start(batch)
-        whole = [np.broadcast_to(end, (batch if cuts else len(end), self.n_in)) for end in (lower, upper)]  # paths may differ where boxes do not
+        whole = [np.broadcast_to(end, (batch if cuts or known else len(end), self.n_in)) for end in (lower, upper)]  # paths may differ
         forward = Forward(self.network, self.planes, *whole) if program & FORWARD else None
         stop = None if last is None else int(np.max([last, *self.network.inputs])) + 1  # every bound ends at all of the inputs
         for i, node in enumerate(self.network.nodes[:stop]):
@@ -95,13 +96,18 @@ class Checker:
         for reader in self.readers.get(i, ()):
             state.planes.pop(reader, None)
 
-    def refine(self, state: State, i: int, everything: bool) -> None:
+    def within(self, state: State, plane: Forms) -> None:
+        """Refine every operand of a non-linear node for the executions with plane <= 0 ([B, 1, n_in], [B, 1]), first layers first."""
+        for i in sorted(self.readers):
+            self.refine(state, i, False, plane)
+
+    def refine(self, state: State, i: int, everything: bool, plane: Forms | None = None) -> None:
         """Intersect backward bounds of the undecided elements of node i, or of all if there are some, with default slopes."""
         rows = self.undecided(state, i)
         if rows.size:
             rows = np.arange(self.network.nodes[i].size) if everything else rows
             codes = np.concatenate([2 * rows, 2 * rows + 1])
-            value = self.rows(state, i, codes, {})
+            value = self.rows(state, i, codes, {}, plane)
             self._intersect(state, i, value[:, : rows.size], -value[:, rows.size :], rows)
 
     def derive(self, state: State, i: int, codes: Array, slopes: Slopes) -> None:
@@ -122,7 +128,7 @@ class Checker:
             matter |= loose.any(0)
         return np.flatnonzero(matter)
 
-    def rows(self, state: State, i: int, codes: Array, slopes: Slopes) -> Array:
+    def rows(self, state: State, i: int, codes: Array, slopes: Slopes, plane: Forms | None = None) -> Array:
         """Lower bounds [B, R] of +element (even codes) or -element (odd codes) of node i, in blocks of rows."""
         batch, parts = len(state.crossed), []
         widest = int(np.max([node.size for node in self.network.nodes[: i + 1]]))
@@ -132,7 +138,7 @@ class Checker:
             unit = np.zeros((1, len(part), self.network.nodes[i].size))
             unit[0, np.arange(len(part)), part // 2] = 1.0 - 2.0 * (part % 2)
             chosen = {k: (low[:, start : start + step], high[:, start : start + step]) for k, (low, high) in slopes.items()}
-            parts.append(self.lower_bound(state, {i: unit}, np.zeros((1, len(part))), np.zeros((1, len(part))), chosen))
+            parts.append(self.lower_bound(state, {i: unit}, np.zeros((1, len(part))), np.zeros((1, len(part))), chosen, plane))
         return np.concatenate(parts, 1)
 
     # ---------------------------------------------------------------- interval step (ARITHMETIC 4)
@@ -199,9 +205,10 @@ class Checker:
 
     # ---------------------------------------------------------------- backward pass (ARITHMETIC 5)
 
-    def lower_bound(self, state: State, functional: Functional, constant: Array, error: Array, slopes: Slopes) -> Array:
-        """lower bounds [B, R] of sum_k D_k h_k + c over the boxes; `error` [B or 1, R] is what the start has lost already."""
-        return self.evaluate(self.forms(state, functional, constant, error, slopes), *self._box(state))
+    def lower_bound(self, state: State, functional: Functional, constant: Array, error: Array, slopes: Slopes, plane: Forms | None = None) -> Array:
+        """lower bounds [B, R] of sum_k D_k h_k + c over the boxes, or what plane <= 0 leaves of them; `error` [B or 1, R] is lost already."""
+        forms, box = self.forms(state, functional, constant, error, slopes), self.box(state)
+        return self.evaluate(forms if plane is None else self.tilted(forms, plane, *box), *box)
 
     def forms(self, state: State, functional: Functional, constant: Array, error: Array, slopes: Slopes) -> Forms:
         """The functionals as functions of the input that bound them from below over the boxes."""
@@ -217,7 +224,18 @@ class Checker:
         lost = arithmetic.G(2 * d.shape[-1] + 4) * size + arithmetic.T(2 * d.shape[-1], h)[:, None]
         return finite(dn(dn(value + c) - lost), "concretisation")
 
-    def _box(self, state: State) -> tuple[Array, Array]:
+    def tilted(self, forms: Forms, plane: Forms, lower: Array, upper: Array) -> Forms:
+        """forms + m plane, rounded down, with one m >= 0 for each form: below the forms wherever plane <= 0 in the boxes [B or 1, n_in].
+
+        fl(p + m a) is two roundings of p and m a, and two underflows, away from p + m a, times |x| at most; m itself is data.
+        """
+        m = multiplier(forms.coefficients, plane.coefficients, plane.constant, lower, upper)
+        m = np.where(np.isfinite(m) & (m > 0), m, 0.0)
+        p, tilt, h = forms.coefficients, m[..., None] * plane.coefficients, np.maximum(np.abs(lower), np.abs(upper))
+        lost = arithmetic.G(2) * _dot(np.abs(p) + np.abs(tilt), h) + arithmetic.T(2 * p.shape[-1], h)[:, None]
+        return Forms(p + tilt, dn(dn(forms.constant + dn(m * plane.constant)) - lost))
+
+    def box(self, state: State) -> tuple[Array, Array]:
         """The inputs of a state, together; a split on one of them (as the operand of a site) may have given it more rows than the others."""
         batch = int(np.max([len(state.lower[i]) for i in self.network.inputs]))
         lower, upper = (

@@ -20,7 +20,7 @@ from verifier.checker.network import Elementwise, Network
 from verifier.checker.read_property import Cases
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
-from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT, Forest
+from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT, WITHIN, Forest
 
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS = 0, 1, 2
 LOW_SIDE = 1  # side of a child: value <= threshold
@@ -29,7 +29,8 @@ LOW_SIDE = 1  # side of a child: value <= threshold
 @dataclass(frozen=True)
 class Scene:
     """What holds at a node of a tree: a box (input splits are in it), bounds from records above, the other splits on the path, the
-    cases still open, and the forms in force for each of them, one per atom (threshold subtracted)."""
+    cases still open, the forms in force for each of them, one per atom (threshold subtracted), and whether a split or a `within` record
+    is in force, so that bounds may contradict each other."""
 
     lower: Box
     upper: Box
@@ -37,6 +38,7 @@ class Scene:
     path: tuple[Split, ...]
     open_cases: tuple[int, ...]
     forms: Mapping[int, list[Form]]
+    narrowed: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class ExactWalk:
 
     def _children(self, node: int, scene: Scene) -> tuple[Scene, Scene]:
         site, target = self._target(int(self.forest.tensor[node]))
+        scene = replace(scene, narrowed=True)
         element, threshold = int(self.forest.element[node]), Fraction(float(self.forest.threshold[node]))
         if site is not None:
             low, high = (replace(scene, path=(*scene.path, Split(target, element, threshold, side))) for side in (LOW_SIDE, LOW_SIDE + 1))
@@ -143,17 +146,17 @@ class ExactWalk:
         return replace(scene, upper={**scene.upper, target: upper}), replace(scene, lower={**scene.lower, target: lower})
 
     def _state(self, node: int, scene: Scene, program: int | None = None, last: int | None = None) -> State:
-        """The state by the tree's program; a contradiction where nothing was split is a defect."""
+        """The state by the tree's program; a contradiction where nothing narrows the box is a defect."""
         if program is None:
             program = int(self.forest.program[int(self.forest.tree[node])])
         state = self.bounds.state(scene.lower, scene.upper, scene.inherited, scene.path, program, last)
-        if state.crossed and int(self.forest.depth[node]) == 0:
+        if state.crossed and not scene.narrowed:
             raise Rejected("crossed", f"bounds contradict each other, {self.place(node)}")
         return state
 
     def _inherit(self, node: int, scene: Scene, state: State) -> Scene:
         """`scene` with the bounds of `state` that relaxations read; what it does not reach stays as it was."""
-        if state.crossed:
+        if state.crossed and scene.open_cases:
             raise Rejected("crossed", f"bounds contradict each other, {self.place(node)}")
         found = {k: (list(state.lower[k]), list(state.upper[k])) for k in self.bounds.readers if k < len(state.lower)}
         return replace(scene, inherited={**scene.inherited, **found})
@@ -162,7 +165,7 @@ class ExactWalk:
 
     def _records(self, node: int, scene: Scene) -> Scene:
         for record in range(*self.forest.derive_range(node)):
-            kind = int(self.forest.derive_kind[record])
+            kind = int(self.forest.op[record])
             if kind == REFINE:
                 scene = self._inherit(node, scene, self._state(node, scene, BACKWARD))
             elif kind == ROWS:
@@ -171,6 +174,8 @@ class ExactWalk:
                 scene = self._with_forms(node, scene)
             elif kind == CLIP:
                 scene = self._clipped(node, scene)
+            elif kind == WITHIN:
+                scene = self._within(node, scene, record)
             else:
                 raise Rejected("no-rule", f"derive record {kind}, {self.place(node)}")
         return scene
@@ -187,6 +192,17 @@ class ExactWalk:
         for code, bound in found:
             self.bounds.intersect(state, target, code // 2, *((bound, None) if code % 2 == 0 else (None, -bound)))
         return state
+
+    def _within(self, node: int, scene: Scene, record: int) -> Scene:
+        """Bounds of what the plane of this record, <= 0 where the case is violated, leaves of the box; closed where that is nothing."""
+        if not scene.open_cases:
+            return scene
+        state = self._state(node, scene)
+        plane = self._by_multipliers(node, scene, state, record)
+        empty = plane.minimum(state.lower, state.upper) > 0
+        self.bounds.within(state, plane)
+        open_cases = () if empty or state.crossed else scene.open_cases
+        return self._inherit(node, replace(scene, open_cases=open_cases, narrowed=True), state)
 
     def _with_forms(self, node: int, scene: Scene) -> Scene:
         """New forms for the open cases; what they refute is closed from here on."""
@@ -253,26 +269,26 @@ class ExactWalk:
         if mode == BY_BOUND:
             return all(self._refuted(state, scene, case) for case in scene.open_cases)
         if mode == BY_MULTIPLIERS:
-            return self._by_multipliers(node, scene, state) > 0
+            return self._by_multipliers(node, scene, state, int(self.forest.record[node])).minimum(state.lower, state.upper) > 0
         raise Rejected("no-rule", f"leaf of mode {mode}, {self.place(node)}")
 
-    def _by_multipliers(self, node: int, scene: Scene, state: State) -> Fraction:
-        """gamma-weighted atoms of the one case of the tree, plus beta (z - t) for z <= t and beta (t - z) for z >= t on the path."""
+    def _by_multipliers(self, node: int, scene: Scene, state: State, record: int) -> Form:
+        """Below the gamma-weighted atoms of the one case of the tree, plus beta (z - t) for z <= t and beta (t - z) for z >= t on the path."""
         forest, columns = self.forest, self.certificate
         case = int(forest.tree_cases[int(forest.tree_start[int(forest.tree[node])])])
         functional, constant = Functional(), ZERO
         for k, (atom, threshold) in enumerate(self._atoms(case)):
-            gamma = Fraction(float(columns.gamma[int(forest.gamma_at[node]) + k]))
+            gamma = Fraction(float(columns.gamma[int(forest.gamma_at[record]) + k]))
             constant -= gamma * threshold
             for target, row in atom.items():
                 for element, coefficient in row.items():
                     _accumulate(functional, target, element, gamma * coefficient)
         for k, split in enumerate(scene.path):
-            beta = Fraction(float(columns.beta[int(forest.beta_at[node]) + k])) * (1 if split.side == LOW_SIDE else -1)
+            beta = Fraction(float(columns.beta[int(forest.beta_at[record]) + k])) * (1 if split.side == LOW_SIDE else -1)
             _accumulate(functional, split.node, split.element, beta)
             constant -= beta * split.threshold
-        slopes = self._slopes(state, int(forest.slope_set[node]), int(forest.slope_at[node]))
-        return self.bounds.lower_bound(state, functional, constant, slopes)
+        slopes = self._slopes(state, int(forest.slope_set[record]), int(forest.slope_at[record]))
+        return self.bounds.form(state, functional, constant, slopes)
 
     # ------------------------------------------------------------ stored slopes
 

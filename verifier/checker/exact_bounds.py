@@ -22,6 +22,7 @@ from verifier.checker.bounds import ALL, BACKWARD, FORWARD, NARROW
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
+from verifier.checker.slopes import multiplier
 
 Array = NDArray[Any]
 Vector = list[Fraction]
@@ -246,6 +247,22 @@ class ExactBounds:
         ends = [(i, self.lower_bound(state, {k: {i: one}}), -self.lower_bound(state, {k: {i: -one}})) for i in rows]
         for i, low, high in ends:
             state.intersect(k, i, low, high)
+
+    def within(self, state: State, plane: Form) -> None:
+        """Intersect default backward bounds of the executions with plane <= 0 into the undecided elements of every operand, in order."""
+        for k in sorted(self.readers):
+            rows = [{k: {i: Fraction(sign)}} for i in self.undecided(state, k) for sign in (1, -1)]
+            least = [self._tilted(state, self.form(state, row), plane).minimum(state.lower, state.upper) for row in rows]
+            for row, low, high in zip(rows[::2], least[::2], least[1::2], strict=True):
+                self.intersect(state, k, next(iter(row[k])), low, -high)
+
+    def _tilted(self, state: State, form: Form, plane: Form) -> Form:
+        """form + m plane, <= form wherever plane <= 0, with an m >= 0 that the kernel's heuristic finds for the nearest doubles."""
+        at = [(k, i) for k in self.network.inputs for i in range(self.network.nodes[k].size)]
+        p, a = (np.array([[[nearest(of.coefficients.get(k, {}).get(i, ZERO)) for k, i in at]]], np.float64) for of in (form, plane))
+        box = doubles([state.lower[k][i] for k, i in at], [state.upper[k][i] for k, i in at])
+        m = float(multiplier(p, a, np.array([[nearest(plane.constant)]]), *box)[0, 0])
+        return form.plus(plane.times(Fraction(m))) if math.isfinite(m) and m > 0 else form
 
     def intersect(self, state: State, k: int, i: int, lower: Fraction | None, upper: Fraction | None) -> None:
         """Tighten an element of a state whose enclosures were in use: those that read it are made anew."""

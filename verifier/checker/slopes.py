@@ -1,4 +1,4 @@
-"""Heuristics: default slopes, and guesses where a tangent touches. They decide how tight a bound is, never whether it holds.
+"""Heuristics: default slopes, guesses where a tangent touches, and how far to tilt a form. They decide how tight a bound is, never whether it holds.
 
 Not part of the kernel. Only exact operations and the kernels' own functions, so that every machine finds the same slopes (sin and cos
 use libm for a guess).
@@ -31,6 +31,25 @@ def default(function: Function, lower: Array, upper: Array, offset: Offset) -> t
     else:
         pair = _least_area(function, lower, upper, offset) if kink is None else _kink(kink, lower, upper)
     return np.where(np.isfinite(pair[0]), pair[0], 0.0), np.where(np.isfinite(pair[1]), pair[1], 0.0)
+
+
+def multiplier(lines: Array, a: Array, b: Array, lower: Array, upper: Array) -> Array:
+    """About the m >= 0 [B, R] for which the least value of (lines + m a) . x + m b over a box is greatest, 0 where more is worse.
+
+    lines [B, R, n]; a [B, 1, n]; b [B, 1]; boxes [B or 1, n]. A fractional knapsack (Dantzig 1957): the derivative in m is a . x + b
+    at the minimiser x, and falls by |a_i| (upper_i - lower_i) where coefficient i changes its sign.
+    """
+    low, high = lower[:, None], upper[:, None]
+    with np.errstate(all="ignore"):
+        least = np.where(lines == 0, np.minimum(a * low, a * high), a * np.where(lines > 0, low, high))
+        slope, turn = least.sum(-1) + b, -lines / a
+        turns = np.isfinite(turn) & (turn > 0)
+        turn = np.where(turns, turn, np.inf)
+        order = np.argsort(turn, -1)
+        drop = np.take_along_axis(np.where(turns, np.abs(a) * (high - low), 0.0), order, -1)
+        first = np.minimum((slope[..., None] > np.cumsum(drop, -1)).sum(-1, keepdims=True), turn.shape[-1] - 1)
+        m = np.take_along_axis(turn, np.take_along_axis(order, first, -1), -1)[..., 0]
+    return np.where((slope > 0) & (m < 1 / TINY), m, 0.0)
 
 
 # ---------------------------------------------------------------- straight pieces

@@ -17,7 +17,7 @@ from verifier.checker.certificate import Certificate
 from verifier.checker.network import Network
 from verifier.checker.refusal import Malformed
 
-SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS, FORWARD = range(8)
+SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS, WITHIN = range(8)
 MODES, PROGRAMS, MULTIPLIERS = 3, 8, 2  # how many there are; the mode of a leaf that stores multipliers
 DEPTH = 10_000
 
@@ -33,10 +33,12 @@ class CaseList(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Forest:
-    """Tree t holds the cases tree_cases[tree_start[t] : tree_start[t + 1]]. All other arrays have one entry per node, in preorder, -1 where
+    """Tree t holds the cases tree_cases[tree_start[t] : tree_start[t + 1]]. Most arrays have one entry per node, in preorder, -1 where
     nothing is meant: parent; side 1 below the threshold of the parent, 2 above, 0 root; ending SPLIT, LEAF or EMPTY with its tensor
-    and element, or mode and slope set; *_at: where its numbers start in the certificate. Nodes of equal
-    `signature` have the same program, kinds of derive records, ending, mode and slope set."""
+    and element, or mode; `record`: the number of that ending in the stream, where the node's derive records stand before it. From
+    `op` to `gamma_at` there is one entry per record of the stream: its kind, the slope set by which it multiplies atoms (-1: it does
+    not), and where its arguments and numbers start in the certificate. Nodes of equal `signature` have the same program, kinds of
+    derive records, ending, mode and slope sets."""
 
     tree_cases: Array
     tree_start: Array
@@ -53,27 +55,26 @@ class Forest:
     element: Array
     threshold: Array
     mode: Array
+    record: Array
+    op: Array
     slope_set: Array
+    arg_at: Array
     slope_at: Array
     beta_at: Array
     gamma_at: Array
-    derive_stop: Array  # a node's derive records end here in the three lists below, and start where those of the node before it end
-    derive_kind: Array
-    derive_arg: Array
-    derive_slope: Array
     arg: Array
     slope_sets: tuple[tuple[tuple[int, int, Array], ...], ...]  # (tensor, side, elements)
     set_size: Array
 
     def derive_range(self, node: int) -> tuple[int, int]:
-        """Where the derive records of a node stand."""
-        return (int(self.derive_stop[node - 1]) if node else 0), int(self.derive_stop[node])
+        """Where the derive records of a node stand in the stream."""
+        return (int(self.record[node - 1]) + 1 if node else 0), int(self.record[node])
 
     def rows_record(self, record: int) -> tuple[int, int, Array, int]:
-        """Tensor, slope set, codes 2 element + side, and where the slopes start, of derive record `record`."""
-        at = int(self.derive_arg[record])
+        """Tensor, slope set, codes 2 element + side, and where the slopes start, of record `record`."""
+        at = int(self.arg_at[record])
         tensor, which, count = self.arg[at : at + 3].tolist()
-        return tensor, which, self.arg[at + 3 : at + 3 + count], int(self.derive_slope[record])
+        return tensor, which, self.arg[at + 3 : at + 3 + count], int(self.slope_at[record])
 
 
 def sizes(certificate: Certificate, network: Network) -> list[int]:
@@ -96,60 +97,58 @@ def grow(certificate: Certificate, cases: CaseList, sizes: list[int]) -> Forest:
     """The trees of the certificate; `sizes` of its tensors."""
     start, wide = _cover(certificate, cases), np.asarray(sizes, np.int64)
     sets, entries = _slope_sets(certificate, wide)
-    tree, parent, depth, betas, signature, record, begin = _run(certificate)
-    code, at, arg = certificate.op[record], begin[record], certificate.arg
+    owner, betas, begin, parent, depth, signature, record = _run(certificate)
+    op, arg, code, at = certificate.op, certificate.arg, certificate.op[record], begin[record]
     leaf, named = code == LEAF, code != LEAF
-    tensor, element, mode, which = (np.full(len(code), -1) for _ in range(4))
+    tensor, element, mode = (np.full(len(code), -1) for _ in range(3))
     tensor[named], element[named], mode[leaf] = arg[at[named]], arg[at[named] + 1], arg[at[leaf]]
-    stored = mode == MULTIPLIERS
-    which[stored] = arg[at[stored] + 1]
+    which = np.full(len(op), -1)
+    which[op == WITHIN], which[record[mode == MULTIPLIERS]] = arg[begin[op == WITHIN]], arg[at[mode == MULTIPLIERS] + 1]
+    stored = which >= 0
     _below(tensor[named], len(sizes), "tensor")
     _below(element[named], wide[tensor[named]], "element")
     _below(mode[leaf], MODES, "mode")
     _below(which[stored], len(entries), "slope set")
     threshold = np.zeros(len(code))
-    if certificate.threshold.size != (code == SPLIT).sum() or (np.diff(start)[tree[stored]] != 1).any():
+    if certificate.threshold.size != (code == SPLIT).sum() or (np.diff(start)[owner[stored]] != 1).any():
         raise Malformed("stream", "one threshold per split; multipliers only in trees of one case")
     threshold[code == SPLIT] = certificate.threshold
-    derived = np.flatnonzero(certificate.op > EMPTY)
-    use = np.zeros(len(begin), np.int64)  # slopes of every record
-    use[record[stored]] = entries[which[stored]]
-    rows = np.flatnonzero(certificate.op == ROWS)
+    use = np.zeros(len(op), np.int64)  # slopes of every record
+    use[stored] = entries[which[stored]]
+    rows = np.flatnonzero(op == ROWS)
     use[rows] = [_rows(certificate, at, wide, entries) for at in begin[rows].tolist()]
-    slope_at = _places(use, certificate.slope, "slope")
     atoms = np.array([cases.atoms(int(case)) for case in certificate.tree_cases[start[:-1]]], np.int64)
     above = np.flatnonzero(parent >= 0)
     side, high = np.zeros(len(code), np.int64), np.full(len(code), -1)
     side[above] = 1 + (parent[above] != above - 1)
     high[parent[side == 2]] = np.flatnonzero(side == 2)
     return Forest(
-        tree_cases=certificate.tree_cases, tree_start=start, program=certificate.tree_program, tree=tree, parent=parent, side=side, depth=depth,
-        child_low=np.where(code == SPLIT, np.arange(len(code)) + 1, -1), child_high=high, signature=signature, ending=code.astype(np.int64),
-        tensor=tensor, element=element, threshold=threshold, mode=mode, slope_set=which, slope_at=slope_at[record],
-        beta_at=_places(np.where(stored, betas, 0), certificate.beta, "beta"),
-        gamma_at=_places(np.where(stored, atoms[tree], 0), certificate.gamma, "gamma"), derive_stop=record - np.arange(len(code)),
-        derive_kind=certificate.op[derived], derive_arg=begin[derived], derive_slope=slope_at[derived], arg=arg, slope_sets=sets, set_size=entries,
+        tree_cases=certificate.tree_cases, tree_start=start, program=certificate.tree_program, tree=owner[record], parent=parent, side=side,
+        depth=depth, child_low=np.where(code == SPLIT, np.arange(len(code)) + 1, -1), child_high=high, signature=signature,
+        ending=code.astype(np.int64), tensor=tensor, element=element, threshold=threshold, mode=mode, record=record, op=op, slope_set=which,
+        arg_at=begin, slope_at=_places(use, certificate.slope, "slope"), beta_at=_places(np.where(stored, betas, 0), certificate.beta, "beta"),
+        gamma_at=_places(np.where(stored, atoms[owner], 0), certificate.gamma, "gamma"), arg=arg, slope_sets=sets, set_size=entries,
     )  # fmt: skip
 
 
 def _run(certificate: Certificate) -> tuple[Array, ...]:
-    """Of every node: tree, parent, depth, site splits above it, signature, number of its last record; of every record: where its args begin."""
-    nodes, begin = array("q"), array("q")
+    """Of every record: tree, site splits above its node, where its arguments begin; of every node: parent, depth, signature, number of its ending."""
+    nodes, records = array("q"), array("q")
     args, programs, is_site = certificate.arg.data, certificate.tree_program.tolist(), [name.kind == "site" for name in certificate.tensors]
     stack: list[tuple[int, int, int]] = []  # of nodes still to come: parent, depth, site splits above
-    kinds: dict[tuple[int, int], int] = {}  # sequences of derive records, as a trie
+    kinds: dict[tuple[int, int], int] = {}  # sequences of derive records, as a trie; `within` by its slope set
     known: dict[tuple[int, ...], int] = {}
     above, level, cuts, derived, here, trees = -1, 0, 0, 0, 0, 0
     try:
         for number, code in enumerate(certificate.op.data):
-            begin.append(here)
+            records.extend((trees, cuts, here))
             if code > EMPTY:
-                derived = kinds.setdefault((derived, code), len(kinds) + 1)
-                here += 3 + args[here + 2] if code == ROWS else 0
+                derived = kinds.setdefault((derived, code + (args[here] if code == WITHIN else 0)), len(kinds) + 1)
+                here += 3 + args[here + 2] if code == ROWS else int(code == WITHIN)
                 continue
-            node, mode = len(nodes) // 6, args[here] if code == LEAF else -1
+            node, mode = len(nodes) // 4, args[here] if code == LEAF else -1
             key = (programs[trees], derived, code, mode, args[here + 1] if mode == MULTIPLIERS else -1)
-            nodes.extend((trees, above, level, cuts, known.setdefault(key, len(known)), number))
+            nodes.extend((above, level, known.setdefault(key, len(known)), number))
             derived = 0
             if code == SPLIT:
                 above, level, cuts = node, level + 1, cuts + is_site[args[here]]
@@ -163,9 +162,9 @@ def _run(certificate: Certificate) -> tuple[Array, ...]:
                 raise Malformed("depth", f"record {number}: more than {DEPTH} splits on one path")
     except IndexError as error:
         raise Malformed("stream", f"record {number}: no such tree, tensor or argument") from error
-    if derived or trees != len(programs) or here != len(args) or (certificate.op > FORWARD).any():
+    if derived or trees != len(programs) or here != len(args) or (certificate.op > WITHIN).any():
         raise Malformed("stream", f"{trees} of {len(programs)} trees are complete, {here} of {len(args)} arguments used, or a record is unknown")
-    return (*np.array(nodes, np.int64).reshape(-1, 6).T.copy(), np.array(begin, np.int64))
+    return (*np.array(records, np.int64).reshape(-1, 3).T.copy(), *np.array(nodes, np.int64).reshape(-1, 4).T.copy())
 
 
 def _cover(certificate: Certificate, cases: CaseList) -> Array:

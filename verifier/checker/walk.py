@@ -1,7 +1,7 @@
 """The loop: every node of every tree, in batches; what is closed is counted, and the count must be the one the trees ask for.
 
-Nodes are taken from a stack in chunks, so that memory grows with depth. All nodes of a chunk share a *scope*: the bounds
-that `refine` and `rows` records above them have established. A child gets copies of what its parent knows, never views.
+Nodes are taken from a stack in chunks, so that memory grows with depth. A child gets copies of what its parent knows, never views,
+or the same arrays, which nothing writes to.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from verifier.checker.network import Elementwise
 from verifier.checker.read_property import Cases
 from verifier.checker.refusal import Rejected
 from verifier.checker.state import Forms, State
-from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT, Forest
+from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT, WITHIN, Forest
 
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS = 0, 1, 2
 MOST_FAILURES = 20_000  # after that many there is no use in looking for more
@@ -29,7 +29,8 @@ Diagnose = Callable[[int, str, float, Array, Array, Array], None]  # node, what 
 @dataclass(frozen=True)
 class Chunk:
     """M nodes (numbers in the forest). `box` [M] indexes `lower`, `upper` [K, n_in]; `open_` [M, C]: cases of the node's tree not
-    yet closed; `forms` [M boxes] over the functionals `rows`, or None; `known`: the scope's bounds [1, size]."""
+    yet closed; `forms` [M boxes] over the functionals `rows`, or None; `known`: bounds [M or 1, size] by records above; `narrowed` [M]:
+    a split or `within` is in force, so that bounds may contradict each other."""
 
     nodes: Array
     box: Array
@@ -39,6 +40,7 @@ class Chunk:
     forms: Forms | None
     rows: Array
     known: Bounds
+    narrowed: Array
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -48,7 +50,8 @@ class Chunk:
         used, box = np.unique(self.box[keep], return_inverse=True)
         forms = None if self.forms is None else self.forms.select(keep)
         lower, upper = (self.lower, self.upper) if len(used) == len(self.lower) else (self.lower[used], self.upper[used])
-        return Chunk(self.nodes[keep], box, lower, upper, self.open_[keep], forms, self.rows, self.known)
+        known = {i: (low if len(low) == 1 else low[keep], high if len(high) == 1 else high[keep]) for i, (low, high) in self.known.items()}
+        return Chunk(self.nodes[keep], box, lower, upper, self.open_[keep], forms, self.rows, known, self.narrowed[keep])
 
     def boxes(self) -> tuple[Array, Array]:
         """lower, upper [M, n_in], or [1, n_in] where all nodes share one box."""
@@ -93,15 +96,14 @@ class Walk:
         """The roots of all trees. Chunks are of one width, so trees with many cases do not widen the others."""
         forest, cases = self.forest, self.cases
         roots, widths = np.flatnonzero(forest.parent < 0), np.diff(forest.tree_start)
-        known: Bounds = {}
         chunks = []
         for width in np.unique(widths)[::-1]:
             mine = roots[widths[forest.tree[roots]] == width]
             for part in np.array_split(mine, -(-len(mine) // self.block)):
                 first = forest.tree_cases[forest.tree_start[forest.tree[part]]]
                 used, box = np.unique(cases.case_box[first], return_inverse=True)
-                is_open = np.ones((len(part), width), dtype=bool)
-                chunks.append(Chunk(part, box, cases.lower[used], cases.upper[used], is_open, None, np.zeros(0, np.int64), known))
+                is_open, narrowed = np.ones((len(part), width), dtype=bool), np.zeros(len(part), dtype=bool)
+                chunks.append(Chunk(part, box, cases.lower[used], cases.upper[used], is_open, None, np.zeros(0, np.int64), {}, narrowed))
         return chunks
 
     def _pairs(self, chunk: Chunk) -> tuple[Array, Array, Array]:
@@ -127,17 +129,14 @@ class Walk:
         done: list[Chunk] = []
         for key in np.unique(keys):
             part = chunk.select(np.flatnonzero(keys == key))
-            first = int(part.nodes[0])
-            kinds = [int(self.forest.derive_kind[k]) for k in range(*self.forest.derive_range(first))]
-            if REFINE in kinds or ROWS in kinds:  # each node opens a scope of its own
-                for m in range(len(part)):
-                    done.extend(self._finish(self._records(part.select(np.array([m])), kinds)))
-            else:
-                done.extend(self._finish(self._records(part, kinds)))
+            kinds = self.forest.op[slice(*self.forest.derive_range(int(part.nodes[0])))].tolist()
+            for one in [part.select(np.array([m])) for m in range(len(part))] if ROWS in kinds else [part]:  # each node has rows of its own
+                done.extend(self._finish(self._records(one, kinds)))
         return done
 
     def _records(self, part: Chunk, kinds: list[int]) -> Chunk:
         for k, kind in enumerate(kinds):
+            records = self.forest.record[part.nodes] - len(kinds) + k
             if kind == CLIP:
                 part = self._clip(part)
             elif kind == FORMS:
@@ -145,7 +144,9 @@ class Walk:
             elif kind == REFINE:
                 part = self._known(part, self._state(part, BACKWARD))
             elif kind == ROWS:
-                part = self._rows(part, self.forest.derive_range(int(part.nodes[0]))[0] + k)
+                part = self._rows(part, int(records[0]))
+            elif kind == WITHIN:
+                part = self._within(part, records)
             else:
                 raise Rejected("no-rule", f"derive record {kind}, {self.place(int(part.nodes[0]))}")
         return part
@@ -173,7 +174,7 @@ class Walk:
             self._count(part, _all(~part.open_ | closed) | state.crossed, best)
         elif ending == LEAF and self.forest.mode[first] == BY_MULTIPLIERS:
             state = self._state(part)
-            value = self._multipliers(part, state)
+            value = self.checker.evaluate(self._multipliers(part, state, self.forest.record[part.nodes]), *self.checker.box(state))[:, 0]
             self._count(part, arithmetic.positive(value) | state.crossed, value)
         else:
             raise Rejected("no-rule", f"ending {ending}, {self.place(first)}")
@@ -228,13 +229,12 @@ class Walk:
         return cuts
 
     def _state(self, part: Chunk, program: int | None = None, last: int | None = None) -> State:
-        """The state of these nodes by their tree's program; a contradiction where no split was made is a defect."""
+        """The state of these nodes by their tree's program; a contradiction where nothing narrows the box is a defect."""
         paths = [self._path(int(node)) for node in part.nodes]
         if program is None:
             program = int(self.forest.program[self.forest.tree[part.nodes[0]]])
         state = self.checker.state(len(part), *part.boxes(), part.known, self._cuts(part, paths), program, last)
-        below = np.array([self.forest.depth[node] > 0 for node in part.nodes])
-        if (state.crossed & ~below).any():
+        if (state.crossed & ~part.narrowed).any():
             raise Rejected("crossed", f"bounds contradict each other, {self.place(int(part.nodes[0]))}")
         return state
 
@@ -248,9 +248,10 @@ class Walk:
         return found
 
     def _known(self, part: Chunk, state: State) -> Chunk:
-        """`part`, a single node, with the bounds of `state` inherited below."""
-        if state.crossed.any():
-            raise Rejected("crossed", f"bounds contradict each other, {self.place(int(part.nodes[0]))}")
+        """`part` with the bounds of `state` inherited below; what is open must not be empty."""
+        crossed = part.nodes[state.crossed & part.open_.any(1)]
+        if len(crossed):
+            raise Rejected("crossed", f"bounds contradict each other, {self.place(int(crossed[0]))}")
         return replace(part, known={i: (state.lower[i].copy(), state.upper[i].copy()) for i in self.checker.readers if i < len(state.lower)} | {
             i: ends for i, ends in part.known.items() if i >= len(state.lower)})
 
@@ -394,16 +395,25 @@ class Walk:
         self.checker.derive(state, i, codes, self._slopes(part, state, which, stored))
         return self._known(part, state)
 
-    def _multipliers(self, part: Chunk, state: State) -> Array:
-        """One backward pass per node, of the one case of its tree: gamma-weighted atoms, stored slopes, betas of the path [M]."""
+    def _within(self, part: Chunk, records: Array) -> Chunk:
+        """Bounds of what the plane of these records, <= 0 where the case is violated, leaves of the boxes; closed where that is nothing."""
+        state = self._state(part)
+        plane = self._multipliers(part, state, records)
+        closed = arithmetic.positive(self.checker.evaluate(plane, *self.checker.box(state))[:, 0])
+        self.checker.within(state, plane)
+        open_ = part.open_ & ~(closed | state.crossed)[:, None]
+        return self._known(replace(part, open_=open_, narrowed=np.ones(len(part), dtype=bool)), state)
+
+    def _multipliers(self, part: Chunk, state: State, records: Array) -> Forms:
+        """One backward pass per node [M, 1], of the one case of its tree: gamma-weighted atoms, stored slopes, betas of the path."""
         forest, cases = self.forest, self.cases
-        which = int(forest.slope_set[part.nodes[0]])
+        which = int(forest.slope_set[records[0]])
         entries = forest.set_size[which]
-        stored = np.stack([self.certificate.slope[at : at + entries] for at in forest.slope_at[part.nodes]])[:, None]
+        stored = np.stack([self.certificate.slope[at : at + entries] for at in forest.slope_at[records]])[:, None]
         case = forest.tree_cases[forest.tree_start[forest.tree[part.nodes]]]
         atoms, owner = self._atoms(case)
         counts = cases.atom_start[case + 1] - cases.atom_start[case]
-        gamma = np.concatenate([self.certificate.gamma[at : at + n] for at, n in zip(forest.gamma_at[part.nodes], counts, strict=True)])
+        gamma = np.concatenate([self.certificate.gamma[at : at + n] for at, n in zip(forest.gamma_at[records], counts, strict=True)])
         rows, place = np.unique(cases.row[atoms], return_inverse=True)
         weight = np.zeros((len(part), len(rows)))
         np.add.at(weight, (owner, place), gamma)
@@ -420,17 +430,16 @@ class Walk:
             start[i] = (weight @ d)[:, None]
             lost = arithmetic.G(n + 2) * (weight @ np.abs(d)) + (1 + arithmetic.G(n)) * (weight @ r)
             error = error + (lost * h).sum(1) + arithmetic.T(n, h)
-        constant, error = self._betas(part, state, start, constant, error)
-        return self.checker.lower_bound(state, start, constant[:, None], error[:, None], self._slopes(part, state, which, stored))[:, 0]
+        constant, error = self._betas(part, state, records, start, constant, error)
+        return self.checker.forms(state, start, constant[:, None], error[:, None], self._slopes(part, state, which, stored))
 
-    def _betas(self, part: Chunk, state: State, start: dict[int, Array], constant: Array, error: Array) -> tuple[Array, Array]:
+    def _betas(self, part: Chunk, state: State, records: Array, start: dict[int, Array], constant: Array, error: Array) -> tuple[Array, Array]:
         """Add beta (t - z) for z >= t, beta (z - t) for z <= t: not positive where the split holds, so the value only falls.
 
         A sum of n terms, in any order, loses at most G(n) of their magnitudes (ARITHMETIC 7, all splits of a path at once).
         """
         rows: list[tuple[int, int, int, int, float, float]] = []
-        for row, node in enumerate(part.nodes.tolist()):
-            at = int(self.forest.beta_at[node])
+        for row, (node, at) in enumerate(zip(part.nodes.tolist(), self.forest.beta_at[records].tolist(), strict=True)):
             for k, (t, place, x, side) in enumerate(self._path(node)):
                 rows.append((row, self.targets[t][1], place, 1 if side == 1 else -1, float(self.certificate.beta[at + k]), x))
         if not rows:
@@ -465,7 +474,7 @@ class Walk:
             return self._split(part.select(np.delete(np.arange(len(part)), outside)))
         halves = []
         for side, children in enumerate((forest.child_low, forest.child_high)):
-            half = replace(part, nodes=children[part.nodes])
+            half = replace(part, nodes=children[part.nodes], narrowed=np.ones(len(part), dtype=bool))
             if len(cut):
                 half = replace(half, box=np.arange(len(part)), lower=part.lower[part.box].copy(), upper=part.upper[part.box].copy())
                 (half.upper if side == 0 else half.lower)[cut, at] = x
@@ -480,20 +489,29 @@ def _all(mask: Array) -> Array:
 
 
 def _alike(a: Chunk, b: Chunk) -> bool:
-    """Whether nodes of both chunks may go together: one scope, equally many cases, forms of the same functionals."""
-    same = a.known is b.known and a.open_.shape[1] == b.open_.shape[1] and (a.forms is None) == (b.forms is None)
+    """Whether nodes of both chunks may go together: bounds of the same nodes known, equally many cases, forms of the same functionals."""
+    same = a.known.keys() == b.known.keys() and a.open_.shape[1] == b.open_.shape[1] and (a.forms is None) == (b.forms is None)
     return same and np.array_equal(a.rows, b.rows)
 
 
 def _joined(a: Chunk, b: Chunk) -> Chunk:
-    """Two chunks of one scope, with the same forms rows and equally many cases."""
+    """Two chunks that are alike. Bounds that all their nodes share stay shared."""
     forms = None
     if a.forms is not None and b.forms is not None:
         forms = Forms(*(np.concatenate([x, y]) for x, y in ((a.forms.coefficients, b.forms.coefficients), (a.forms.constant, b.forms.constant))))
     shared = a.lower is b.lower  # no input was split: the same boxes
     box = np.concatenate([a.box, b.box + (0 if shared else len(a.lower))])
     ends = (a.lower, a.upper) if shared else (np.concatenate([a.lower, b.lower]), np.concatenate([a.upper, b.upper]))
-    return Chunk(np.concatenate([a.nodes, b.nodes]), box, *ends, np.concatenate([a.open_, b.open_]), forms, a.rows, a.known)
+    known = {i: (_stacked(a, low, b, b.known[i][0]), _stacked(a, high, b, b.known[i][1])) for i, (low, high) in a.known.items()}
+    nodes, open_, narrowed = (np.concatenate(pair) for pair in ((a.nodes, b.nodes), (a.open_, b.open_), (a.narrowed, b.narrowed)))
+    return Chunk(nodes, box, *ends, open_, forms, a.rows, known, narrowed)
+
+
+def _stacked(a: Chunk, x: Array, b: Chunk, y: Array) -> Array:
+    """One row for each node of both chunks, or the one that all share."""
+    if x is y and len(x) == 1:
+        return x
+    return np.concatenate([np.broadcast_to(end, (len(of), end.shape[1])) for of, end in ((a, x), (b, y))])
 
 
 def check(
