@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.checker import small
+from tests.checker import build, small
 from tests.checker.build import Draft, Member, Records, clip, described, empty, forms, leaf, multipliers, pack, refine, rows, split, unpack, zip_file
 
 FOLDER = Path(__file__).resolve().parents[1] / "certificates"
@@ -20,6 +20,8 @@ MODEL = small.model()
 PROPERTIES = {
     "above-3.5": small.text("(>= Y_0 3.5)"),  # closed at the root
     "above-2.5": small.text("(>= Y_0 2.5)"),  # needs splits or clipping
+    "above-2.1": small.text("(>= Y_0 2.1)"),  # needs them many times
+    "above-4.5": small.text("(>= Y_0 4.5)"),  # closed by intervals
     "above-1.9": small.text("(>= Y_0 1.9)"),  # violated
     "two-cases": small.text("(or (>= Y_0 4.5) (<= Y_0 -0.5))"),
     "vacuous": small.text("(or (>= Y_0 4.5) (and (>= X_0 2) (>= Y_0 0)))"),
@@ -46,6 +48,7 @@ def phases(last: Records) -> Records:
 
 
 INFEASIBLE = multipliers(0, gamma=[0], beta=[1, 1])  # -(h_0 + h_1) = -2 X_0 >= 1
+ONCE, BELOW, SLOPED = build.within(0, [1.0]), build.within(0, [1.0], beta=[0.0]), build.within(1, [1.0], [0.5, 0.5, 0.0])
 STORED = multipliers(1, gamma=[1], slope=[0.5, 0.5, 1.0])
 VALID = {
     "root": ("above-3.5", draft("above-3.5", leaf())),
@@ -58,6 +61,10 @@ VALID = {
     "clip-after-split": ("above-2.5", draft("above-2.5", forms() + split(X, 1, 0.0, clip() + leaf(), clip() + leaf()))),
     "phases": ("above-2.5", draft("above-2.5", phases(INFEASIBLE))),
     "derived": ("above-2.5", draft("above-2.5", refine() + rows(H, 0, [0, 3]) + forms() + clip() + refine() + leaf())),
+    "within": ("above-2.5", draft("above-2.5", SLOPED + leaf())),
+    "within-above-and-below": ("above-2.1", draft("above-2.1", ONCE + split(H, 0, 1.0, *[BELOW * 3 + leaf()] * 2))),
+    "within-float32": ("above-2.5", draft("above-2.5", ONCE + leaf(), semantics="float32")),
+    "within-closes": ("above-4.5", draft("above-4.5", ONCE + leaf(1))),
     "rows-with-slopes": ("above-3.5", draft("above-3.5", rows(H, 1, [1, 2], [0.5, 0.25, 0.0, 1.0, 0.5, 0.5]) + leaf())),
     "empty": ("above-3.5", draft("above-3.5", split(H, 0, 3.0, leaf(), empty(H, 0)))),
     "two-cases-one-tree": ("two-cases", draft("two-cases", leaf(), cases=((1, 0),))),
@@ -68,6 +75,10 @@ TAMPERED = {
     "violated": ("above-1.9", "leaf", draft("above-1.9", forms() + clip() + leaf())),
     "violated-and-split": ("above-1.9", "leaf", draft("above-1.9", phases(INFEASIBLE))),
     "not-split": ("above-2.5", "leaf", draft("above-2.5", leaf())),
+    "within-violated": ("above-1.9", "leaf", draft("above-1.9", ONCE * 9 + leaf())),
+    "within-next-door": ("above-2.5", "leaf", draft("above-2.5", split(X, 1, 0.0, ONCE + leaf(), leaf()))),
+    "within-of-nothing": ("above-2.5", "leaf", draft("above-2.5", build.within(0, [0.0]) + leaf())),
+    "within-huge-slopes": ("above-2.5", "not-finite", draft("above-2.5", build.within(1, [1.0], [1e308, -1e308, 1e308]) + leaf())),
     "no-betas": ("above-2.5", "leaf", draft("above-2.5", phases(multipliers(0, gamma=[0], beta=[0, 0])))),
     "one-beta": ("above-2.5", "leaf", draft("above-2.5", phases(multipliers(0, gamma=[0], beta=[1, 0])))),
     "all-zero": ("above-3.5", "leaf", draft("above-3.5", multipliers(0, gamma=[0]))),
@@ -131,7 +142,22 @@ def malformed() -> dict[str, tuple[str, str, bytes]]:
         "threshold-infinite": ("numbers", pack(manifest, {**columns, "threshold": columns["threshold"] + np.inf})),
         "shift-for-no-softmax": ("shift", pack(manifest, {**columns, "shift": np.zeros(1)})),
     }  # fmt: skip
-    return {name: ("above-2.5", rule, data) for name, (rule, data) in found.items()} | {
+    one = SLOPED[0]
+    for name, rule, record in (
+        ("within-no-slopes", "stream", one._replace(slope=())),
+        ("within-two-gammas", "stream", one._replace(gamma=(1.0, 1.0))),
+        ("within-beta-of-no-split", "stream", one._replace(beta=(1.0,))),
+        ("within-gamma-negative", "numbers", one._replace(gamma=(-1.0,))),
+        ("within-gamma-infinite", "numbers", one._replace(gamma=(np.inf,))),
+        ("within-slope-nan", "numbers", one._replace(slope=(0.5, np.nan, 0.0))),
+        ("within-no-set", "index", one._replace(args=(2,))),
+        ("within-no-arguments", "stream", one._replace(args=())),
+    ):
+        found[name] = rule, draft("above-2.5", [record, *leaf()])
+    below = build.within(0, [1.0], beta=[-1.0])
+    found["within-beta-negative"] = "numbers", draft("above-2.5", split(H, 0, 0.0, below + leaf(), leaf()))
+    two = draft("two-cases", ONCE + leaf(), cases=((0, 1),))
+    return {name: ("above-2.5", rule, data) for name, (rule, data) in found.items()} | {"within-two-cases": ("two-cases", "stream", two)} | {
         name: ("two-cases", "cases", draft("two-cases", *[leaf()] * len(cases), cases=cases)) for name, cases in CASES.items()
     }
 

@@ -125,8 +125,9 @@ def _free_betas(patch: pytest.MonkeyPatch) -> None:
     """The constant of a beta is left out."""
     original = walk.Walk._betas
 
-    def betas(self: walk.Walk, part: walk.Chunk, state: object, start: dict[int, Array], constant: Array, error: Array) -> tuple[Array, Array]:
-        return original(self, part, state, start, constant.copy(), error)[0] * 0 + constant + 1e-3, error  # type: ignore[arg-type]
+    def betas(self: walk.Walk, part: walk.Chunk, *given: Any) -> tuple[Array, Array]:
+        *others, constant, error = given
+        return original(self, part, *others, constant.copy(), error)[0] * 0 + constant + 1e-3, error
 
     patch.setattr(walk.Walk, "_betas", betas)
 
