@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from benchmarks.forgery.proof import BY_FORMS, BY_MULTIPLIERS, CLIP, EMPTY, FORMS, LEAF, REFINE, Group, Node, Proof, Record, Tree, leaf, split
+from benchmarks.forgery.proof import BY_FORMS, BY_MULTIPLIERS, CLIP, EMPTY, FORMS, LEAF, REFINE, Group, Node, Proof, Record, Tree, leaf, split, within
 from benchmarks.forgery.subjects import Subject, shifted
 from verifier.checker import functions, read_model
 from verifier.checker.bounds import Bounds, Checker, Slopes
@@ -271,7 +271,8 @@ class Engine:
     def _close(self, members: list[int], state: State, path: list[int]) -> Node:
         """A leaf that claims to close everything."""
         if self.style == "multipliers" and len(members) == 1:
-            return Node(self._multipliers(members[0], state, path))
+            ending = self._multipliers(members[0], state, path)
+            return Node(ending, [within(ending) for _ in range(int(self.random.integers(3)))])
         if self.style in ("forms", "clip") and self.random.random() < 0.3:
             return Node(Record(LEAF, [BY_FORMS]), [Record(FORMS)])
         if state.crossed.any() and state.where and self.random.random() < 0.5:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.forgery.broken import HONEST, Engine, stored_slopes
-from benchmarks.forgery.proof import BY_MULTIPLIERS, LEAF, REFINE, ROWS, Node, Proof, Record, Tree, leaf, pack, split
+from benchmarks.forgery.proof import BY_MULTIPLIERS, LEAF, REFINE, ROWS, WITHIN, Node, Proof, Record, Tree, leaf, pack, split, within
 from benchmarks.forgery.subjects import Subject, shifted
 from verifier.checker import certificate as certificates
 from verifier.checker import slack, tree, walk
@@ -50,7 +50,8 @@ class Climb:
         step = 0.3
         for k in range(self.steps):
             changed = proof.copy()
-            self._move(self._record(changed, marked), step)
+            for record in self._records(changed, marked):
+                self._move(record, step)
             value = self._height(changed, marked)
             if value >= height:
                 proof, height, self.best = changed, value, self.packed(changed)
@@ -102,7 +103,8 @@ class Climb:
 
     def _tree(self, state: State, cuts: list[tuple[int, int, float, bool]]) -> tuple[Node, int]:
         """Splits along the path to the witness; everything aside is a leaf by default bounds. The marked node is the last on the path."""
-        node = Node(self._multipliers(state, sum(j >= 0 for j, *_ in cuts)))
+        ending = self._multipliers(state, sum(j >= 0 for j, *_ in cuts))
+        node = Node(ending, [within(ending) for _ in range(int(self.random.integers(3)))])
         position = 0
         for j, e, t, above in reversed(cuts):
             low, high = (leaf(), node) if above else (node, leaf())
@@ -138,8 +140,10 @@ class Climb:
 
     # ---------------------------------------------------------------- climbing
 
-    def _record(self, proof: Proof, marked: int) -> Record:
-        return proof.trees[0].root.nodes()[marked].ending
+    def _records(self, proof: Proof, marked: int) -> list[Record]:
+        """What multiplies at the marked node: `within` records, and the ending."""
+        node = proof.trees[0].root.nodes()[marked]
+        return [*(record for record in node.derive if record.op == WITHIN), node.ending]
 
     def _move(self, record: Record, step: float) -> None:
         """Change some slopes, betas and gammas."""

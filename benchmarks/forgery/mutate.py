@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.forgery.proof import BY_MULTIPLIERS, CLIP, EMPTY, FORMS, FORWARD, LEAF, REFINE, SPLIT, Node, Proof, Record, Tree, leaf
+from benchmarks.forgery.proof import BY_MULTIPLIERS, CLIP, EMPTY, FORMS, LEAF, REFINE, SPLIT, WITHIN, Node, Proof, Record, Tree, leaf, within
 from benchmarks.forgery.subjects import Subject
 
 Array = NDArray[Any]
@@ -80,7 +80,7 @@ def change_leaf(proof: Proof, random: Random) -> None:
 
 
 def change_derive(proof: Proof, random: Random) -> None:
-    """Derive records appear, disappear, or change their order."""
+    """Derive records appear (a `within` with the numbers of some record that multiplies), disappear, or change their order."""
     node = _pick(random, _nodes(proof))
     kind = random.integers(3)
     if kind == 0 and node.derive:
@@ -88,8 +88,11 @@ def change_derive(proof: Proof, random: Random) -> None:
     elif kind == 1:
         node.derive.reverse()
     else:
-        op = int(random.choice([FORMS, CLIP, REFINE, FORWARD], p=[0.3, 0.3, 0.35, 0.05]))
-        node.derive.insert(int(random.integers(len(node.derive) + 1)), Record(op))
+        op = int(random.choice([FORMS, CLIP, REFINE, WITHIN], p=[0.25, 0.25, 0.25, 0.25]))
+        record = Record(op)
+        if op == WITHIN and (donor := _pick(random, [r for n in _nodes(proof) for r in (*n.derive, n.ending) if r.gamma])) is not None:
+            record = within(donor)
+        node.derive.insert(int(random.integers(len(node.derive) + 1)), record)
 
 
 def change_split(proof: Proof, random: Random) -> None:
@@ -279,8 +282,8 @@ def _refit(node: Node, proof: Proof, number: Mapping[int, int], sizes: list[int]
         if record.op in (SPLIT, EMPTY):
             t = number[record.args[0]]
             record.args[:] = [t, record.args[1] % sizes[t]]
-        elif record.op == LEAF and record.args[0] == BY_MULTIPLIERS:
-            entries = sum(len(elements) for _, _, elements in proof.sets[record.args[1]])
+        elif record.args and (record.op == WITHIN or (record.op == LEAF and record.args[0] == BY_MULTIPLIERS)):
+            entries = sum(len(elements) for _, _, elements in proof.sets[record.args[-1]])
             record.slope = (record.slope * (entries // max(1, len(record.slope)) + 1))[:entries] if record.slope else [0.5] * entries
             record.gamma = (record.gamma * atoms)[:atoms]
         elif record.op not in (LEAF,) and record.args:  # rows

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS, FORWARD = range(8)
+SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS, WITHIN = range(8)
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS = range(3)
 DTYPES = {
     "tree_cases": "<i4", "tree_count": "<i4", "tree_program": "|u1", "op": "|u1", "arg": "<i4", "threshold": "<f8", "slope": "<f8",
@@ -118,6 +118,11 @@ def leaf(mode: int = BY_BOUND) -> Node:
     return Node(Record(LEAF, [mode]))
 
 
+def within(multipliers: Record) -> Record:
+    """A `within` with the slope set and the numbers of a leaf that multiplies, or of another `within`."""
+    return Record(WITHIN, multipliers.args[-1:], [], list(multipliers.slope), list(multipliers.beta), list(multipliers.gamma))
+
+
 def split(tensor: int, element: int, threshold: float, low: Node, high: Node) -> Node:
     """The children are element <= threshold and element >= threshold."""
     return Node(Record(SPLIT, [tensor, element], [threshold]), children=[low, high])
@@ -156,10 +161,12 @@ class _Reader:
         """One node without its children, and how many site splits stand above these."""
         derive = []
         while (op := next(self.left["op"])) > EMPTY:
-            record = Record(op, self.take("arg", 3 if op == ROWS else 0))
+            record = Record(op, self.take("arg", 3 if op == ROWS else int(op == WITHIN)))
             if op == ROWS:
                 record.args += self.take("arg", record.args[2])
                 record.slope = self.take("slope", record.args[2] * self.sizes[record.args[1]])
+            elif op == WITHIN:
+                self.multipliers(record, case, cuts)
             derive.append(record)
         record = Record(op, self.take("arg", 1 if op == LEAF else 2))
         if op == SPLIT:
@@ -167,9 +174,13 @@ class _Reader:
             cuts += "input" not in self.tensors[record.args[0]]
         elif op == LEAF and record.args[0] == BY_MULTIPLIERS:
             record.args += self.take("arg", 1)
-            record.slope = self.take("slope", self.sizes[record.args[1]])
-            record.beta, record.gamma = self.take("beta", cuts), self.take("gamma", self.atoms[case])
+            self.multipliers(record, case, cuts)
         return Node(record, derive), cuts
+
+    def multipliers(self, record: Record, case: int, cuts: int) -> None:
+        """The numbers of a record whose last argument is its slope set."""
+        record.slope = self.take("slope", self.sizes[record.args[-1]])
+        record.beta, record.gamma = self.take("beta", cuts), self.take("gamma", self.atoms[case])
 
 
 def parse(manifest: Mapping[str, Any], columns: Mapping[str, Array], atoms: Mapping[int, int]) -> Proof:
