@@ -132,6 +132,20 @@ def _free_betas(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(walk.Walk, "_betas", betas)
 
 
+def _high_planes(patch: pytest.MonkeyPatch) -> None:
+    """What the atoms leave of a box is taken for less than it is."""
+    original = walk.Walk._within
+
+    def within(self: walk.Walk, part: walk.Chunk, records: Array) -> walk.Chunk:
+        with pytest.MonkeyPatch.context() as inner:
+            forms = self.checker.forms
+            lift = lambda *given: dataclasses.replace(made := forms(*given), constant=made.constant + 0.2 * np.abs(made.constant))  # noqa: E731
+            inner.setattr(self.checker, "forms", lift)
+            return original(self, part, records)
+
+    patch.setattr(walk.Walk, "_within", within)
+
+
 BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], range]] = {
     "no error terms": (_no_error_terms, range(37, 90, 9)),
     "no float32": (_no_slack, range(100, 210)),
@@ -142,6 +156,7 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], range]] = {
     "a child dropped": (_one_child, range(0, 30)),
     "any leaf is closed": (_any_leaf, range(0, 10)),
     "betas for nothing": (_free_betas, range(0, 90)),
+    "planes too high": (_high_planes, range(0, 90)),
 }
 ALL = Plan(broken=18, engine=0, mutated=0, climbed=2, nodes=30, steps=10)
 

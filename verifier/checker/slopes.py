@@ -49,7 +49,8 @@ def multiplier(lines: Array, a: Array, b: Array, lower: Array, upper: Array) -> 
         drop = np.take_along_axis(np.where(turns, np.abs(a) * (high - low), 0.0), order, -1)
         first = np.minimum((slope[..., None] > np.cumsum(drop, -1)).sum(-1, keepdims=True), turn.shape[-1] - 1)
         m = np.take_along_axis(turn, np.take_along_axis(order, first, -1), -1)[..., 0]
-    return np.where((slope > 0) & (m < 1 / TINY), m, 0.0)
+        usable = (slope > 0) & (m * np.abs(a).max(-1) < 1 / TINY)  # far from overflow
+    return np.where(usable, m, 0.0)
 
 
 # ---------------------------------------------------------------- straight pieces

@@ -396,7 +396,12 @@ class Walk:
         return self._known(part, state)
 
     def _within(self, part: Chunk, records: Array) -> Chunk:
-        """Bounds of what the plane of these records, <= 0 where the case is violated, leaves of the boxes; closed where that is nothing."""
+        """Bounds of what the plane of these records leaves of the boxes; closed where that is nothing.
+
+        An execution that violates the case meets a <= d for every atom, and in this node z <= t or z >= t for every split. No multiplier
+        is negative, so the functional of `_multipliers` is <= 0 there, and so is the plane below it. Whatever contradicts that shows
+        that no execution violates the case here. In float32 atoms and splits speak of computed values, which passes bound.
+        """
         state = self._state(part)
         plane = self._multipliers(part, state, records)
         closed = arithmetic.positive(self.checker.evaluate(plane, *self.checker.box(state))[:, 0])
