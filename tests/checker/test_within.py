@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.checker import small
+from tests.checker import small, test_walk
 from tests.checker.accounts import STEP, exact, magnified, rounding, underflow
 from tests.checker.build import Draft, Records, clip, empty, forms, leaf, multipliers, refine, rows, split, within
 from tests.checker.random_networks import RELU, Array, random_box, random_network, random_point
@@ -127,11 +127,10 @@ def _write(r: Random, found: Drawn, atoms: list[Atom]) -> None:
     found.scene.tree(ending, program=r.choice((0, 1, 2, 3, 5)))
 
 
-def kept(found: Drawn, slack: Slack | None = None) -> list[tuple[int, Chunk]]:
+def kept(found: Drawn) -> list[tuple[int, Chunk]]:
     """Depth and chunk after every `within` of the kernel; the certificate must be refused."""
     seen: list[tuple[int, Chunk]] = []
     walker = found.scene.walk(diagnose=lambda *_: None)
-    walker.checker = Checker(found.network, slack)
     original = walker._within
 
     def noted(part: Chunk, records: Array) -> Chunk:
@@ -152,7 +151,7 @@ def holds(lower: list[Fraction], upper: list[Fraction], run: Run, i: int) -> boo
 
 def test_no_execution_that_violates_the_case_is_cut_off() -> None:
     checked = narrower = 0
-    for seed in range(150):
+    for seed in range(110):
         found = drawn(seed)
         if found is None:
             continue
@@ -324,12 +323,15 @@ def test_what_contradicts_itself_is_closed() -> None:
     assert rules(Scene(cases=above(1.98)).tree(ONCE * 40 + leaf())) == ("leaf", "leaf")
 
 
-def test_nodes_go_together_and_keep_their_own_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("semantics", ["real", "float32"])
+def test_nodes_go_together_and_keep_their_own_bounds(semantics: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random trees, some nodes with bounds of their own: blocks of one node and large ones close the same leaves, if all elements are
     refined and not only those undecided somewhere in the block."""
     monkeypatch.setattr(Checker, "undecided", lambda self, state, i: np.arange(self.network.nodes[i].size))
+    if semantics == "float32":
+        monkeypatch.setattr(test_walk, "Checker", lambda network, _: Checker(network, Slack(network, TABLE)))
     several = 0
-    for seed in range(30):
+    for seed in range(30 if semantics == "real" else 16):
         r = Random(seed)
         scene = Scene(cases=above(2.05, 2.2, 2.6))
         for case in range(3):
@@ -343,7 +345,7 @@ def test_nodes_go_together_and_keep_their_own_bounds(monkeypatch: pytest.MonkeyP
         for node, value in found[0].items():
             assert all(value == other[node] or abs(value - other[node]) < 1e-12 for other in found[1:]), (seed, node)
         several += sum(value > -np.inf for value in found[0].values()) > 2
-    assert several > 5
+    assert several > 3
 
 
 def _mixed(r: Random, depth: int, betas: int, at: tuple[float, ...]) -> Records:
