@@ -54,11 +54,13 @@ class Written:
 @dataclass(frozen=True, eq=False)
 class Located:
     """Nodes of a certificate: numbers of their sub-problems, or -1 for those that nothing can be grafted on (they belong to a tree with
-    bounds of its own at the root, or are one); how they ended; the margins that were found with stored multipliers, or NaN."""
+    bounds of its own at the root, or are one); how they ended; the margins that were found with stored multipliers, or NaN; whether their
+    tree holds `within` records."""
 
     ids: Array
     how: Array
     margin: Array
+    within: Array
 
 
 class _Table:
@@ -427,7 +429,9 @@ class _Trees:
     def locate(self, nodes: Array) -> Located:
         """These nodes, numbered in the order in which they were written; negative ones are not of these trees."""
         order = np.concatenate([np.zeros(0, np.int64), *self.order])
-        graftable = np.repeat(np.array(self.graftable, dtype=bool), [len(part) for part in self.order])
+        sizes = [len(part) for part in self.order]
+        graftable = np.repeat(np.array(self.graftable, dtype=bool), sizes)
+        narrowed = np.repeat(np.array([bool(self.within_count[part].any()) for part in self.order], dtype=bool), sizes)
         mine = nodes >= 0
         ids, how, margin = np.full(len(nodes), -1), np.full(len(nodes), BY_BOUND), np.full(len(nodes), np.nan)
         at = order[nodes[mine]]
@@ -435,7 +439,9 @@ class _Trees:
         how[mine] = self.how[at]
         stored = how == BY_MULTIPLIERS
         margin[stored] = self.stored["margin"][self.stored_at[order[nodes[stored]]]]
-        return Located(ids, how, margin)
+        within = np.zeros(len(nodes), dtype=bool)
+        within[mine] = narrowed[nodes[mine]]
+        return Located(ids, how, margin, within)
 
     def add_to(self, columns: _Columns) -> None:
         """Add all trees: those with bounds of their own at the root one by one, the others at once."""

@@ -357,7 +357,8 @@ class NeuronSearch:
         """
         row, coefficients, constant = tried.planes()
         state, domains = tried.state.select(rest), tried.domains.select(rest)
-        known = clip_layers(self.linear, state, coefficients[rest], constant[rest])
+        room = self.bounder.reserve[domains.group]  # the checker's plane may be so much lower
+        known = clip_layers(self.linear, state, coefficients[rest], constant[rest] - room)
         tighter = [((low > state.lower[j]) | (high < state.upper[j])).any(-1) for j, (low, high) in known.items()]
         told = torch.stack(tighter).any(0) if tighter else torch.zeros(len(rest), dtype=torch.bool)
         lower, upper = dict(domains.lower), dict(domains.upper)

@@ -35,7 +35,7 @@ class Constants:
     rate: float = 0.15
     candidates: int = 4  # splits tried per sub-problem
     close_work: int = 4_000_000  # neurons times numbers that one pass touches: up to here a sub-problem gets rounds and trials with steps
-    close_candidates: int = 8  # splits tried per sub-problem there
+    close_candidates: int = 32  # splits tried per sub-problem there
     close_trial_steps: int = 3  # gradient steps for each half of them
     close_rounds: int = 3  # rounds of complete clipping at most
     attack_seconds: float = 4.0  # one round of the attack at most, and at most this share of the time limit

@@ -27,6 +27,7 @@ from verifier.self_check import SelfCheck
 Array = NDArray[Any]
 
 ROOM = 1.125  # times what the checker lost where it failed; with much more, what it could just prove would never count as closed
+LESS, TIMES = 0.7, 6  # what is left to try of a room that was too much, where what the checker lost of planes above is in it
 
 
 class Unmendable(Exception):
@@ -72,7 +73,7 @@ class _Mending:
         self.search, self.problem, self.observer, self.budget = search, search.problem, search.observer, search.budget
         self.found = search.found
         where = recorder.locate(np.array([m.node for m in missed]))
-        self.how, self.ids, self.margin = where.how, where.ids, where.margin
+        self.how, self.ids, self.margin, self.within = where.how, where.ids, where.margin, where.within
         self.missed = missed
         told = np.array([m.lower is not None for m in missed])
         below = told & (self.ids >= 0)
@@ -91,6 +92,10 @@ class _Mending:
         done = not len(self.below) or self._go_on(name)
         if done and len(again) and not self.budget.exhausted():
             done = self._search_again(again)
+            for _ in range(TIMES if self.within.any() else 0):
+                if not done and not self.budget.exhausted() and self.found.witness is None:
+                    self.reserve *= LESS
+                    done = self._search_again(again)
         self.found.proven = done and not self.budget.exhausted() and self.found.witness is None
         return self.found
 
@@ -123,9 +128,19 @@ class _Mending:
         return self.found.proven
 
     def _measure(self) -> None:
-        """Per case what the checker lost: the margin in float64 on the box that it told, less what it found there itself."""
+        """Per case what the checker lost: the margin in float64 on the box that it told, less what it found there itself.
+
+        What it loses of a plane that bounds neurons grows on the way to a leaf: where there are such planes the least loss counts, which is
+        nearest to that of one backward pass, and if it was too little, the next call finds more.
+        """
         stored = self.how == BY_MULTIPLIERS
-        for k in np.flatnonzero(stored):
+        for k in np.flatnonzero(stored & ~self.within):
+            self._lose(self.missed[k], float(self.margin[k]))
+        lost = {k: float(self.margin[k]) - self.missed[k].best for k in np.flatnonzero(stored & self.within).tolist()}
+        least: dict[int, int] = {}  # a tree with such planes is about a single case
+        for k in sorted(lost, key=lambda k: lost[k]):
+            least.setdefault(self.missed[k].cases[0], k)
+        for k in least.values():
             self._lose(self.missed[k], float(self.margin[k]))
         bounded = [m for m, how in zip(self.missed, self.how, strict=True) if how == BY_BOUND and m.rule == "leaf" and m.lower is not None]
         if not bounded:
