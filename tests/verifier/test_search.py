@@ -226,7 +226,7 @@ def test_functions_of_the_inputs_themselves_can_be_split() -> None:
     net = model(nodes, 1, 1, half=np.full(1, 0.5))
     with searching("neurons"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(portfolio, "CONSTANTS", dataclasses.replace(portfolio.CONSTANTS, trial_nodes=0))
-        found = decide(net, text([("0", "6")], 1, "(>= Y_0 0.36)"), nodes=300)
+        found = decide(net, text([("0", "6")], 1, "(>= Y_0 0.343)"), nodes=300)
     assert found.verdict == "unsat" and found.nodes > 2
 
 
