@@ -136,9 +136,9 @@ class _Mending:
         stored = self.how == BY_MULTIPLIERS
         for k in np.flatnonzero(stored & ~self.within):
             self._lose(self.missed[k], float(self.margin[k]))
-        lost = {k: float(self.margin[k]) - self.missed[k].best for k in np.flatnonzero(stored & self.within).tolist()}
-        least: dict[int, int] = {}  # a tree with such planes is about a single case
-        for k in sorted(lost, key=lambda k: lost[k]):
+        near = [k for k in range(len(self.missed)) if stored[k] and self.within[k]]
+        least: dict[int, int] = {}  # per case; a tree with such planes is about a single one
+        for k in sorted(near, key=lambda k: float(self.margin[k]) - self.missed[k].best):
             least.setdefault(self.missed[k].cases[0], k)
         for k in least.values():
             self._lose(self.missed[k], float(self.margin[k]))
