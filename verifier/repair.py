@@ -136,12 +136,12 @@ class _Mending:
         stored = self.how == BY_MULTIPLIERS
         for k in np.flatnonzero(stored & ~self.within):
             self._lose(self.missed[k], float(self.margin[k]))
-        near = [k for k in range(len(self.missed)) if stored[k] and self.within[k]]
+        near = [at for at in range(len(self.missed)) if stored[at] and self.within[at]]
         least: dict[int, int] = {}  # per case; a tree with such planes is about a single one
-        for k in sorted(near, key=lambda k: float(self.margin[k]) - self.missed[k].best):
-            least.setdefault(self.missed[k].cases[0], k)
-        for k in least.values():
-            self._lose(self.missed[k], float(self.margin[k]))
+        for at in sorted(near, key=lambda at: float(self.margin[at]) - self.missed[at].best):
+            least.setdefault(self.missed[at].cases[0], at)
+        for at in least.values():
+            self._lose(self.missed[at], float(self.margin[at]))
         bounded = [m for m, how in zip(self.missed, self.how, strict=True) if how == BY_BOUND and m.rule == "leaf" and m.lower is not None]
         if not bounded:
             return
