@@ -22,7 +22,7 @@ from bounds import linear as backward
 from bounds import relaxation
 from graph.load import Model
 from specs.canonical import Property
-from verifier import bounding, engine, input_search, neuron_search
+from verifier import bounding, engine, input_search, neuron_search, portfolio
 from verifier.replay import Replayer
 
 Violated = tuple[Model, Property, list[float]]
@@ -141,7 +141,8 @@ def _cutting_planes(patch: pytest.MonkeyPatch) -> None:
 
 
 def _wrong_multipliers(patch: pytest.MonkeyPatch) -> None:
-    """On the side h >= 0 the multiplier is added where it should be subtracted."""
+    """On the side h >= 0 the multiplier is added where it should be subtracted. Without complete clipping, with which other splits are made."""
+    patch.setattr(portfolio, "CONSTANTS", replace(portfolio.CONSTANTS, close_work=0))
     patch.setattr(neuron_search, "signed", lambda betas, signs: {j: beta + 1.0 * (signs[j] > 0).unsqueeze(1) for j, beta in betas.items()})
 
 
