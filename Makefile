@@ -11,7 +11,7 @@ JOBS ?= --jobs 2 --threads 1
 JUDGE := $(patsubst %,--judge %,$(wildcard ../shared/tools/replay.py))
 DEV_TABLE := benchmarks/results/dev.csv
 
-.PHONY: demo test check coverage-checker test-all bench bench-dev bench-float32 bench-speed bench-kernels bench-forgery bench-mutants dist clean
+.PHONY: demo test check coverage-checker test-all bench bench-dev bench-float32 bench-certificates bench-exact bench-speed bench-kernels bench-forgery bench-mutants dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -48,6 +48,14 @@ bench-dev: $(STAMP)
 # What that table calls unsat, in float32 semantics.
 bench-float32: $(STAMP)
 	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(JOBS) --unsat-in $(DEV_TABLE) --semantics float32 --out benchmarks/results/float32.csv
+
+# Sizes, times and memory of the checks of that table's certificates; the largest of each category are made again.
+bench-certificates: $(STAMP)
+	$(BIN)/python -m benchmarks.certificates $(DEV_TABLE) --memory 1 --out docs/certificates.md
+
+# All engines on 2,000 small random instances; resumable.
+bench-exact: $(STAMP)
+	$(BIN)/python -m benchmarks.exact
 
 # onnxruntime's activations on every float32 input; minutes a kernel, resumable.
 bench-kernels: $(STAMP)

@@ -1,10 +1,13 @@
 """Mutation tests of the checker's kernel: `make bench-mutants`, or `python -m benchmarks.mutants [--sample N] [--again] [FILE ...]`.
 
 A mutant is the kernel with one small change: another comparison, sign, constant, rounding direction, a check left out. It is *killed* if
-a test fails. Of each file a seeded sample is run, in a copy of the repository; what survives shows what no test looks at. The table
-(`benchmarks/results/mutants.csv`) has a line a mutant: file, line, place in the file, code, mutation, what killed it (a test, or `time`: more
-than three times the CPU time that the tests take), and a note on those that survive. Mutants whose line in the table fits the file as
-it is are not run again; with `--again`, survivors are. `equivalent: ...` in a note says why no test can or should tell.
+a test fails. Of each file a sample is run, in a copy of the repository; what survives shows what no test looks at. The table
+(`benchmarks/results/mutants.csv`) has a line a mutant: file, line, place (the function; numbered if its code has the same mutant twice),
+code, mutation, what killed it (a test, or `time`: more than three times the CPU time that the tests take), and a note on those that survive.
+
+A mutant is known by file, place, code and mutation, whatever its line number: changes elsewhere leave its row as it is, and rows of code that is
+gone are dropped. The sample is what the table has of a file, topped up in the order of a hash. Rows are not run again; with `--again`,
+survivors are, but for those of which `equivalent_mutants.toml` says why no test can or should tell them from the kernel; these are counted apart.
 """
 
 from __future__ import annotations
@@ -13,18 +16,21 @@ import argparse
 import ast
 import copy
 import csv
+import hashlib
 import json
-import random
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLE = ROOT / "benchmarks/results/mutants.csv"
+TABLE, EQUIVALENT = ROOT / "benchmarks/results/mutants.csv", ROOT / "benchmarks/equivalent_mutants.toml"
 FOLDERS = ("verifier", "tests", "graph", "specs", "bounds", "benchmarks", "soundproof")
 CHECKER, TESTS = "verifier/checker/{}.py", "tests/checker/test_{}.py"
 THOROUGH = ("arithmetic_examples", "traps", "exact", "exact_walk")  # for what survives the others
@@ -45,10 +51,12 @@ TESTED_BY = {  # file of the kernel -> its tests, the quickest first
     "walk": ("walk",),
 }
 
+Key = tuple[str, str, str, str]
+
 
 @dataclass(frozen=True)
 class Mutant:
-    """One line of the table. `place` is where the changed code stands among all that can be changed, `code` its line, in a file as it was."""
+    """One line of the table. `place` is the function that holds the changed code, `code` its line, `mutation` the code before and after."""
 
     file: str
     line: int
@@ -57,6 +65,11 @@ class Mutant:
     mutation: str
     killed_by: str = ""
     note: str = ""
+
+    @property
+    def key(self) -> Key:
+        """What a mutant keeps when lines above it come or go."""
+        return self.file, self.place, self.code, self.mutation
 
 
 # ---------------------------------------------------------------- changes
@@ -140,21 +153,42 @@ def _sites(tree: ast.Module) -> Iterator[tuple[ast.AST, Callable[[ast.AST], None
                         yield item, lambda new, value=value, k=k: value.__setitem__(k, new)  # type: ignore[misc]
 
 
-def mutants(name: str) -> list[tuple[Mutant, str]]:
-    """All mutants of one file of the kernel, with their texts. Annotations and docstrings are left alone."""
+def mutants(name: str) -> list[tuple[Mutant, Callable[[], str]]]:
+    """All mutants of one file of the kernel, and what writes their texts. Annotations and docstrings are left alone."""
     path = CHECKER.format(name)
     source = (ROOT / path).read_text(encoding="utf-8")
     tree, lines = ast.parse(source), source.splitlines()
     ignored = {id(part) for node in ast.walk(tree) for part in _unread(node)}
-    found = []
-    for number, (node, put) in enumerate(list(_sites(tree))):
-        for k, new in enumerate(() if id(node) in ignored else changes(node)):
-            before, after = _shown(node), _shown(new)
-            put(ast.copy_location(new, node))
-            text = ast.unparse(ast.fix_missing_locations(tree))
-            put(node)
-            line = getattr(node, "lineno", 1)
-            found.append((Mutant(name, line, f"{number}.{k}", lines[line - 1].strip(), f"{before} -> {after}"), text))
+    within, found, times = _functions(tree), list[tuple[Mutant, Callable[[], str]]](), Counter[Key]()
+    for node, put in list(_sites(tree)):
+        line, new_nodes = getattr(node, "lineno", 1), () if id(node) in ignored else tuple(changes(node))
+        for new in new_nodes:
+            mutant = Mutant(name, line, within.get(id(node), ""), lines[line - 1].strip(), f"{_shown(node)} -> {_shown(new)}")
+            times[mutant.key] += 1
+            if times[mutant.key] > 1:
+                mutant = replace(mutant, place=f"{mutant.place} {times[mutant.key]}")
+            found.append((mutant, partial(_text, tree, node, new, put)))
+    return found
+
+
+def _text(tree: ast.Module, node: ast.AST, new: ast.AST, put: Callable[[ast.AST], None]) -> str:
+    put(ast.copy_location(new, node))
+    text = ast.unparse(ast.fix_missing_locations(tree))
+    put(node)
+    return text
+
+
+def _functions(tree: ast.Module) -> dict[int, str]:
+    """The function or class around each node, by id; innermost last, so that it wins."""
+    found: dict[int, str] = {}
+
+    def visit(node: ast.AST, path: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            named = isinstance(child, ast.FunctionDef | ast.ClassDef)
+            found[id(child)] = inner = f"{path}.{child.name}".strip(".") if named else path  # type: ignore[attr-defined]
+            visit(child, inner)
+
+    visit(tree, "")
     return found
 
 
@@ -199,7 +233,7 @@ class Server:
     def run(self, name: str, seconds: float) -> tuple[str, float]:
         """What failed first of the tests of a file, and the CPU time used."""
         tests = [TESTS.format(test) for test in dict.fromkeys((*TESTED_BY[name], *self.more))]
-        job = {"tests": [test for test in tests if (self.folder / test).exists()] + ["-k", WITHOUT], "seconds": seconds}
+        job = {"tests": [test for test in tests if (self.folder / test).exists()] + ["-m", "not slow", "-k", WITHOUT], "seconds": seconds}
         pipe_in, pipe_out = self.process.stdin, self.process.stdout
         if pipe_in is None or pipe_out is None:
             raise RuntimeError("no pipes")
@@ -221,53 +255,72 @@ class Server:
             path.write_bytes(good)
 
 
-def read_table() -> dict[tuple[str, str, str], Mutant]:
+def read_table() -> dict[Key, Mutant]:
     if not TABLE.exists():
         return {}
     with open(TABLE, encoding="utf-8", newline="") as file:
-        rows = [Mutant(**{"code": "", **row, "line": int(row["line"])}) for row in csv.DictReader(file)]
-    return {(row.file, row.place, row.mutation): row for row in rows}
+        rows = [Mutant(**{**row, "line": int(row["line"])}) for row in csv.DictReader(file)]
+    return {row.key: row for row in rows}
 
 
-def write_table(rows: dict[tuple[str, str, str], Mutant]) -> None:
-    part = TABLE.with_suffix(".part")
+def write_table(rows: dict[Key, Mutant]) -> None:
+    reasons, part = equivalent(), TABLE.with_suffix(".part")
     with open(part, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Mutant)], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(row) for row in sorted(rows.values(), key=lambda row: (row.file, row.line, row.place)))
+        for row in sorted(rows.values(), key=lambda row: (row.file, row.line, row.place, row.mutation)):
+            reason = "" if row.killed_by else reasons.get(row.key, "")
+            writer.writerow(asdict(replace(row, note=reason and f"equivalent: {reason}")))
     part.replace(TABLE)
 
 
-def measure(name: str, server: Server, sample: int, again: bool, rows: dict[tuple[str, str, str], Mutant]) -> None:
+def equivalent() -> dict[Key, str]:
+    """Why a survivor changes nothing that a test can or should tell."""
+    with open(EQUIVALENT, "rb") as file:
+        return {(row["file"], row["place"], row["code"], row["mutation"]): row["why"] for row in tomllib.load(file)["mutant"]}
+
+
+def fit(name: str, rows: dict[Key, Mutant]) -> list[tuple[Mutant, Callable[[], str]]]:
+    """All mutants of a file in the order in which they are drawn, those of the table first; `rows` loses what is gone, and has lines as they are."""
+    everything = sorted(mutants(name), key=lambda pair: hashlib.sha256("\n".join(pair[0].key).encode()).digest())
+    known = {mutant.key: mutant.line for mutant, _ in everything}
+    for key in [key for key in rows if key[0] == name]:
+        row = rows.pop(key)
+        if key in known:
+            rows[key] = replace(row, line=known[key])
+    return sorted(everything, key=lambda pair: pair[0].key not in rows)
+
+
+def measure(name: str, server: Server, sample: int, again: bool, rows: dict[Key, Mutant]) -> None:
     """Run a sample of one file's mutants; the table is written after each."""
-    everything = mutants(name)
-    known = {(mutant.file, mutant.place, mutant.mutation) for mutant, _ in everything}
-    notes = {(row.code, row.mutation): row.note for row in rows.values() if row.file == name and row.note}  # which outlive changes elsewhere
-    for key in [key for key in rows if key[0] == name and key not in known]:
-        del rows[key]  # the file has changed
-    drawn = random.Random(f"{name} 1").sample(everything, min(sample, len(everything)))
-    failed, seconds = server.run(name, 600)
+    everything = fit(name, rows)
+    write_table(rows)
+    drawn = everything[: max(sample, sum(key[0] == name for key in rows))]
+    open_ = {key for key, row in rows.items() if not row.killed_by} - equivalent().keys() if again else set()
+    drawn = [(mutant, text) for mutant, text in drawn if mutant.key not in rows or mutant.key in open_]
+    failed, seconds = server.run(name, 600) if drawn else ("", 0.0)
     if failed:
         print(f"{name}: {failed} fails without any mutation", flush=True)
         return
     for mutant, text in drawn:
-        key = (mutant.file, mutant.place, mutant.mutation)
-        if key in rows and (rows[key].killed_by or not again):
-            continue
-        killed_by, used = server.mutated(name, text, 3 * seconds + 5)
-        note = "" if killed_by else notes.get((mutant.code, mutant.mutation), "")
-        rows[key] = replace(mutant, killed_by=killed_by.removeprefix("tests/checker/"), note=note)
+        killed_by, used = server.mutated(name, text(), 3 * seconds + 5)
+        rows[mutant.key] = replace(mutant, killed_by=killed_by.removeprefix("tests/checker/"))
         write_table(rows)
         print(f"{name}:{mutant.line}: {mutant.mutation}: {killed_by or 'SURVIVED'} ({used:.1f} s)", flush=True)
 
 
-def report(rows: dict[tuple[str, str, str], Mutant]) -> None:
+def report(rows: dict[Key, Mutant]) -> None:
+    reasons = equivalent()
     for name in [*TESTED_BY, ""]:
         mine = [row for row in rows.values() if name in ("", row.file)]
-        killed, same = sum(bool(row.killed_by) for row in mine), sum(row.note.startswith("equivalent") for row in mine)
+        left = [row for row in mine if not row.killed_by]
+        same = sum(row.key in reasons for row in left)
         if mine:
-            rate = killed / max(len(mine) - same, 1)
-            print(f"{name or 'all':12} {len(mine):5} mutants, {killed:5} killed, {same:4} equivalent: {rate:6.1%} of the rest")
+            killed = len(mine) - len(left)
+            print(f"{name or 'all':12} {len(mine):5} mutants, {killed:5} killed: {killed / len(mine):6.1%}, or "
+                  f"{killed / max(len(mine) - same, 1):6.1%} without {same:3} equivalent ones")  # fmt: skip
+    for file, place, _, mutation in sorted(reasons.keys() - {row.key for row in rows.values() if not row.killed_by}):
+        print(f"{EQUIVALENT.name}: no survivor is {file}, {place}: {mutation}")
 
 
 def main() -> None:
@@ -277,6 +330,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="run survivors of the table again")
     parser.add_argument("--thorough", action="store_true", help="with the slower tests of all rules together too")
     parser.add_argument("--count", action="store_true", help="only count all mutants there are")
+    parser.add_argument("--report", action="store_true", help="only report on the table")
     options = parser.parse_args()
     names = options.files or list(TESTED_BY)
     if unknown := set(names) - TESTED_BY.keys():
@@ -285,6 +339,8 @@ def main() -> None:
         print(*(f"{name} {len(mutants(name))}" for name in names), sep="\n")
         return
     rows = read_table()
+    if options.report:
+        return report(rows)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         server = Server(Path(folder).resolve(), options.thorough)
         for name in names:

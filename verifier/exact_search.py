@@ -89,8 +89,9 @@ def decide(
     the run. With `trusted` nothing is proven again. `memory`: bytes that this process and the solver may hold.
     """
     found, budget = search.found, search.budget
-    search.observer(Phase("search", f"{len(cases)} cases are put to {engine.name}"))
-    found.portfolio.append(f"{engine.name} is asked about {len(cases)} cases")
+    asked = f"{engine.name} is asked about {len(cases)} case{'s' * (len(cases) != 1)}"
+    search.observer(Phase("search", asked))
+    found.portfolio.append(asked)
     deadline = time.monotonic() + seconds
     refuted = []
     for k, case in enumerate(cases.tolist()):

@@ -108,7 +108,7 @@ class _Writer:
     sites: list[int] = field(default_factory=list)  # the non-linear node, -1 for an input
     ints: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in INTS})
     floats: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in FLOATS})
-    root: FloatState = field(default_factory=lambda: FloatState(np.zeros(1, dtype=bool)))  # of the tree that is being written
+    root: FloatState = field(init=False)  # of the tree that is being written
 
     def __post_init__(self) -> None:
         network = self.problem.network

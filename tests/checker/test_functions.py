@@ -207,6 +207,9 @@ def test_what_overflows_is_refused() -> None:
     huge = np.array([1e308])
     with pytest.raises(Rejected, match="not-finite"):
         functions.offsets(PIECES[5], -huge, huge, -huge, huge)
+    for low, high in ((0.0, 1e308), (1e308, 0.0)):  # one side alone
+        with pytest.raises(Rejected, match="not-finite"):
+            functions.offsets(PIECES[4], np.array([low]), np.array([high]), np.full(1, -20.0), np.full(1, 20.0))
     for slope in (0.0, 1.0):  # the usual slopes of ReLU
         with pytest.raises(Rejected, match="not-finite"):
             functions.offsets(RELU, *np.full((2, 1), slope), -np.full(1, np.finfo(np.float64).max), np.full(1, np.finfo(np.float64).max))

@@ -594,7 +594,7 @@ OWED: list[tuple[Pieces | Smooth, Rounding, float, float]] = [  # function, how 
 @pytest.mark.parametrize("function, rounding, x, owed", OWED)
 def test_functions_owe_what_their_formula_says(function: Pieces | Smooth, rounding: Rounding, x: float, owed: float) -> None:
     found = slack_at(network(source(1), Elementwise("f", (0,), (1, 1), rounding, function)), [x])[0]
-    assert found == pytest.approx(owed, rel=1e-9)
+    assert found == pytest.approx(owed, rel=1e-9, abs=0)
 
 
 def test_sums_and_products_owe_what_their_formulas_say() -> None:
@@ -602,28 +602,28 @@ def test_sums_and_products_owe_what_their_formulas_say() -> None:
     weight, bias, x = np.array([[1.0, -2.0], [0.5, 0.25]]), np.array([2.0**-101, 0.0]), np.array([2.0**-100, -(2.0**-104)])
     size = np.abs(weight) @ np.abs(x) + bias
     wanted = OUT * (g(3) * size + THETA * (2 * 2 + 2 + 3) + THETA * np.abs(x).sum())
-    assert slack_at(network(source(2), gemm(0, weight, bias)), x) == pytest.approx(wanted, rel=1e-9)
+    assert slack_at(network(source(2), gemm(0, weight, bias)), x) == pytest.approx(wanted, rel=1e-9, abs=0)
     for k, kind in ((1, Product), (2, MatMul)):
         product = kind("product", (1, 2), (1, 1), Rounding("product", (1, 2), k))
         shapes, halves = ((1, k), (k, 1)), (np.arange(k), np.arange(k, 2 * k))
         parts = [Affine("part", (0,), shape, Rounding("moves", (0,)), (Index(at, 2 * k),)) for shape, at in zip(shapes, halves, strict=True)]
         x = np.array([2.0**-50] * k + [2.0**-54] * k)
         wanted = OUT * (g(k + 3) * k * 2.0**-104 + (2 * k + 2) * THETA)
-        assert slack_at(network(source(2 * k), *parts, product), x) == pytest.approx([wanted], rel=1e-9)
+        assert slack_at(network(source(2 * k), *parts, product), x) == pytest.approx([wanted], rel=1e-9, abs=0)
         x = np.array([2.0**20] * k + [3.0] * k)
-        assert slack_at(network(source(2 * k), *parts, product), x) == pytest.approx([OUT * g(k + 3) * k * 3 * 2.0**20], rel=1e-9)
+        assert slack_at(network(source(2 * k), *parts, product), x) == pytest.approx([OUT * g(k + 3) * k * 3 * 2.0**20], rel=1e-9, abs=0)
 
 
 def test_what_is_owed_is_for_the_largest_magnitude_in_the_box() -> None:
     for lower, upper in ((-3.0, 1.0), (-1.0, 3.0), (-3.0, -1.0)):
         s = state_of(network(source(1), gemm(0, np.ones((1, 1)))), [lower], [upper]).slack[1]
-        assert s is not None and s[0, 0] == pytest.approx(OUT * 3 * g(1), rel=1e-9)
+        assert s is not None and s[0, 0] == pytest.approx(OUT * 3 * g(1), rel=1e-9, abs=0)
 
 
 def test_moving_numbers_loses_nothing() -> None:
     swap = Affine("swap", (0,), (1, 1), Rounding("moves", (0,)), (Index(np.zeros(1, np.int64), 1),))
     found = slack_at(network(source(1), swap, gemm(1, np.ones((1, 1)))), [2.0**-100])
-    assert found == pytest.approx([OUT * (g(1) * 2.0**-100 + 5 * THETA)], rel=1e-9)
+    assert found == pytest.approx([OUT * (g(1) * OUT * 2.0**-100 + 5 * THETA)], rel=1e-9, abs=0)
 
 
 def test_every_reader_counts_however_small_its_weights() -> None:
@@ -644,9 +644,22 @@ def test_products_of_a_batch_owe_what_they_owe_alone() -> None:
     net = network(source(18), *parts, MatMul("matmul", (1, 2), (2, 1, 2), Rounding("product", (1, 2), 3)))
     x = np.random.default_rng(0).normal(size=(2, 18))
     together = Checker(net, Slack(net, TABLE)).state(2, x, x, {}, {}, 0).slack[-1]
-    assert together is not None and together == pytest.approx(np.array([slack_at(net, row) for row in x]), rel=1e-9)
+    assert together is not None and together == pytest.approx(np.array([slack_at(net, row) for row in x]), rel=1e-9, abs=0)
     size = (np.abs(x[:, :6].reshape(2, 2, 1, 3)) @ np.abs(x[:, 6:].reshape(2, 2, 3, 2))).reshape(2, 4)
-    assert together == pytest.approx(OUT * g(3 + 3) * size, rel=1e-9)
+    assert together == pytest.approx(OUT * g(3 + 3) * size, rel=1e-9, abs=0)
+    tiny = Checker(net, Slack(net, TABLE)).state(2, x * 2.0**-52, x * 2.0**-52, {}, {}, 0).slack[-1]
+    assert tiny is not None and tiny == pytest.approx(OUT * (g(3 + 3) * size * 2.0**-104 + 8 * THETA), rel=1e-9, abs=0)
+
+
+def test_magnitudes_along_a_chain_grow_by_what_may_be_off() -> None:
+    """h has two affine readers; what each makes of it may be off by its own roundings and by those of h, twice."""
+    v, w = np.array([[1.0, -2.0], [0.5, 0.25]]), np.array([[3.0, 1.0], [-1.0, 2.0]])
+    net = network(source(2), gemm(0, w), gemm(1, v), gemm(1, v), outputs=(2, 3))
+    state, run = state_of(net, [1.0, 0.5], [1.0, 0.5]), Slack(net, TABLE).start(1)
+    for i in range(4):
+        s = run.step(i, state.lower[i], state.upper[i])
+    magnitude = OUT * run.big[1] @ np.abs(v).T
+    assert run.flows[3].w - magnitude == pytest.approx(s, rel=1e-5, abs=0) and (s > 2 * g(2) * magnitude).all()
 
 
 @pytest.mark.parametrize("rho, good", [(0.499, True), (0.5, False)])
@@ -666,12 +679,14 @@ def test_a_softmax_owes_what_its_formula_says() -> None:
     t = arithmetic.MU * OUT * 3
     a = 2.0**-21 + (1 + 2.0**-21) * (t + t * t)
     b = a + g(3) + a * g(3) + 6 * THETA
-    assert [relative[0], lost, share[0]] == pytest.approx([(a + g(2) + a * g(2) + b) / (1 - b), 8 * THETA, b], rel=1e-9)
+    assert [relative[0], lost, share[0]] == pytest.approx([(a + g(2) + a * g(2) + b) / (1 - b), 8 * THETA, b], rel=1e-9, abs=0)
+    for tau in (2.0**-100, 2.0**-130):
+        assert softmax_loss(0.0, tau, np.zeros(1), 3)[1] == 8 * max(tau, THETA)
     s = state.slack[-1]
-    assert s is not None and s[0] == pytest.approx(OUT * (relative * np.maximum(-state.lower[-1], state.upper[-1])[0]), rel=1e-5)
+    assert s is not None and s[0] == pytest.approx(OUT * (relative * np.maximum(-state.lower[-1], state.upper[-1])[0]), rel=1e-5, abs=0)
     wide = state_of(network(source(2), *softmax(0, 2, 300.0)), [0.0, 300.0], [0.0, 300.0]).slack[-1]
     relative, _, _ = softmax_loss(2.0**-21, 2.0**-126, np.array([104.0]), 2)  # beyond 104 exp is 0
-    assert wide is not None and wide[0, 1] == pytest.approx(OUT * relative[0], rel=1e-6)
+    assert wide is not None and wide[0, 1] == pytest.approx(OUT * relative[0], rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize("net, inside, outside", [

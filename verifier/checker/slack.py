@@ -78,8 +78,8 @@ class Slack:
             self.readers[i] += 1
         for node in network.nodes:
             for k, p in enumerate(node.inputs):
-                picks = isinstance(node, Affine) and node.maps[k].moves  # slices may have readers of their own
-                self.readers[p] += node.maps[k].adjoint(np.ones(node.size)) if isinstance(node, Affine) and picks else 1
+                # slices may have readers of their own
+                self.readers[p] += node.maps[k].adjoint(np.ones(node.size)) if isinstance(node, Affine) and node.maps[k].moves else 1
         self.operators: dict[int, Operator] = {}
         self.steep = {j: [float(m.row_sums().max()) for m in node.maps] for j, node in enumerate(network.nodes) if isinstance(node, Affine)}
         unit = Run(self)  # magnitudes 1 at every tensor: no product of weights that may be folded overflows
