@@ -147,6 +147,13 @@ def mutate_all(subject: Subject, judge: Judge, twin: Judge, count: int, seed: in
         found.accepted += verdict.accepted
         found.rules[verdict.rule or verdict.word] += 1
         never = how in ("model", "property", "format") or (how == "semantics" and manifest["semantics"] not in ("real", "float32"))
-        if verdict.accepted and (never or verdict.facts["semantics"] != manifest["semantics"] or not twin(subject, data).accepted):
+        if verdict.accepted and (never or verdict.facts["semantics"] != manifest["semantics"]):
             found.disputed.append((how, data))
+        elif verdict.accepted:
+            exact = twin(subject, data)
+            if exact.rule == "time":  # rationals grow: not judged, and not counted
+                found.made, found.accepted = found.made - 1, found.accepted - 1
+                break
+            if not exact.accepted:
+                found.disputed.append((how, data))
     return found

@@ -37,6 +37,7 @@ BUILD, TABLE = Path("build/forgery"), Path("benchmarks/results/forgery.csv")
 DEV_TABLE = Path("benchmarks/results/dev.csv")
 APART = 100  # subjects of which one attempt is checked by a process of its own
 LARGE = Plan(broken=10, engine=2, mutated=8, climbed=3, nodes=8, steps=6, seconds=20.0)
+TWIN_SECONDS = 20.0  # for one certificate in rationals
 DONORS = 3  # honest certificates of published instances, for each category
 
 
@@ -95,7 +96,7 @@ class Run:
 
     def __init__(self, folder: Path, seconds: float, processes: int) -> None:
         self.folder, self.seconds, self.processes = folder, seconds, processes
-        self.judge, self.twin = Judge(folder), Judge(folder, "exact")
+        self.judge, self.twin = Judge(folder), Judge(folder, "exact", TWIN_SECONDS)
         self.donors: dict[str, list[Proof]] = {}
 
     def row(self, name: str) -> dict[str, str]:
