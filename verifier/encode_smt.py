@@ -30,6 +30,7 @@ from bounds.torch_graph import TorchGraph
 from graph.evaluate import evaluate
 from graph.functions.facts import Pieces, Smooth
 from verifier.bounding import Bounder
+from verifier.exact import value_at
 from verifier.exact_planes import Cut, Eliminator, Line, Step, chain, corners_of, grid_of, rounded, smooth_lines
 from verifier.exact_system import Element, NoRule, Range, Reduction, System, limits
 from verifier.groups import group_cases
@@ -253,21 +254,12 @@ def computed(kind: Pieces | Smooth | str, z: Sequence[Fraction]) -> Fraction:
         case "max":
             return max(z)
         case Pieces():
-            return at_point(kind, z[0])
+            return value_at(kind, z[0])
         case Smooth():
             value = float(kind.value(np.asarray([float(z[0])]))[0])
             return Q(value) if math.isfinite(value) else z[0]
         case _:
             return z[0]
-
-
-def at_point(function: Pieces, x: Fraction) -> Fraction:
-    """f(x), exactly."""
-    for b, (_, value, _) in zip(function.breakpoints, limits(function), strict=True):
-        if x == Q(b):
-            return value
-    piece = sum(x > Q(b) for b in function.breakpoints)
-    return Q(function.slopes[piece]) * x + Q(function.intercepts[piece])
 
 
 def value_of(model: z3.ModelRef, term: z3.ArithRef) -> Fraction:

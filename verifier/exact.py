@@ -64,7 +64,7 @@ def _value(graph: Graph, node: Node, x: list[Rational]) -> Rational:
                 total = [t + y for t, y in zip(total, _apply(m, operand), strict=True)]
             return total
         case Elementwise(function=Pieces() as function):
-            return [_piece(function, v) for v in x[0]]
+            return [value_at(function, v) for v in x[0]]
         case Bilinear(kind="mul"):
             return [a * b for a, b in zip(x[0], x[1], strict=True)]
         case Max(windows=windows):
@@ -79,7 +79,8 @@ def _apply(m: LinearMap, x: Rational) -> Rational:
     return [sum((Fraction(float(row[j])) * x[j] for j in np.flatnonzero(row)), Fraction(0)) for row in matrix]
 
 
-def _piece(function: Pieces, x: Fraction) -> Fraction:
+def value_at(function: Pieces, x: Fraction) -> Fraction:
+    """function(x) in exact rationals."""
     for at, value in zip(function.breakpoints, function.values, strict=True):
         if x == Fraction(at):
             return Fraction(value)

@@ -59,7 +59,7 @@ def _decide(question: Question, limit: float) -> Answer:
     if not program.atoms.size:
         return Answer("sat", point=_centre(question))
     hints, bound = _root(question, limit)
-    start = _execution(program, question, limit)
+    start = execution(program, question, limit)
     if start is None:  # then nothing else that HiGHS says about the program counts
         why = "time" if time.monotonic() >= limit else "solver-unknown: HiGHS finds no execution of the network at the centre of the box"
         return Answer("unknown", reason=why, splits=hints)
@@ -76,15 +76,11 @@ def _search(program: Program, question: Question, start: Array, limit: float) ->
     """
     whole = bool(program.integral.any())
     options = {"mip_rel_gap": 0.0, "mip_abs_gap": TOLERANCE, "objective_bound": MARGIN, "objective_target": 0.0} if whole else {}
-    highs = _load(program, limit, **options)
-    solution = highspy.HighsSolution()
-    solution.col_value = start
-    highs.setSolution(solution)
-    highs.run()
+    highs = run_from(program, start, limit, **options)
     status, info = highs.getModelStatus(), highs.getInfo()
     if info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible and info.objective_function_value <= MARGIN:
         return _candidate(program, question, np.asarray(highs.getSolution().col_value), limit)
-    if status == Status.kOptimal and _dual_bound(highs, whole) > MARGIN:
+    if status == Status.kOptimal and dual_bound(highs, whole) > MARGIN:
         return Answer("unsat")
     return Answer("unknown", reason="time" if status == Status.kTimeLimit else f"solver-unknown: {highs.modelStatusToString(status)}")
 
@@ -140,7 +136,7 @@ def _input(program: Program, question: Question, values: Array) -> Array:
     return np.clip(point, question.problem.lower[box], question.problem.upper[box])
 
 
-def _execution(program: Program, question: Question, limit: float) -> Array | None:
+def execution(program: Program, question: Question, limit: float) -> Array | None:
     """The execution at the centre of the box as a solution of the program; None if HiGHS finds none."""
     centre, lower, upper = _centre(question), program.lower.copy(), program.upper.copy()
     graph = question.problem.graph
@@ -248,12 +244,12 @@ def _extreme(highs: highspy.Highs, column: int, sign: float, seconds: float, who
     highs.setOptionValue("time_limit", highs.getRunTime() + seconds)
     highs.run()
     status = highs.getModelStatus()
-    bound = np.inf if status == Status.kInfeasible else _dual_bound(highs, whole)
+    bound = np.inf if status == Status.kInfeasible else dual_bound(highs, whole)
     highs.changeColCost(column, 0.0)
     return bound
 
 
-def _dual_bound(highs: highspy.Highs, whole: bool) -> float:
+def dual_bound(highs: highspy.Highs, whole: bool) -> float:
     """What HiGHS takes for proven about the minimum; -inf if nothing. `whole`: the program has integral columns (without, HiGHS says 0)."""
     status, info = highs.getModelStatus(), highs.getInfo()
     if status == Status.kOptimal:
@@ -351,6 +347,15 @@ def _load(program: Program, limit: float, **options: float) -> highspy.Highs:
             raise Unsolved(f"HiGHS does not take {name} = {value}")
     if highs.passModel(lp) == highspy.HighsStatus.kError:
         raise Unsolved("a program that HiGHS does not accept")
+    return highs
+
+
+def run_from(program: Program, start: Array, limit: float, **options: float) -> highspy.Highs:
+    """HiGHS after its run on the program, with the solution `start` to begin with."""
+    highs, solution = _load(program, limit, **options), highspy.HighsSolution()
+    solution.col_value = start
+    highs.setSolution(solution)
+    highs.run()
     return highs
 
 

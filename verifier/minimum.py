@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 
-import highspy
 from highspy import HighsModelStatus as Status
 
 from verifier.encode_lp import NotEncodable, encode
-from verifier.milp import Unsolved, _dual_bound, _execution, _load
+from verifier.milp import Unsolved, dual_bound, execution, run_from
 from verifier.solver import Question
 
 
@@ -21,17 +20,13 @@ def minimum(question: Question, atom: int, seconds: float, gap: float) -> float:
     program = encode(question, atoms=[atom])
     if program.inexact:
         raise NotEncodable(f"{program.inexact[0]} has no exact encoding")
-    start = _execution(program, question, limit)
+    start = execution(program, question, limit)
     if start is None:
         raise Unsolved("time" if time.monotonic() >= limit else "HiGHS finds no execution of the network at the centre of the box")
     whole = bool(program.integral.any())
-    highs = _load(program, limit, **({"mip_rel_gap": gap} if whole else {}))
-    solution = highspy.HighsSolution()
-    solution.col_value = start
-    highs.setSolution(solution)
-    highs.run()
+    highs = run_from(program, start, limit, **({"mip_rel_gap": gap} if whole else {}))
     reached, scale = float(highs.getInfo().objective_function_value), float(program.scale[0])
     if highs.getModelStatus() != Status.kOptimal:
         status = "time" if time.monotonic() >= limit else highs.modelStatusToString(highs.getModelStatus())
-        raise Unsolved(f"{status}; the minimum is between {_dual_bound(highs, whole) * scale:.6g} and {reached * scale:.6g}")
+        raise Unsolved(f"{status}; the minimum is between {dual_bound(highs, whole) * scale:.6g} and {reached * scale:.6g}")
     return reached * scale
