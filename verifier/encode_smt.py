@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -382,14 +381,14 @@ class Box:
 
 
 def check(query: Query, deadline: float) -> tuple[z3.CheckSatResult, str]:
-    """Ask z3, until the deadline: its own timeout, and an interrupt where it does not look at its clock."""
+    """Ask z3, until the deadline by its own clock; where it does not look at that, `solver.ask` ends the process.
+
+    No thread of ours interrupts it: the last reference to one of its objects must not die outside the thread that calls it.
+    """
     left = deadline - time.monotonic()
     if left <= 0:
         return z3.unknown, "time"
     query.solver.set("timeout", max(1, int(1000 * left)))
-    alarm = Timer(left + 0.1, query.solver.interrupt)
-    alarm.daemon = True
-    alarm.start()
     try:
         status = query.solver.check()
     except z3.Z3Exception as error:
@@ -398,8 +397,6 @@ def check(query: Query, deadline: float) -> tuple[z3.CheckSatResult, str]:
         if "canceled" in str(error) or "interrupted" in str(error):
             return z3.unknown, "time"
         raise
-    finally:
-        alarm.cancel()
     if status != z3.unknown:
         return status, ""
     why = query.solver.reason_unknown()

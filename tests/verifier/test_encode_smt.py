@@ -22,7 +22,7 @@ from graph.core import check as checked
 from graph.evaluate import evaluate
 from graph.functions.facts import Function, Pieces, Smooth
 from graph.linear_map import Composition, Dense, Gather, Scale, Transposed
-from verifier import encode_smt
+from verifier import encode_smt, exact
 from verifier.encode_smt import Query, decide, solve_smt
 from verifier.exact_planes import Eliminator, chain, cut, plane
 from verifier.exact_system import Element, Reduction, piece_over, single_maps
@@ -174,9 +174,11 @@ def test_planes_are_on_their_side(function: Function, start: int, width: int, bi
     below, above = (plane(element, [(low, high)], side, bits) for side in (1, -1))
     assert below is not None and above is not None
     x = np.linspace(float(low), float(high), 193)  # meets the breakpoints
-    y, slack = function.value(x), 0.0 if isinstance(function, Pieces) else 1e-12 * (1 + np.abs(function.value(x)))
-    assert (float(below.slopes[0]) * x + float(below.offset) <= y + slack).all()
-    assert (float(above.slopes[0]) * x + float(above.offset) >= y - slack).all()
+    for at in map(Q, x):
+        y = exact.value_at(function, at) if isinstance(function, Pieces) else Q(float(function.value(np.array(float(at)))))
+        slack = 0 if isinstance(function, Pieces) else Q(1, 10**11)
+        assert below.slopes[0] * at + below.offset <= y + slack
+        assert above.slopes[0] * at + above.offset >= y - slack
 
 
 def test_a_piece_is_certain_only_if_its_ends_are_its_own() -> None:
