@@ -90,8 +90,21 @@ def _unsafe(prop: Property, outputs: Sequence[str]) -> list[str]:
 
 
 def _atom(atom: Atom, outputs: Sequence[str]) -> str:
-    terms = [name if c == 1 else f"(* {c:f} {name})" for c, name in zip(atom.coefficients, outputs, strict=True) if c]
-    if not terms:
-        raise ValueError("an atom without outputs")
+    """The form that VNN-COMP's files use where one fits, since many verifiers read nothing else: Y_j against a number, Y_i against Y_j."""
+    used = [(c, name) for c, name in zip(atom.coefficients, outputs, strict=True) if c]
+    less, greater = ("<", ">") if atom.strict else ("<=", ">=")
+    match used:
+        case []:
+            raise ValueError("an atom without outputs")
+        case [(c, name)] if abs(c) == 1:
+            return f"({less if c > 0 else greater} {name} {_negated(atom.bound) if c < 0 else atom.bound:f})"
+        case [(c, first), (d, second)] if not atom.bound and c == -d and abs(c) == 1:
+            return f"({less if c > 0 else greater} {first} {second})"
+    terms = [name if c == 1 else f"(* {c:f} {name})" for c, name in used]
     form = terms[0] if len(terms) == 1 else "(+ " + " ".join(terms) + ")"
-    return f"({'<' if atom.strict else '<='} {form} {atom.bound:f})"
+    return f"({less} {form} {atom.bound:f})"
+
+
+def _negated(value: Decimal) -> Decimal:
+    """-value exactly (arithmetic on decimals rounds), and 0 without a sign."""
+    return value.copy_negate() if value else Decimal(0)
