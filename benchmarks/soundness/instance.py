@@ -101,10 +101,6 @@ class Entry:
         return self.folder / "onnx" / f"{self.name}.onnx"
 
     @property
-    def property(self) -> Path:
-        return self.folder / "vnnlib" / f"{self.name}.vnnlib"
-
-    @property
     def property2(self) -> Path:
         return self.folder / "vnnlib2" / f"{self.name}.vnnlib"
 
@@ -121,6 +117,10 @@ class Entry:
             return None
         data = json.loads(path.read_text())
         return Planted(np.array([float.fromhex(v) for v in data["point"]], dtype=np.float32), Fraction(data["real"]), float(data["runtime"]))
+
+    @property  # the last of them: below it, in this class, the name is its own
+    def property(self) -> Path:
+        return self.folder / "vnnlib" / f"{self.name}.vnnlib"
 
 
 def write(folder: Path, instances: Iterable[Instance], seed: int) -> list[Entry]:
