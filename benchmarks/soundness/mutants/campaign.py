@@ -1,0 +1,175 @@
+"""Every mutant of the engine against the suite: does the suite catch it, which family alone, and does the checker stop it?
+
+A mutant runs alone first: its word is trusted, no certificate is written, the guards it names are out. An instance kills it if it says
+`unsat` of what is violated, or tells a witness that is none (benchmarks.replay). In every family it goes on until the first kill, cheap
+instances first, those left out that never call what is changed. Where it lied it runs again with the checker, guards out: nothing false may
+come out; and once more with the guards in, as shipped: who stops it first?
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from benchmarks.soundness.instance import Entry, read
+from benchmarks.soundness.mutants.edit import Mutant, applied, touched
+from benchmarks.soundness.mutants.play import Answer, Limits, checked, lie, options_for, trusted
+from benchmarks.soundness.mutants.registry import ENGINES, changes
+
+TOUCH = Limits(seconds=2.0, nodes=8)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `families`: family:instance of the first kill in each; `lie`: what it told there; `checked` and `shipped`: what came of
+    these with the checker, guards out and in; `noticed`: verdicts where it differed from the engine without a lie; `seen`: instances run."""
+
+    mutant: str
+    kind: str
+    area: str
+    row: str
+    about: str
+    killed: str = "no"
+    lie: str = ""
+    families: str = ""
+    checked: str = ""
+    leak: str = ""
+    shipped: str = ""
+    noticed: str = ""
+    seen: int = 0
+    seconds: str = ""
+    note: str = ""
+
+
+COLUMNS = tuple(f.name for f in fields(Row))
+
+
+@dataclass
+class Budget:
+    """Seconds for one mutant in one family, and the limits of one run."""
+
+    family_seconds: float = 20.0
+    limits: Limits = field(default_factory=lambda: Limits(seconds=3.0, nodes=120))
+
+
+def rows(path: Path) -> dict[str, Row]:
+    """The table so far, by mutant."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {line["mutant"]: Row(**{**line, "seen": int(line["seen"])}) for line in csv.DictReader(file)}
+
+
+def write(path: Path, table: Mapping[str, Row]) -> None:
+    """All rows, engines first, in the order of their names."""
+    part = path.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(table[name]) for name in sorted(table, key=lambda name: (table[name].kind != "engine", table[name].area, name)))
+    part.replace(path)
+
+
+class Suite:
+    """The entries, and what the engine itself calls on each: found once, kept in `cache`."""
+
+    def __init__(self, folder: Path, cache: Path, families: Sequence[str] = ()) -> None:
+        self.entries = [e for e in read(folder) if not families or e.family in families]
+        self._cache = cache
+        self._known: dict[str, list[object]] = json.loads(cache.read_text()) if cache.exists() else {}
+        self._places = sorted({place for mutant in ENGINES.values() for place in mutant.places})
+
+    def measure(self, say: object = print) -> None:
+        """Run the engine once on every entry that is not known yet; what it calls and how long it takes."""
+        for number, entry in enumerate(e for e in self.entries if e.model_sha256 + e.property_sha256 not in self._known):
+            began = time.process_time()
+            with touched(self._places) as called:
+                answer = trusted(options_for(entry, TOUCH, attack=False))
+            self._known[entry.model_sha256 + entry.property_sha256] = [answer.verdict, round(time.process_time() - began, 3), sorted(called)]
+            if number % 20 == 19:
+                self._cache.write_text(json.dumps(self._known))
+                print(f"measured {number + 1}", flush=True)
+        self._cache.write_text(json.dumps(self._known))
+
+    def cost(self, entry: Entry) -> float:
+        """Seconds of a short run."""
+        return float(str(self._known[entry.model_sha256 + entry.property_sha256][1]))
+
+    def calls(self, entry: Entry, mutant: Mutant) -> bool:
+        """Whether the engine calls something of what the mutant changes; where that depends on a setup or the attack, it may."""
+        called = self._known[entry.model_sha256 + entry.property_sha256][2]
+        return bool(mutant.setup) or mutant.attack or any(place in called for place in mutant.places)  # type: ignore[operator]
+
+    def families(self, mutant: Mutant) -> Iterator[tuple[str, list[Entry]]]:
+        """Per family the instances that may show the mutant, the cheapest first. Only violated ones where it says nothing but `unsat`."""
+        told: dict[str, list[Entry]] = {}
+        for entry in sorted(self.entries, key=self.cost):
+            if (mutant.attack or entry.truth(mutant.semantics) == "sat") and self.calls(entry, mutant):
+                told.setdefault(entry.family, []).append(entry)
+        yield from sorted(told.items())
+
+
+def attempt(mutant: Mutant, entry: Entry, limits: Limits) -> Answer:
+    """What the mutant says when its word is enough."""
+    with applied(changes(mutant, guards=False)):
+        return trusted(options_for(entry, limits, attack=mutant.attack, semantics=mutant.semantics))
+
+
+def engine_row(mutant: Mutant, suite: Suite, budget: Budget) -> Row:
+    """The mutant against every family."""
+    began, seen, kills, noticed = time.monotonic(), 0, list[tuple[Entry, str]](), Counter[str]()
+    for _, entries in suite.families(mutant):
+        started = time.monotonic()
+        for entry in entries:
+            answer = attempt(mutant, entry, budget.limits)
+            seen += 1
+            found = lie(entry, answer, mutant.semantics)
+            if found in ("false unsat", "invalid witness"):
+                kills.append((entry, found))
+                break
+            if answer.verdict == "error":
+                noticed[answer.why.split(":")[0]] += 1
+            if time.monotonic() - started > budget.family_seconds:
+                break
+    facts = {"noticed": " ".join(f"{name}:{count}" for name, count in sorted(noticed.items())), "seen": seen, "note": mutant.note}
+    if kills:
+        facts |= {"killed": "yes", "lie": kills[0][1], "families": " ".join(f"{entry.family}:{entry.name}" for entry, _ in kills)}
+        facts |= second_line(mutant, [entry for entry, _ in kills], budget.limits)
+    seconds = f"{time.monotonic() - began:.1f}"
+    return Row(mutant.name, "engine", mutant.area, mutant.row, mutant.about, seconds=seconds, **facts)  # type: ignore[arg-type]
+
+
+def second_line(mutant: Mutant, entries: Sequence[Entry], limits: Limits) -> dict[str, str]:
+    """What comes out with the checker on, guards out and in, on the instances where the mutant lied."""
+    out, shipped, leaks = Counter[str](), Counter[str](), list[str]()
+    for guards, tally in ((False, out), (True, shipped)):
+        for entry in entries:
+            with applied(changes(mutant, guards=guards)):
+                answer = checked(options_for(entry, limits, attack=mutant.attack, semantics=mutant.semantics))
+            found = lie(entry, answer, mutant.semantics)
+            tally[found or (answer.why.split(":")[0] if answer.verdict == "error" else answer.why) or answer.verdict] += 1
+            if found:
+                leaks.append(f"{entry.name}{'' if guards else ' (guards out)'}: {found}")
+    told = [" ".join(f"{name.replace(' ', '_')}:{count}" for name, count in tally.items()) for tally in (out, shipped)]
+    return {"checked": told[0], "shipped": told[1], "leak": "; ".join(leaks)}
+
+
+def run_engines(
+    folder: Path, table: Path, cache: Path, budget: Budget, names: Sequence[str] = (), again: bool = False, families: Sequence[str] = ()
+) -> None:
+    """Every mutant that has no row yet (or `names`, anew)."""
+    suite = Suite(folder, cache, families)
+    suite.measure()
+    done = rows(table)
+    for name, mutant in ENGINES.items():
+        if (names and name not in names) or (name in done and not again):
+            continue
+        row = engine_row(mutant, suite, budget)
+        done[name] = row
+        write(table, done)
+        print(f"{name}: {row.killed} {row.lie} {row.families} | checked {row.checked} | shipped {row.shipped} | leak {row.leak}", flush=True)
