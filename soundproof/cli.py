@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from soundproof import soundness_cli
 from soundproof.origin import ForeignPackage, check_origin
 
 EXIT_USAGE, EXIT_INPUT, EXIT_INTERNAL = 2, 3, 4
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Decide whether a neural network (ONNX) satisfies a property (VNN-LIB), and prove the answer.",
 )
+app.add_typer(soundness_cli.app, name="soundness")
 
 
 def main() -> None:

@@ -1,0 +1,196 @@
+"""Run a verifier on a suite, each instance as a process of its own; what it said is kept, and nothing is judged here.
+
+The table is that of `benchmarks.ledger`: VNN-COMP's columns, with the family as the category (and `FAMILY:attack-off`), and a line of JSON an
+instance with the witness. A run that was stopped goes on with the same command; with other options, or another suite, it is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Processes
+from benchmarks.ledger import Ledger, Record, current_commit
+from benchmarks.soundness.adapters.base import Adapter, last_lines
+from benchmarks.soundness.answers import VERDICTS, Answer
+from benchmarks.soundness.instance import Entry, SuiteError
+from benchmarks.soundness.private import Limits, Start, SupervisorLost, Verify, callable_answer, private_task, run_callable, run_command
+from benchmarks.soundness.supervisor import Ending
+
+PREPARE_SECONDS = 600.0
+DEFAULT, ATTACK_OFF = "default", "attack-off"
+STOPPED = {"time": "timeout", "memory": "error", "interrupted": "error"}
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A way of running the tool: `name` is DEFAULT or ATTACK_OFF."""
+
+    name: str
+    adapter: Adapter
+
+    @property
+    def attack(self) -> bool:
+        return self.name == DEFAULT
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How every instance is run. `semantics` is what the verifier claims its answers are about (real or float32)."""
+
+    limits: Limits
+    semantics: str = "real"
+    vnnlib2: bool = False
+    jobs: int = 1
+
+
+def select(entries: Sequence[Entry], families: Sequence[str], most: int | None) -> list[Entry]:
+    """The instances of these families (none named: all), at most `most` of each, spread evenly over its names. Raises SuiteError."""
+    known = list(dict.fromkeys(e.family for e in entries))
+    unknown = [f for f in families if f not in known]
+    if unknown:
+        raise SuiteError(f"the suite has no family {unknown[0]}; it has {', '.join(known)}")
+    chosen = []
+    for family in known:
+        members = [e for e in entries if e.family == family and (not families or family in families)]
+        if most is not None and len(members) > most:
+            members = [members[i * len(members) // most] for i in range(most)]
+        chosen += members
+    return chosen
+
+
+def digest(entries: Sequence[Entry]) -> str:
+    """One number for what is asked and what is true of it."""
+    ordered = sorted(entries, key=lambda e: e.name)
+    lines = (f"{e.name} {e.model_sha256} {e.property_sha256} {e.property2_sha256} {e.real} {e.float32}\n" for e in ordered)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def run(entries: Sequence[Entry], modes: Sequence[Mode], settings: Settings, results: Path, say: Callable[[str], None]) -> list[Record]:
+    """Run what `results` does not hold yet, in the suite's order; all records. Raises ResumeRefused, DataError, AdapterError, KeyboardInterrupt.
+
+    An AdapterError (the tool is not where it should be) comes before the first run.
+    """
+    for mode in modes:
+        if entries:
+            with private_task(entries[0], settings.limits, mode.attack, settings.semantics, settings.vnnlib2) as task:
+                mode.adapter.command(task)
+    processes = Processes()
+    one = {m.name: partial(_run_command_mode, mode=m, settings=settings, processes=processes) for m in modes}
+    described = {m.name: m.adapter.describe() for m in modes}
+    records = partial(_in_parallel, jobs=settings.jobs, processes=processes)
+    return _fill(entries, one, {**_options(settings), "modes": described}, results, records, say)
+
+
+def run_calls(entries: Sequence[Entry], verify: Verify, settings: Settings, results: Path, start: Start, say: Callable[[str], None]) -> list[Record]:
+    """The same for a Python callable, one instance at a time. Raises ResumeRefused, DataError, KeyboardInterrupt."""
+    one = {DEFAULT: partial(_run_callable_mode, verify=verify, settings=settings, start=start)}
+    described = {DEFAULT: {"adapter": "callable", "callable": getattr(verify, "__qualname__", type(verify).__qualname__)}}
+    return _fill(entries, one, {**_options(settings), "modes": described}, results, lambda tasks: (task() for task in tasks), say)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    limits = settings.limits
+    return {"timeout": limits.timeout, "grace": limits.grace, "memory": limits.memory, "semantics": settings.semantics, "vnnlib2": settings.vnnlib2,
+            "jobs": settings.jobs}
+
+
+def _fill(entries: Sequence[Entry], one: Mapping[str, Callable[[Entry], Record]], options: dict[str, Any], results: Path,
+          in_order: Callable[[Sequence[Callable[[], Record]]], Iterator[Record]], say: Callable[[str], None]) -> list[Record]:
+    """Have `in_order` work off what the table at `results` does not hold; the table's records of all `entries`."""
+    ledger = Ledger(results, {**options, "instances": len(entries), "suite_sha256": digest(entries)})
+    commit, wanted = current_commit(), [(mode, entry) for mode in one for entry in entries]
+    todo = [(mode, entry) for mode, entry in wanted if _key(entry, mode) not in ledger.done]
+    done = len(wanted) - len(todo)
+    try:
+        for record in in_order([partial(one[mode], entry) for mode, entry in todo]):
+            ledger.append({**record, "commit": commit})
+            done += 1
+            note = f" ({record['error']})" if record["error"] else ""
+            say(f"[{done}/{len(wanted)}] {record['name']} {record['mode']}: {record['result']}{note} in {record['run_seconds']:.2f} s")
+        return [ledger.done[_key(entry, mode)] for mode, entry in wanted]
+    finally:
+        ledger.close()
+
+
+def _in_parallel(tasks: Sequence[Callable[[], Record]], jobs: int, processes: Processes) -> Iterator[Record]:
+    """Records as they come. If anything goes wrong, an interrupt included, what runs is stopped and what waits is dropped."""
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            processes.stop_all()
+            raise
+
+
+def category(family: str, mode: str) -> str:
+    """The first column of the table."""
+    return family if mode == DEFAULT else f"{family}:{mode}"
+
+
+def _key(entry: Entry, mode: str) -> tuple[str, str, str]:
+    return category(entry.family, mode), f"onnx/{entry.name}.onnx", f"vnnlib/{entry.name}.vnnlib"
+
+
+def _run_command_mode(entry: Entry, mode: Mode, settings: Settings, processes: Processes) -> Record:
+    limits = settings.limits
+    with private_task(entry, limits, mode.attack, settings.semantics, settings.vnnlib2) as task:
+        preparation = mode.adapter.prepare(task)
+        if preparation is not None:
+            ending, output = run_command(preparation, task, PREPARE_SECONDS, processes)
+            if ending.code != 0:
+                why = f"preparing failed ({ending.stopped or f'exit code {ending.code}'}): {last_lines(output.stderr or output.stdout)}"
+                return _record(entry, mode.name, ending, Answer("error", error=why))
+        ending, output = run_command(mode.adapter.command(task), task, limits.timeout + limits.grace, processes)
+        if ending.stopped == "interrupted":
+            raise KeyboardInterrupt
+        found = _stopped(ending) or mode.adapter.answer(task, output)
+        return _record(entry, mode.name, ending, found)
+
+
+def _run_callable_mode(entry: Entry, verify: Verify, settings: Settings, start: Start) -> Record:
+    limits = settings.limits
+    with private_task(entry, limits, True, settings.semantics, settings.vnnlib2) as task:
+        try:
+            ending, output = run_callable(verify, task, limits.timeout + limits.grace, start)
+        except SupervisorLost as lost:
+            return _record(entry, DEFAULT, Ending(None, None, 0.0, None), Answer("error", error=str(lost)))
+        if ending.stopped == "interrupted":
+            raise KeyboardInterrupt
+        return _record(entry, DEFAULT, ending, _stopped(ending) or callable_answer(output, VERDICTS))
+
+
+def _stopped(ending: Ending) -> Answer | None:
+    """The answer of a process that did not end by itself: whatever it wrote before does not count."""
+    if ending.stopped is None:
+        return None
+    return Answer(STOPPED[ending.stopped], error=f"stopped from outside: {ending.stopped}")
+
+
+def _record(entry: Entry, mode: str, ending: Ending, found: Answer) -> Record:
+    network, prop = _key(entry, mode)[1:]
+    return {"category": category(entry.family, mode), "network": network, "property": prop, "name": entry.name, "family": entry.family, "mode": mode,
+            "result": found.result, "witness": None if found.witness is None else list(found.witness), "malformed": found.malformed,
+            "error": found.error, "exit_code": ending.code, "stopped": ending.stopped, "run_seconds": ending.seconds,
+            "peak_memory_bytes": ending.peak_memory_bytes}
+
+
+def progress(text: str) -> None:
+    """A line for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def cores() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

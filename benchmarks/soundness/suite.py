@@ -1,0 +1,61 @@
+"""The suite from Python: run a callable on it, and score a table."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.instances import DataError
+from benchmarks.ledger import read_records, read_table, record_key, side_file
+from benchmarks.soundness.instance import Entry, SuiteError, read
+from benchmarks.soundness.private import Limits, Start, Verify
+from benchmarks.soundness.report import Report
+from benchmarks.soundness.runner import Settings, digest, run_calls, select
+from benchmarks.soundness.scoring import score
+
+
+def _quiet(_: str) -> None:
+    pass
+
+
+def run_suite(verify: Verify, folder: Path | str, *, results: Path | str | None = None, timeout: float = 5.0, grace: float = 5.0,
+              memory_gb: float | None = None, families: Sequence[str] = (), per_family: int | None = None, semantics: str = "real",
+              vnnlib2: bool = False, start: Start = "fork", say: Callable[[str], None] = _quiet) -> Report:
+    """Run `verify(model_path, property_path, timeout) -> (verdict, witness or None)` on the suite in `folder`, and score it.
+
+    The verdict is "sat", "unsat", "unknown", "timeout" or "error", the witness the flat input as floats. Every call is a process of its own
+    (`start`: fork or spawn, see `private.run_callable`), so that a crash or a hang costs one instance. With `results` the table is kept and an
+    interrupted run continues. `report.fatal` are the fatal findings. Raises SuiteError, ResumeRefused, DataError.
+    """
+    entries = select(read(Path(folder)), families, per_family)
+    memory = None if memory_gb is None else int(memory_gb * 1e9)
+    settings = Settings(Limits(timeout, grace, memory), semantics, vnnlib2)
+    with tempfile.TemporaryDirectory(prefix="soundness-") as scratch:
+        table = Path(results) if results is not None else Path(scratch) / "results.csv"
+        run_calls(entries, verify, settings, table, start, say)
+        return load_report(table, entries, say)
+
+
+def load_report(table: Path, entries: Sequence[Entry], say: Callable[[str], None] = _quiet) -> Report:
+    """Score the table of a run. `entries` are the suite's, of which the run may have used some. Raises SuiteError, DataError."""
+    meta = side_file(table, "meta.json")
+    try:
+        options = json.loads(meta.read_text(encoding="utf-8"))["options"]
+        semantics, suite, timeout, modes = options["semantics"], options["suite_sha256"], options["timeout"], options["modes"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{meta}: not the description of a soundness run ({error})") from error
+    rows = read_table(table)
+    records = [r for r in {record_key(r): r for r in read_records(table)}.values() if record_key(r) in rows]
+    known = {entry.name: entry for entry in entries}
+    missing = [r["name"] for r in records if r["name"] not in known]
+    if missing:
+        raise SuiteError(f"the suite has no instance {missing[0]}; score with the suite that was run")
+    used = [known[name] for name in dict.fromkeys(r["name"] for r in records)]
+    finished = len(records) == options["instances"] * len(modes)
+    if finished and digest(used) != suite:
+        raise SuiteError(f"{table} was run on another suite (its files or its truths differ); build that one again, with its seed")
+    if not finished:
+        say(f"{table} is not finished: {len(records)} of {options['instances'] * len(modes)} answers")
+    return Report(tuple(score(entries, records, semantics, say)), semantics, suite, timeout, modes)

@@ -1,0 +1,107 @@
+"""What an answer is worth, in every combination of truth, semantics and witness."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.formula import Atom, parse
+from benchmarks.ledger import Record
+from benchmarks.soundness import scoring
+from benchmarks.soundness.instance import Entry, SuiteError
+from benchmarks.soundness.judge import execute, holds_exactly
+from tests.benchmarks.soundness.run_support import suite
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
+    return {entry.name: entry for entry in suite(tmp_path_factory.mktemp("suite"))}
+
+
+def record(name: str, result: str, witness: list[str] | None = None, malformed: str | None = None) -> Record:
+    return {"name": name, "mode": "default", "result": result, "witness": witness, "malformed": malformed, "error": None, "run_seconds": 0.1}
+
+
+ONE, TWO = ["1"], ["1", "1.0"]
+CASES = [
+    ("sums_sat", "unsat", None, "false-unsat", "false-unsat"),
+    ("sums_sat", "sat", TWO, "solved", "solved"),
+    ("sums_sat", "sat", ["0.7", "0.7"], "invalid-witness", "invalid-witness"),
+    ("sums_sat", "sat", ["2", "1"], "invalid-witness", "invalid-witness"),
+    ("sums_sat", "sat", ["1"], "invalid-witness", "invalid-witness"),
+    ("sums_sat", "sat", None, "no-witness", "no-witness"),
+    ("sums_sat", "timeout", None, "timeout", "timeout"),
+    ("sums_unsat", "unsat", None, "solved", "solved"),
+    ("sums_unsat", "sat", None, "false-sat", "false-sat"),
+    ("sums_unsat", "sat", TWO, "invalid-witness", "invalid-witness"),
+    ("pairs_sat", "sat", TWO, "solved", "solved"),
+    ("pairs_sat", "sat", ["1", "0.4"], "invalid-witness", "invalid-witness"),
+    ("traps_float32", "unsat", None, "solved", "false-unsat"),
+    ("traps_float32", "sat", ONE, "float32-only", "solved"),
+    ("traps_float32", "sat", None, "no-witness", "no-witness"),
+    ("traps_real", "unsat", None, "false-unsat", "solved"),
+    ("traps_real", "sat", ONE, "solved", "invalid-witness"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "result", "witness", "real", "float32"), CASES)
+def test_outcomes(entries: dict[str, Entry], name: str, result: str, witness: list[str] | None, real: str, float32: str) -> None:
+    for semantics, expected in (("real", real), ("float32", float32)):
+        outcome = scoring.assess(entries[name], record(name, result, witness), semantics)
+        assert outcome.kind == expected, (semantics, outcome.text)
+        assert outcome.fatal == (expected in scoring.FATAL)
+
+
+def test_a_malformed_witness_is_fatal(entries: dict[str, Entry]) -> None:
+    outcome = scoring.assess(entries["sums_sat"], record("sums_sat", "sat", malformed="the witness does not give every X"), "real")
+    assert outcome.kind == "invalid-witness" and "every X" in outcome.text
+
+
+def test_a_label_that_a_witness_refutes_makes_the_suite_unusable(entries: dict[str, Entry]) -> None:
+    """A verifier that is right against the manifest must not be called wrong."""
+    wrong = Entry(**{**vars(entries["sums_sat"]), "real": "unsat", "float32": "unsat"})
+    with pytest.raises(SuiteError, match=r"unsat \(real\) by the manifest"):
+        scoring.assess(wrong, record("sums_sat", "sat", TWO), "real")
+
+
+def test_a_planted_point_that_does_not_violate_proves_nothing(entries: dict[str, Entry], tmp_path: Path) -> None:
+    (moved,) = (entry for entry in suite(tmp_path) if entry.name == "sums_sat")
+    file = tmp_path / "planted" / "sums_sat.json"
+    data = json.loads(file.read_text())
+    file.write_text(json.dumps({**data, "point": [(0.5).hex(), (0.5).hex()]}))
+    with pytest.raises(SuiteError, match="planted point of sums_sat violates nothing"):
+        scoring.assess(moved, record("sums_sat", "unsat"), "real")
+
+
+def test_an_execution_says_what_happened(entries: dict[str, Entry]) -> None:
+    execution = execute(entries["traps_real"], ["1"])
+    assert execution.real is True and execution.float32 is False and execution.inside
+    assert execution.exact == ("1",) and execution.runtime == (0.0,)
+    (margin,) = execution.margins
+    assert margin.text.endswith("Y_0 <= -0.5") and margin.exact == "0.5" and margin.runtime == -0.5
+
+
+def test_the_decimals_as_written_count_over_the_reals(entries: dict[str, Entry]) -> None:
+    """0.75000000001 is 0.75 in float32; the sum reaches 1.5 either way, and does not at 0.7499999999 as written, but does once rounded."""
+    assert execute(entries["sums_sat"], ["0.75000000001", "0.75"]).real is True
+    rounded = execute(entries["sums_sat"], ["0.7499999999", "0.75"])
+    assert rounded.real is True and rounded.float32 is True
+    assert execute(entries["sums_sat"], ["0.7499", "0.75"]).real is False
+
+
+def test_three_values() -> None:
+    """Enclosures that straddle a threshold tell nothing, and one case that holds is enough."""
+    declared = "(declare-const X_0 Real)(declare-const Y_0 Real)(declare-const Y_1 Real)"
+    formula = parse(declared + "(assert (or (and (<= Y_0 1)) (and (>= Y_1 2) (>= X_0 0))))").formula
+
+    def decide(y0: tuple[int, int], y1: tuple[int, int]) -> bool | None:
+        return holds_exactly(formula, [0], [y0, y1])  # type: ignore[arg-type, list-item]
+
+    assert decide((0, 1), (0, 0)) is True and decide((0, 2), (2, 3)) is True
+    assert decide((0, 2), (0, 0)) is None and decide((2, 3), (1, 2)) is None
+    assert decide((2, 3), (0, 1)) is False
+    strict, equal = Atom((("Y", 0, 1),), "<", 1), Atom((("Y", 0, 1),), "==", 1)  # type: ignore[arg-type]
+    assert [holds_exactly(strict, [], [y]) for y in ((0, 0), (1, 1), (0, 1))] == [True, False, None]  # type: ignore[list-item]
+    assert [holds_exactly(equal, [], [y]) for y in ((1, 1), (0, 1), (2, 3))] == [True, None, False]  # type: ignore[list-item]
