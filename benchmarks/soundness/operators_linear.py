@@ -26,6 +26,14 @@ def _arithmetic(on_tensors: Callable[[Tensor, Tensor], Tensor], on_integers: Cal
     return rule
 
 
+def _mul(call: Call) -> Value:
+    a, b = call.value(0), call.value(1)
+    return a.squared() if isinstance(a, Tensor) and a is b else _PRODUCT(call)
+
+
+_PRODUCT = _arithmetic(Tensor.__mul__, np.multiply)
+
+
 def inverse(pair: Enclosure) -> Enclosure:
     """1/x. Raises ZeroDivisionError where x may be 0."""
     if pair[0] <= 0 <= pair[1]:
@@ -184,7 +192,7 @@ def _batch_normalization(call: Call) -> Value:
 
 
 LINEAR: dict[str, Rule] = {
-    "Add": _arithmetic(Tensor.__add__, np.add), "Sub": _arithmetic(Tensor.__sub__, np.subtract), "Mul": _arithmetic(Tensor.__mul__, np.multiply),
+    "Add": _arithmetic(Tensor.__add__, np.add), "Sub": _arithmetic(Tensor.__sub__, np.subtract), "Mul": _mul,
     "Div": _arithmetic(lambda a, b: a * reciprocal(b), _no_integers), "Reciprocal": lambda call: reciprocal(call.tensor(0)), "Neg": _neg,
     "Sum": _sum, "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv, "ConvTranspose": _conv_transpose, "AveragePool": _average_pool,
     "GlobalAveragePool": _global_average_pool, "ReduceSum": _reduce_sum, "ReduceMean": _reduce_mean,

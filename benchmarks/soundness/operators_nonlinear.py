@@ -185,8 +185,9 @@ def _pow(call: Call) -> Value:
     if power.denominator != 1 or abs(power) > 64:
         raise UnknownOperator(f"Pow by {float(power):g}")
     result = _level(1).moved(lambda a: np.broadcast_to(a, x.shape))
-    for _ in range(abs(int(power))):
-        result = result * x
+    for _ in range(abs(int(power)) // 2):
+        result = result * x.squared()
+    result = result * x if power % 2 else result
     return reciprocal(result) if power < 0 else result
 
 

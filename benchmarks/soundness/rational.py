@@ -17,7 +17,7 @@ from benchmarks.soundness.elementary import Enclosure
 from benchmarks.soundness.operators import RULES
 from benchmarks.soundness.property import Property
 from benchmarks.soundness.rule import Call, UnknownOperator, Value
-from benchmarks.soundness.tensor import Array, Tensor, of_floats, of_fractions
+from benchmarks.soundness.tensor import Array, Tensor, of_enclosures, of_floats
 
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 
@@ -25,16 +25,22 @@ FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 def enclose(model: onnx.ModelProto, point: Sequence[Fraction]) -> list[Enclosure]:
     """(lower, upper) for every output element, flat; equal where everything on the way is exact. `point` is flat, as are several inputs or
     outputs one after the other. Raises UnknownOperator, ValueError, ArithmeticError (a function outside its domain, a division by zero)."""
+    return bound(model, [(Fraction(v), Fraction(v)) for v in point])
+
+
+def bound(model: onnx.ModelProto, box: Sequence[Enclosure]) -> list[Enclosure]:
+    """The same for every point of a box [(lower, upper), ...] at once, by interval arithmetic in rationals. Raises what `enclose` raises, and
+    UnknownOperator for a comparison that the box does not decide."""
     graph = model.graph
     values: dict[str, Value] = {"": None}
     values |= {t.name: constant(numpy_helper.to_array(t)) for t in graph.initializer}
     free = [item for item in graph.input if item.name not in values]
     shapes = [[d.dim_value if d.HasField("dim_value") else 1 for d in item.type.tensor_type.shape.dim] for item in free]
     ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
-    if ends[-1] != len(point):
-        raise ValueError(f"{len(point)} numbers for {ends[-1]} inputs")
+    if ends[-1] != len(box):
+        raise ValueError(f"{len(box)} numbers for {ends[-1]} inputs")
     for k, item in enumerate(free):
-        values[item.name] = of_fractions([Fraction(v) for v in point[ends[k] : ends[k + 1]]], shapes[k])
+        values[item.name] = of_enclosures(box[ends[k] : ends[k + 1]], shapes[k])
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     for node in graph.node:
         _step(node, opset, values)

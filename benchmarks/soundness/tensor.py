@@ -73,7 +73,17 @@ class Tensor:
         return self + -other
 
     def __mul__(self, other: Tensor) -> Tensor:
-        return self.product(other, np.multiply)
+        if self.radius is None or other.radius is None:
+            return self.product(other, np.multiply)
+        corners = [a * b for a in self.ends() for b in other.ends()]
+        return between(np.minimum.reduce(corners), np.maximum.reduce(corners), self.denominator * other.denominator)
+
+    def squared(self) -> Tensor:
+        """x x, never below 0."""
+        low, high = self.ends()
+        ends = [a * a for a in (low, high)]
+        least = np.where((low <= 0) & (high >= 0), 0, np.minimum(*ends))
+        return between(least, np.maximum(*ends), self.denominator**2)
 
     def __matmul__(self, other: Tensor) -> Tensor:
         return self.product(other, np.matmul)

@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from benchmarks.exact import network
 from benchmarks.exact.instances import seeded
 from benchmarks.soundness.property import Atom, Property, decimal
-from benchmarks.soundness.rational import enclose, exact, margin
+from benchmarks.soundness.rational import bound, enclose, exact, margin
 from benchmarks.soundness.rule import UnknownOperator
 
 R = np.random.default_rng(7)
@@ -148,3 +148,15 @@ def test_the_margin_of_enclosed_outputs_holds_the_margin_of_each_point() -> None
     lower, upper = margin(prop, [(Fraction(1), Fraction(2)), (Fraction(-1), Fraction(1))])
     corners = [prop.margin([Fraction(a), Fraction(b)]) for a in (1, 2) for b in (-1, 1)]
     assert lower <= min(corners) and max(corners) <= upper and (lower, upper) == (Fraction(-7, 2), Fraction(3, 2))
+
+
+@pytest.mark.parametrize("row", [row for row in (*EXACT, *SMOOTH) if row[0] != "Reciprocal"], ids=lambda row: row[0])
+def test_a_box_encloses_its_points(row: tuple[str, tuple[int, ...], list[np.ndarray], dict[str, Any], int]) -> None:
+    net, x = model(*row), f(*row[1]).reshape(-1)
+    point = [Fraction(float(v)) for v in x]
+    box = bound(net, [(v - Fraction(k % 3, 8), v + Fraction(k % 2, 16)) for k, v in enumerate(point)])
+    assert all(low <= a and b <= high for (low, high), (a, b) in zip(box, enclose(net, point), strict=True))
+
+
+def test_a_square_is_not_negative() -> None:
+    assert bound(model("Pow", (1, 1), [np.float32(2).reshape(())], {}, 13), [(Fraction(-1), Fraction(2))]) == [(0, 4)]
