@@ -56,15 +56,15 @@ def _positive(name: str, value: float | None) -> None:
 @app.command()
 def build(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder that is written.")],
-    seed: Annotated[int, typer.Option(metavar="N", help="Other weights, other places, the same truths.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Other weights, other places, the same truths.")] = 1,
     family: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this family; may be repeated.")] = None,
 ) -> None:
-    """Build the suite: ONNX and VNN-LIB files, and what is true of them."""
+    """Build the suite: ONNX and VNN-LIB files, and what is true of them. Exit code 3: a truth could not be confirmed."""
     from benchmarks.soundness import build as builder
     from benchmarks.soundness.instance import SuiteError
 
     try:
-        entries = builder.build(out, seed, tuple(family or ()))
+        entries = builder.build(out, seed, family)
     except SuiteError as error:
         _fail(EXIT_DATA, str(error))
     except OSError as error:
@@ -78,7 +78,7 @@ def run(
     results: Annotated[Path, typer.Option("--results", metavar="F.csv", help="Table of answers; the same command continues a stopped run.")],
     verifier: Annotated[str | None, typer.Option(metavar="CMD", help="Command with {onnx} {vnnlib} {timeout} {out}.")] = None,
     attack_off: Annotated[str | None, typer.Option(metavar="CMD", help="The same verifier without attack: every instance is run twice.")] = None,
-    adapter: Annotated[str | None, typer.Option(metavar="NAME", help="A verifier that is known; `--adapter list` names them.")] = None,
+    adapter: Annotated[str | None, typer.Option(metavar="NAME", help="A verifier that is known: see `soundproof soundness adapters`.")] = None,
     tool: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the adapter's tool is.")] = None,
     tool_python: Annotated[str | None, typer.Option(metavar="PYTHON", help="The Python that runs it.")] = None,
     tool_config: Annotated[Path | None, typer.Option(metavar="FILE", help="Its configuration file.")] = None,
@@ -97,12 +97,8 @@ def run(
 
     Exit code 0: every answer is in the table, right or wrong; 2 usage; 3 unusable suite; 20 stopped. `soundproof soundness score` judges.
     """
-    from benchmarks.soundness.adapters import ADAPTERS
     from benchmarks.soundness.adapters.base import Tool
 
-    if adapter == "list":
-        print("\n".join(ADAPTERS))
-        return
     for name, value in (("timeout", timeout), ("grace", grace), ("memory", memory), ("per-family", per_family), ("jobs", jobs)):
         _positive(name, value)
     if (verifier is None) == (adapter is None):
@@ -216,6 +212,18 @@ def _page(report: Report) -> str:
     from benchmarks.soundness.page import to_html
 
     return to_html(report)
+
+
+@app.command()
+def adapters() -> None:
+    """Name the verifiers that `run --adapter` knows, each with what it needs."""
+    from inspect import getmodule
+
+    from benchmarks.soundness.adapters import ADAPTERS
+
+    for name, made in ADAPTERS.items():
+        about = (getattr(getmodule(made), "__doc__", None) or "").strip().splitlines()
+        print(f"{name}: {about[0] if about else ''}")
 
 
 @app.command()

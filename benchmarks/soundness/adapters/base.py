@@ -117,8 +117,8 @@ def only_first_version(name: str, task: Task) -> None:
 
 
 def last_lines(text: str) -> str:
-    """The last three lines that say something, at most 400 characters."""
-    return " | ".join([line.strip() for line in text[-20000:].splitlines() if line.strip()][-3:])[-400:] or "nothing was printed"
+    """The last three lines that say something, the beginning of each."""
+    return " | ".join([line.strip()[:160] for line in text[-20000:].splitlines() if line.strip()][-3:]) or "nothing was printed"
 
 
 def words(text: str) -> list[str]:

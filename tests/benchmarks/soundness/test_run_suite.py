@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.soundness import run_suite
+from benchmarks.soundness.adapters import ADAPTERS
 from benchmarks.soundness.instance import SuiteError, read
 from soundproof.cli import app
 from tests.benchmarks.soundness.run_support import shell, suite
@@ -141,7 +142,9 @@ def test_usage_and_unusable_suites(folder: Path, tmp_path: Path) -> None:
         found, _, stderr = command("run", "--results", table, *arguments)
         assert found == code and said in stderr, (arguments, found, stderr)
     assert command("score", table, "--suite", folder)[0] == 2
-    assert "marabou" in command("run", "--results", table, "--adapter", "list", "--suite", folder)[1].split()
+    names = [line.split(":")[0] for line in command("adapters")[1].splitlines()]
+    assert names == list(ADAPTERS)
+    assert command("install", "--adapter", "nnenum")[0] == 2
 
 
 def lies(model: str, prop: str, timeout: float) -> tuple[str, Sequence[float] | None]:
