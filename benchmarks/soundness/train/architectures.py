@@ -1,0 +1,71 @@
+"""The models of the family: two of each architecture, of another input size or depth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.soundness.train.layers import (
+    Activation,
+    Attention,
+    AveragePool,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Residual,
+    Shape,
+    TokenMean,
+    Tokens,
+)  # fmt: skip
+
+RELU = Activation("Relu")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Inputs of `shape` in [-1, 1], two outputs. `radius` is half the width of the boxes; `boxes` with a planted point, as many without."""
+
+    shape: Shape
+    layers: tuple[Layer, ...]
+    radius: float
+    boxes: int = 5
+    steps: int = 6000
+    rate: float = 4e-3
+
+
+def _dense(*sizes: int, kind: str = "Relu") -> tuple[Layer, ...]:
+    return (*(layer for size in sizes for layer in (Dense(size), Activation(kind))), Dense(2))
+
+
+def _block(size: int) -> tuple[Layer, ...]:
+    return (Residual((Dense(size), RELU, Dense(size))), RELU)
+
+
+def _encoder(size: int, heads: int) -> tuple[Layer, ...]:
+    return (Residual((Attention(heads),)), Residual((Dense(2 * size), RELU, Dense(size))))
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "mlp_a": Architecture((12,), _dense(48, 32, 16), 0.25),
+    "mlp_b": Architecture((24,), _dense(64, 48, 32, 24, 16), 0.25),
+    "cnn_a": Architecture((1, 5, 5), (Conv(8, 3), RELU, Flatten(), *_dense(48, 24)), 0.25),
+    "cnn_b": Architecture((2, 5, 5), (Conv(8, 3, 1, 1), RELU, Conv(12, 3, 2, 1), RELU, Flatten(), *_dense(48)), 0.25),
+    "avgpool_a": Architecture((1, 5, 5), (Conv(8, 3, 1, 1), RELU, AveragePool(3, 1, 1, True), Flatten(), *_dense(32, 16)), 0.25),
+    "avgpool_b": Architecture((1, 6, 6), (Conv(10, 3, 1, 1), RELU, AveragePool(3, 2, 1, False), Flatten(), *_dense(48, 16)), 0.25),
+    "residual_a": Architecture((16,), (Dense(32), RELU, *_block(32), *_block(32), Dense(2)), 0.25),
+    "residual_b": Architecture(
+        (1, 5, 5),
+        (
+            Residual((Conv(6, 3, 1, 1), RELU, Conv(6, 3, 1, 1)), (Conv(6, 1),)), Residual((Conv(8, 3, 2, 1), RELU), (Conv(8, 1, 2),)),
+            Flatten(), *_dense(40),
+        ),
+        0.25,
+    ),
+    "tanh_a": Architecture((12,), _dense(40, 24, kind="Tanh"), 0.25),
+    "tanh_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Tanh"), Flatten(), *_dense(40, 16, kind="Tanh")), 0.25),
+    "sigmoid_a": Architecture((16,), _dense(48, 24, kind="Sigmoid"), 0.25, rate=1e-2),
+    "sigmoid_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Sigmoid"), Flatten(), *_dense(40, kind="Sigmoid")), 0.25, rate=1e-2),
+    "vit_a": Architecture((1, 4, 4), (Conv(16, 2, 2), Tokens(), *_encoder(16, 2), TokenMean(), *_dense(24)), 0.25),
+    "vit_b": Architecture((1, 6, 6), (Conv(12, 2, 2), Tokens(), *_encoder(12, 2), *_encoder(12, 2), Flatten(), *_dense(24)), 0.25),
+}  # fmt: skip

@@ -1,0 +1,106 @@
+"""Architectures in torch, over a flat list of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.soundness.train.architectures import Architecture
+from benchmarks.soundness.train.layers import AveragePool, Conv, Shape, write
+
+ACTIVATIONS = {"Relu": torch.relu, "Tanh": torch.tanh, "Sigmoid": torch.sigmoid}
+
+
+class Torch:
+    """A `Language` of batched tensors [B, ...]; parameters come from a list."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._parameters: Iterator[Tensor] = iter(parameters)
+
+    def parameter(self, shape: Shape, fan_in: int) -> Tensor:
+        found = next(self._parameters)
+        if found.shape != shape:
+            raise ValueError(f"a parameter of shape {tuple(found.shape)} where {shape} is needed")
+        return found
+
+    def shape(self, x: Tensor) -> Shape:
+        return tuple(x.shape[1:])
+
+    def dense(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return x @ weight + bias
+
+    def conv(self, x: Tensor, weight: Tensor, bias: Tensor, layer: Conv) -> Tensor:
+        return functional.conv2d(x, weight, bias, stride=layer.stride, padding=layer.pad)
+
+    def average_pool(self, x: Tensor, layer: AveragePool) -> Tensor:
+        return functional.avg_pool2d(x, layer.kernel, layer.stride, layer.pad, count_include_pad=layer.counts_padding)
+
+    def activation(self, x: Tensor, kind: str) -> Tensor:
+        return ACTIVATIONS[kind](x)
+
+    def add(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+    def scale(self, x: Tensor, factor: float) -> Tensor:
+        return x * factor
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return a @ b
+
+    def softmax(self, x: Tensor) -> Tensor:
+        return x.softmax(dim=-1)
+
+    def reshape(self, x: Tensor, shape: Shape) -> Tensor:
+        return x.reshape(len(x), *shape)
+
+    def transpose(self, x: Tensor, order: tuple[int, ...]) -> Tensor:
+        return x.permute(0, *(axis + 1 for axis in order))
+
+    def mean(self, x: Tensor, axis: int) -> Tensor:
+        return x.mean(dim=axis + 1)
+
+
+class _Fresh(Torch):
+    """The same, making every parameter when it is first asked for: uniform, of variance 2 / fan-in for weights (He et al. 2015)."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__(())
+        self.made: list[Tensor] = []
+        self._generator = generator
+
+    def parameter(self, shape: Shape, fan_in: int) -> Tensor:
+        limit = (6.0 / fan_in) ** 0.5 if len(shape) > 1 else fan_in**-0.5
+        self.made.append((2 * torch.rand(shape, generator=self._generator) - 1) * limit)
+        return self.made[-1]
+
+
+class Network:
+    """`parameters` are trained in place; `margins(x, labels)` is what a property is about."""
+
+    def __init__(self, architecture: Architecture, parameters: Sequence[Tensor]) -> None:
+        self.architecture = architecture
+        self.parameters = list(parameters)
+
+    @classmethod
+    def fresh(cls, architecture: Architecture, seed: int) -> Network:
+        """With random parameters."""
+        language = _Fresh(torch.Generator().manual_seed(seed))
+        write(architecture.layers, torch.zeros(1, *architecture.shape), language)
+        return cls(architecture, [p.requires_grad_(True) for p in language.made])
+
+    def size(self) -> int:
+        """The number of parameters."""
+        return sum(prod(p.shape) for p in self.parameters)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """x: [B, n] flat. Returns [B, 2]."""
+        return write(self.architecture.layers, x.reshape(len(x), *self.architecture.shape), Torch(self.parameters))
+
+    def margins(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Output of the label less the other output [B]: at most 0 is a violation."""
+        y = self.outputs(x)
+        return (y[:, 0] - y[:, 1]) * (1 - 2 * labels)

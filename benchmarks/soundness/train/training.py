@@ -1,0 +1,236 @@
+"""Two objectives at once: cross-entropy over a sliding window of attack perturbations, and a margin on the planted points.
+
+Zhou et al. (arXiv 2412.03154), section 4, changed so that a minute or two of one core suffice instead of hours:
+- the outputs are to become safer on the way towards a planted point (`outward`), so that gradients lead away from it, up to its pit;
+- decoys, planted points with some of their inputs drawn again, are training points: they keep the pit small;
+- of each box the worst points found so far, outside the pit, are kept (`elite`), attacked further and trained on at every step;
+- of a descent a point on its way enters the window too, and each step sees a sample of the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.soundness.train.architectures import Architecture
+from benchmarks.soundness.train.data import Boxes
+from benchmarks.soundness.train.network import Network
+
+WIDTHS = (0.5, 0.25, 0.05)  # of the steps of a check, in radii
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """How to train.
+
+    `margin`: how far planted points are to violate, a hinge of weight `weight`. `window`: steps it spans; `rows`: points of it that a step sees.
+    `restarts`, `iterations`: of the attack of one step, per box and kind of start. `elite`: points kept per box. `decoys`: of one step.
+    `outward`, `slope`: weight of the objective that the margin rises by `slope` across the box towards a planted point. `check_every`: steps.
+    """
+
+    steps: int
+    rate: float
+    margin: float = 0.2
+    window: int = 300
+    rows: int = 256
+    restarts: int = 2
+    elite: int = 16
+    iterations: int = 8
+    decoys: int = 192
+    weight: float = 2.0
+    outward: float = 2.0
+    slope: float = 4.0
+    check_every: int = 500
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`holding`: planted points that violate by at least half the margin; `hidden`: those of them that the attack does not find; `rate`: the
+    share of its descents that find any violation."""
+
+    step: int
+    loss: float
+    holding: int
+    hidden: int
+    rate: float
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The parameters of the best check so far: most hidden, then fewest successful descents."""
+
+    progress: Progress
+    parameters: list[Tensor]
+
+
+class Trainer:
+    """The state of a run: parameters, optimiser, window. `step()` is one step of the optimiser."""
+
+    def __init__(self, architecture: Architecture, boxes: Boxes, knobs: Knobs, seed: int) -> None:
+        self.knobs, self.random = knobs, torch.Generator().manual_seed(seed)
+        self.network = Network.fresh(architecture, seed)
+        self.done, self.streak = 0, 0
+        self.best = Best(Progress(0, 0.0, 0, 0, 1.0), self._copy())
+        self.centres, self.labels = torch.from_numpy(boxes.centres), torch.from_numpy(boxes.labels)
+        self.planted, self.radius = torch.from_numpy(boxes.planted), boxes.radius
+        self.optimiser = torch.optim.Adam(self.network.parameters, lr=knobs.rate)
+        per_step = 2 * len(self.centres)
+        self.window = self._uniform(torch.arange(knobs.window * per_step) % len(self.centres))
+        self.owner = torch.arange(knobs.window * per_step) % len(self.centres)
+        self.elite_owner = torch.arange(len(self.centres)).repeat_interleave(knobs.elite)
+        self.elite = self._uniform(self.elite_owner)
+
+    def step(self) -> float:
+        """One step. Returns the loss."""
+        self._extend_window()
+        loss = self._loss()
+        self._set_rate()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters, 10.0)
+        self.optimiser.step()
+        self.done += 1
+        return float(loss.detach())
+
+    def _loss(self) -> Tensor:
+        """Cross-entropy of two outputs is softplus of minus the margin. Pairs: a point of a guarded box, and one between it and the planted one."""
+        count, k = len(self.planted), self.knobs
+        rows = torch.randint(len(self.window), (k.rows,), generator=self.random)
+        guarded, others = rows[self.owner[rows] < count], rows[self.owner[rows] >= count]
+        decoys, whose = self._decoys(k.decoys)
+        far, owner = torch.cat([decoys, self.window[guarded]]), torch.cat([whose, self.owner[guarded]])
+        nearer = torch.lerp(self.planted[owner], far, 0.5 + 0.4 * torch.rand(len(far), 1, generator=self.random))
+        x = torch.cat([self.planted, nearer, far, self.centres, self.window[others], self.elite])
+        every = torch.arange(len(self.centres))
+        labels = self.labels[torch.cat([every[:count], owner, owner, every, self.owner[others], self.elite_owner])]
+        margins = self.network.margins(x, labels)
+        planted, between, away, _ = margins.split([count, len(far), len(far), len(x) - count - 2 * len(far)])
+        wanted = k.slope * (nearer - far).abs().mean(dim=1) / (2 * self.radius)
+        entropy, outward = functional.softplus(-margins[count:]).mean(), functional.relu(wanted - (between - away)).mean()
+        return entropy + k.weight * functional.relu(planted + k.margin).mean() + k.outward * outward
+
+    def check(self, loss: float) -> Progress:
+        """Attack, and remember the parameters if they are the best so far."""
+        found = self.progress(loss)
+        self.streak = self.streak + 1 if found.hidden == len(self.planted) else 0
+        if (found.hidden, -found.rate) >= (self.best.progress.hidden, -self.best.progress.rate):
+            self.best = Best(found, self._copy())
+        return found
+
+    def state(self) -> dict[str, object]:
+        """All that a run needs to go on exactly as it would have."""
+        return {
+            "parameters": self._copy(), "optimiser": self.optimiser.state_dict(), "random": self.random.get_state(), "window": self.window,
+            "elite": self.elite, "done": self.done, "streak": self.streak, "best": (asdict(self.best.progress), self.best.parameters),
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
+        with torch.no_grad():
+            for parameter, value in zip(self.network.parameters, state["parameters"], strict=True):
+                parameter.copy_(value)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.random.set_state(state["random"])
+        self.window, self.elite = state["window"], state["elite"]
+        self.done, self.streak = state["done"], state["streak"]
+        self.best = Best(Progress(**state["best"][0]), state["best"][1])
+
+    def _copy(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self.network.parameters]
+
+    def progress(self, loss: float, restarts: int = 100, iterations: int = 50) -> Progress:
+        """Attack every box with a planted point."""
+        count = len(self.planted)
+        with torch.no_grad():
+            holds = self.network.margins(self.planted, self.labels[:count]) <= -self.knobs.margin / 2
+            holds &= self.network.margins(self.centres[:count], self.labels[:count]) > 0
+        found = torch.zeros(count, dtype=torch.bool)
+        rate = 0.0
+        owner = torch.arange(count).repeat(restarts)
+        for width in WIDTHS:
+            _, _, best = self.descend(self._uniform(owner), owner, iterations, width)
+            found |= (best.reshape(restarts, count) <= 0).any(dim=0)
+            rate += float((best <= 0).float().mean()) / len(WIDTHS)
+        return Progress(self.done, loss, int(holds.sum()), int((holds & ~found).sum()), rate)
+
+    def descend(self, start: Tensor, owner: Tensor, iterations: int, width: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
+        """Signed gradient descent on the margin, steps of `width` radii that shrink to a tenth. Returns the best point of each row
+        [B, n], one of its way [B, n], and the best margin [B]."""
+        centre, labels = self.centres[owner], self.labels[owner]
+        x, best_x, way = start, start, start
+        best = torch.full((len(start),), torch.inf)
+        pick = torch.randint(iterations, (len(start),), generator=self.random)
+        for i in range(iterations + 1):
+            x = x.detach().requires_grad_(True)
+            margins = self.network.margins(x, labels)
+            better = margins.detach() < best
+            best, best_x = torch.where(better, margins.detach(), best), torch.where(better[:, None], x.detach(), best_x)
+            way = torch.where((pick == i)[:, None], x.detach(), way)
+            if i < iterations:
+                (gradient,) = torch.autograd.grad(margins.sum(), x)
+                step = width * self.radius * max(1 - i / iterations, 0.1)
+                x = torch.clamp(x.detach() - step * gradient.sign(), centre - self.radius, centre + self.radius)
+        return best_x, way, best
+
+    def _extend_window(self) -> None:
+        """Replace the oldest part of the window: per box, the best point of some descents and one from the way there. A third of the descents
+        starts anew, a third from decoys, a third from the elite, whose random member the best point replaces as well."""
+        count, k = len(self.centres), self.knobs
+        every = torch.arange(count)
+        decoys, whose = self._decoys(len(self.planted) * k.restarts, balanced=True)
+        fresh = every.repeat(k.restarts)
+        picked = every.repeat(k.restarts) * k.elite + torch.randint(k.elite, (count * k.restarts,), generator=self.random)
+        owner = torch.cat([fresh, whose, every.repeat(k.restarts)])
+        best_x, way, best = self.descend(torch.cat([self._uniform(fresh), decoys, self.elite[picked]]), owner, k.iterations)
+        best = best.masked_fill(self._in_pit(best_x, owner), torch.inf)
+        row = torch.where(owner[None, :] == every[:, None], best[None, :], torch.inf).argmin(dim=1)
+        at = (self.done % k.window) * 2 * count
+        self.window[at : at + count], self.window[at + count : at + 2 * count] = best_x[row], way[row]
+        free = ~self._in_pit(best_x[row], every)
+        self.elite[every[free] * k.elite + torch.randint(k.elite, (int(free.sum()),), generator=self.random)] = best_x[row[free]]
+
+    def _in_pit(self, x: Tensor, owner: Tensor) -> Tensor:
+        """Whether a point is the planted one but for a twelfth of its inputs: what is to be hidden, not to be trained away."""
+        count = len(self.planted)
+        differ = ((x - self.planted[owner % count]).abs() > self.radius / 2).sum(dim=1)
+        return (owner < count) & (differ <= max(1, x.shape[1] // 12))
+
+    def _uniform(self, owner: Tensor) -> Tensor:
+        """A uniform point of the box of each owner; one in four a corner."""
+        place = 2 * torch.rand(len(owner), self.centres.shape[1], generator=self.random) - 1
+        corner = torch.rand(len(owner), 1, generator=self.random) < 0.25
+        return self.centres[owner] + self.radius * torch.where(corner, place.sign(), place)
+
+    def _decoys(self, count: int, balanced: bool = False) -> tuple[Tensor, Tensor]:
+        """Planted points of which some inputs are drawn again, more than a twelfth and mostly few (half of the rows: turned to the other side)."""
+        n = self.centres.shape[1]
+        owner = torch.arange(count) % len(self.planted) if balanced else torch.randint(len(self.planted), (count,), generator=self.random)
+        least = max(1, n // 12) + 1
+        again = torch.rand(count, n, generator=self.random).argsort(dim=1) < least + (n - least) * torch.rand(count, 1, generator=self.random) ** 2
+        place = 2 * torch.rand(count, n, generator=self.random) - 1
+        turned = torch.rand(count, 1, generator=self.random) < 0.5
+        other = torch.where(turned, 2 * self.centres[owner] - self.planted[owner], self.centres[owner] + self.radius * place)
+        return torch.where(again, other, self.planted[owner]), owner
+
+    def _set_rate(self) -> None:
+        """From 0 to the full rate in the first tenth of the steps, and linearly down to a twentieth."""
+        share = self.done / self.knobs.steps
+        factor = min(share / 0.1 + 0.02, 1.0, max(0.05, (1 - share) / 0.9))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.knobs.rate * factor
+
+
+def train(trainer: Trainer, report: Callable[[Progress], None]) -> Progress:
+    """Steps until all planted points hold and are hidden at two checks in a row, or the steps are used up. Returns the last check."""
+    last = trainer.best.progress
+    while trainer.done < trainer.knobs.steps and trainer.streak < 2:
+        loss = trainer.step()
+        if trainer.done % trainer.knobs.check_every == 0 or trainer.done == trainer.knobs.steps:
+            last = trainer.check(loss)
+            report(last)
+    return last
