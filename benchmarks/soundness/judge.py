@@ -36,7 +36,8 @@ class AtomMargin:
 class Execution:
     """One input and what becomes of it. `real`: whether it violates over the reals (None: the enclosures do not tell), `float32`: in onnxruntime.
 
-    `x` are the decimals that were judged; `exact` and `runtime` the outputs; `inside` whether `x` is in the box as written.
+    `x` are the decimals that were judged; `exact` and `runtime` the outputs; `inside` whether `x` is in the box as written; `margin` by how much
+    it violates over the reals, the outputs' atoms alone (the lower end; negative: by how much it misses), None where no atom names an output.
     """
 
     x: tuple[str, ...]
@@ -47,6 +48,7 @@ class Execution:
     float32: bool
     inside: bool
     text: str
+    margin: float | None = None
 
 
 def execute(entry: Entry, point: Sequence[str]) -> Execution:
@@ -74,7 +76,9 @@ def _execute(entry: Entry, point: Sequence[str]) -> Execution:
     margins = tuple(_margins(violation.formula, x, exact, outputs)) if exact else ()
     inside = all(holds_exactly(part, x, ()) for part in _box(violation.formula))
     shown = tuple(_decimal(e) for e in exact)
-    return Execution(tuple(point), tuple(float(v) for v in outputs), shown, margins, real, verdict.violated, inside, verdict.text)
+    overall = violation_margin(violation.formula, x, exact) if exact else None
+    return Execution(tuple(point), tuple(float(v) for v in outputs), shown, margins, real, verdict.violated, inside, verdict.text,
+                     None if overall is None else float(overall))
 
 
 def planted(entry: Entry) -> Execution:
@@ -124,6 +128,15 @@ def margin(atom: Atom, x: Sequence[Fraction], y: Sequence[Interval]) -> Interval
         products = sorted((coefficient * ends[0], coefficient * ends[1]))
         low, high = low - products[1], high - products[0]
     return low, high
+
+
+def violation_margin(part: Formula, x: Sequence[Fraction], y: Sequence[Interval]) -> Fraction | None:
+    """The lower end of the largest margin over alternatives of the smallest over atoms; bounds on one input are left out. None: no such atom."""
+    if isinstance(part, Atom):
+        low, high = margin(part, x, y)
+        return None if part.bounds_one_input else min(low, -high) if part.relation == "==" else low
+    found = [m for m in (violation_margin(p, x, y) for p in part.parts) if m is not None]
+    return None if not found else min(found) if part.kind == "and" else max(found)
 
 
 def _box(part: Formula) -> list[Atom]:

@@ -104,7 +104,9 @@ def _sat(entry: Entry, record: Record, semantics: str) -> tuple[str, str, Execut
         return "float32-only", SAID["float32-only"] + known, execution
     if execution.real is None:
         return "no-witness", "said sat; whether the witness violates over the reals is beyond the enclosures", execution
-    return "invalid-witness", f"{SAID['invalid-witness']}: {execution.text}", execution
+    missed = f"; it misses by {-execution.margin:.3g}" if execution.margin is not None and execution.margin < 0 else ""
+    outside = "" if execution.inside else "; it is outside the box"
+    return "invalid-witness", f"{SAID['invalid-witness']}: {execution.text}{missed}{outside}", execution
 
 
 def _compare_with_label(entry: Entry, execution: Execution) -> None:

@@ -54,6 +54,13 @@ def test_outcomes(entries: dict[str, Entry], name: str, result: str, witness: li
         assert outcome.fatal == (expected in scoring.FATAL)
 
 
+def test_a_near_miss_is_told_as_such(entries: dict[str, Entry]) -> None:
+    near = scoring.assess(entries["sums_sat"], record("sums_sat", "sat", ["0.7499999", "0.75"]), "real")
+    outside = scoring.assess(entries["sums_unsat"], record("sums_unsat", "sat", ["2", "2"]), "real")
+    assert "misses by 1e-07" in near.text and "outside" not in near.text
+    assert "misses" not in outside.text and "outside the box" in outside.text
+
+
 def test_a_malformed_witness_is_fatal(entries: dict[str, Entry]) -> None:
     outcome = scoring.assess(entries["sums_sat"], record("sums_sat", "sat", malformed="the witness does not give every X"), "real")
     assert outcome.kind == "invalid-witness" and "every X" in outcome.text
@@ -80,6 +87,7 @@ def test_an_execution_says_what_happened(entries: dict[str, Entry]) -> None:
     assert execution.real is True and execution.float32 is False and execution.inside
     assert execution.exact == ("1",) and execution.runtime == (0.0,)
     (margin,) = execution.margins
+    assert execution.margin == 0.5 and execute(entries["pairs_sat"], ["0.5", "0.75"]).margin == -0.25
     assert margin.text.endswith("Y_0 <= -0.5") and margin.exact == "0.5" and margin.runtime == -0.5
 
 
