@@ -82,9 +82,10 @@ def _planted(instance: Instance, planted: Planted, violation: formula.Violation,
         return
     if executed is None or not violation.formula.holds(point, executed, exact_box=True):
         raise SuiteError(f"{name}: the planted point does not violate in onnxruntime")
-    scale = _scale(violation.formula, enclosures)
-    if any(m is not None and m < LEAST * scale for m in (low, ran)):
-        raise SuiteError(f"{name}: the planted point violates by {planted.runtime:g} only, where numbers of {float(scale):g} are compared")
+    for kind, y in (("exactly", enclosures), ("in onnxruntime", [(v, v) for v in executed])):
+        share = relative(violation.formula, point, y)
+        if share is not None and share < LEAST:
+            raise SuiteError(f"{name}: the planted point violates by {float(share):.2g} of the numbers compared only, {kind}")
 
 
 def margin(part: formula.Formula, x: Sequence[Fraction], y: Sequence[Enclosure]) -> tuple[Margin, Margin]:
@@ -112,12 +113,13 @@ def _most(values: Sequence[Margin]) -> Margin:
     return max(known) if len(known) == len(values) else None
 
 
-def _scale(part: formula.Formula, y: Sequence[Enclosure]) -> Fraction:
-    """The largest number that an atom of the outputs compares: a bound, or one term."""
+def relative(part: formula.Formula, x: Sequence[Fraction], y: Sequence[Enclosure]) -> Margin:
+    """The violation margin where that of every atom of outputs is divided by the largest number it compares: its bound, or a term."""
     if isinstance(part, formula.Atom):
-        terms = [abs(c * y[i][0]) for t, i, c in part.terms if t == "Y"]
-        return max(abs(part.bound), *terms) if terms else Fraction(0)
-    return max(_scale(p, y) for p in part.parts)
+        low = margin(part, x, y)[0]
+        size = max((abs(part.bound), *(abs(c * y[i][0]) for t, i, c in part.terms if t == "Y")))
+        return low if low is None or part.bounds_one_input or not size else low / size
+    return (_least if part.kind == "and" else _most)([relative(p, x, y) for p in part.parts])
 
 
 def _sampled(instance: Instance, violation: formula.Violation, runtime: Runtime) -> None:

@@ -4,7 +4,8 @@
 
 z is 1 at one point and falls off fast (`needle_parts`), so the gate opens in a tiny neighbourhood only. The base is a small random network, and
 the threshold lies above all it can reach. Exact by construction: the planted point is where z is 1; the twins whose needle is too low are proven
-by interval arithmetic in rationals on the file itself, over at most two parts of the box. This is the bump of research/soundness.md 1.11
+by interval arithmetic in rationals on the file itself, over at most two parts of the box; rounding is monotone, so z is at most 1 in float32
+too, and the score stays 1/8 below the threshold. This is the bump of research/soundness.md 1.11
 (SoundnessBench, Zhou et al. 2024, plants by training what is planted here by construction), behind every kind of operator.
 
 Four instances for each kind: one needle, high enough or not; two needles at different points, one of which is high enough, or neither, although
@@ -25,12 +26,11 @@ from benchmarks import formula
 from benchmarks.exact.enumerate import unsafe_cases
 from benchmarks.soundness import rational
 from benchmarks.soundness.families import needle_parts as parts
+from benchmarks.soundness.families.forms import FORMS, exactly, question
 from benchmarks.soundness.families.needle_parts import Gate, Spot
-from benchmarks.soundness.instance import Array, Instance, Planted, SuiteError
+from benchmarks.soundness.instance import Array, Instance, SuiteError
 from benchmarks.soundness.net import Net
-from benchmarks.soundness.property import Atom, Property, decimal, vnnlib1, vnnlib2
 from benchmarks.soundness.recheck import margin
-from benchmarks.soundness.traps import executed
 
 Distance = Callable[[Net, str, Spot], str]
 NAME = "needles"
@@ -101,25 +101,18 @@ def _instance(kind: Kind, name: str, two: bool, sat: bool, seed: int) -> Instanc
     low_height = float((threshold - top) * 3 / 4)
     heights = [np.floor(low_height * 64) / 64 for _ in spots]
     if sat:
-        at = [Fraction(float(v)) for v in spots[-1].point.reshape(-1)]
-        base = _score(kind, key, spots, heights).at(at)
+        base = _score(kind, key, spots, heights).at(exactly(spots[-1].point))
         heights[-1] += float(np.ceil(float((threshold - base) / parts.PEAK) * 64 + 24) / 64)
     score = _score(kind, key, spots, heights)
-    model, prop = score.model(threshold, int(rng.integers(4)), lower, upper)
-    planted, gap = None, Fraction(0)
-    if sat:
-        point = spots[-1].point.reshape(-1)
-        exact = rational.margin(prop, rational.enclose(model, [Fraction(float(v)) for v in point]))[0]
-        run = float(prop.margin([Fraction(v) for v in executed(model, tuple(Fraction(float(v)) for v in point))]))
-        planted = Planted(point.astype(np.float32), exact, run)
+    asked = question(score.net, score.output, kind.shape, float(threshold), int(rng.integers(FORMS)), lower, upper)
+    planted = asked.plant(spots[-1].point.reshape(-1)) if sat else None
     cut = _cut(spots) if two and not sat else None
     knobs = {"kind": kind.name, "needles": len(spots), "inputs": int(np.prod(kind.shape)), "sharpness": kind.sharpness,
              "layers": kind.layers, "cut": cut, "seed": seed}  # fmt: skip
-    outputs = len(prop.cases[0][0].coefficients)
     truth = "sat" if sat else "unsat"
     made = Instance(
-        name, NAME, model, vnnlib1(prop), vnnlib2(prop, kind.shape, (1, outputs)), truth, truth, "planted" if sat else "theorem",
-        BECAUSE[sat], tuple(sorted({n.op_type for n in model.graph.node} - {"Reshape"})), knobs, planted,
+        name, NAME, asked.model, *asked.texts, truth, truth, "planted" if sat else "theorem",
+        BECAUSE[sat], tuple(sorted({n.op_type for n in asked.model.graph.node} - {"Reshape"})), knobs, planted,
     )  # fmt: skip
     if sat:
         return made
@@ -199,21 +192,6 @@ class _Score:
 
     def _file(self) -> onnx.ModelProto:
         return self.net.model(self.output, self.shape, 1)
-
-    def model(self, threshold: Fraction, form: int, lower: Array, upper: Array) -> tuple[onnx.ModelProto, Property]:
-        """The file and its property in one of four forms: score >= t; -score <= -t; Y_0 >= Y_1 with Y_1 = t; or, beside what is impossible."""
-        net, t = self.net, decimal(float(threshold))
-        output, outputs = self.output, 1
-        cases: tuple[tuple[Atom, ...], ...] = ((Atom((decimal(-1.0),), t.copy_negate()),),)
-        if form == 1:
-            output, cases = net.node("Neg", output), ((Atom((decimal(1.0),), t.copy_negate()),),)
-        elif form == 2:
-            output, outputs = net.node("Concat", output, net.constant([[float(threshold)]]), axis=1), 2
-            cases = ((Atom((decimal(-1.0), decimal(1.0)), decimal(0.0)),),)
-        elif form == 3:
-            cases = ((Atom((decimal(1.0),), decimal(-4.0 * float(threshold) - 64.0)),), *cases)
-        low, high = (tuple(decimal(float(v)) for v in side) for side in (lower, upper))
-        return net.model(output, self.shape, outputs), Property(low, high, cases)
 
 
 def _score(kind: Kind, key: int, spots: list[Spot], heights: list[float]) -> _Score:
