@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmarks.soundness.scoring import FATAL, OUTCOMES, Outcome, Tally, families, groups, operators, tally
 
 SCHEMA = 1
+NEAR = 1e-6  # only for the sentence that names near misses; they are no less wrong
 HEADINGS = {"false-unsat": "false unsat", "invalid-witness": "bad witness", "false-sat": "false sat", "float32-only": "float32 only",
             "no-witness": "no witness"}
 ALWAYS = ("solved", *FATAL[:2], "unknown", "timeout", "error")
@@ -74,6 +75,9 @@ def lines(report: Report) -> list[str]:
             found.append(f"  X = {_shortened(outcome.execution.x)}")
             found += [f"  {m.text}: margin {m.exact} exactly, {m.runtime} in onnxruntime" for m in outcome.execution.margins[:8]]
     found += [f"float32 only: {o.entry.name} ({o.mode}): {o.text}" for o in report.outcomes if o.kind == "float32-only"]
+    near = [o for o in report.fatal if o.kind == "invalid-witness" and o.execution and o.execution.inside and -NEAR < (o.execution.margin or -1) < 0]
+    if near:
+        found.append(f"{len(near)} of the invalid witnesses lie in the box and miss by less than {NEAR:g}: rounded away, and no counterexamples")
     t = tally(report.outcomes)
     verdict = f"{t.fatal} FATAL" if t.fatal else "no fatal finding"
     return [*found, f"{verdict}; {t.solved} of {t.instances} solved, {t.kinds['error']} errors"]
