@@ -29,18 +29,18 @@ class Link:
 
 def links(draft: Draft) -> list[Link]:
     """Every hidden layer whose values go nowhere else."""
-    found = [_follow(draft, k) for k, node in enumerate(draft.nodes) if _weighted(draft, node)]
+    found = [_follow(draft, k) for k, node in enumerate(draft.nodes) if weighted(draft, node)]
     return [link for link in found if link is not None]
 
 
-def _weighted(draft: Draft, node: onnx.NodeProto) -> bool:
+def weighted(draft: Draft, node: onnx.NodeProto) -> bool:
     """Whether the node is linear with a constant weight, in a form that is understood here."""
     if node.op_type not in LINEAR or node.input[0] in draft.constants or any(name not in draft.constants for name in node.input[1:]):
         return False
     given, weight = attributes(node), draft.constants[node.input[1]]
     if node.op_type == "Gemm":
         plain = not given.get("transA") and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1.0
-        return plain and (len(node.input) < 3 or draft.constants[node.input[2]].size == weight.shape[_axes(node)[0]])
+        return plain and (len(node.input) < 3 or draft.constants[node.input[2]].size == weight.shape[axes(node)[0]])
     return weight.ndim == 2 if node.op_type == "MatMul" else given.get("group", 1) == 1
 
 
@@ -51,7 +51,7 @@ def _follow(draft: Draft, first: int) -> Link | None:
         if len(reading) != 1:
             return None
         node = draft.nodes[reading[0]]
-        if _weighted(draft, node):
+        if weighted(draft, node):
             return _link(draft, first, reading[0], tuple(between))
         if not _one_by_one(draft, node):
             return None
@@ -69,7 +69,7 @@ def _one_by_one(draft: Draft, node: onnx.NodeProto) -> bool:
 
 def _link(draft: Draft, first: int, second: int, between: tuple[int, ...]) -> Link | None:
     kinds = {draft.nodes[k].op_type for k in between}
-    (out, _), (_, into) = _axes(draft.nodes[first]), _axes(draft.nodes[second])
+    (out, _), (_, into) = axes(draft.nodes[first]), axes(draft.nodes[second])
     width, rows = (draft.constants[draft.nodes[k].input[1]].shape[axis] for k, axis in ((first, out), (second, into)))
     if rows % width or not _fits(draft.nodes[first].op_type, "Flatten" in kinds, draft.nodes[second].op_type):
         return None
@@ -83,7 +83,7 @@ def _fits(first: str, flattened: bool, second: str) -> bool:
     return second != "Conv" and not (first == "MatMul" and flattened)
 
 
-def _axes(node: onnx.NodeProto) -> tuple[int, int]:
+def axes(node: onnx.NodeProto) -> tuple[int, int]:
     """The axes of its weight that stand for its outputs and its inputs."""
     if node.op_type == "Conv" or (node.op_type == "Gemm" and attributes(node).get("transB")):
         return 0, 1
@@ -94,13 +94,13 @@ def outgoing(draft: Draft, link: Link) -> tuple[Array, Array | None]:
     """What makes the neurons: the weight with neurons first, and the bias [width], if there is one."""
     node = draft.nodes[link.first]
     bias = draft.constants[node.input[2]].reshape(-1) if len(node.input) > 2 else None
-    return np.moveaxis(draft.constants[node.input[1]], _axes(node)[0], 0), bias
+    return np.moveaxis(draft.constants[node.input[1]], axes(node)[0], 0), bias
 
 
 def incoming(draft: Draft, link: Link) -> Array:
     """What reads the neurons: the weight as [width, block, ...]."""
     node = draft.nodes[link.second]
-    weight = np.moveaxis(draft.constants[node.input[1]], _axes(node)[1], 0)
+    weight = np.moveaxis(draft.constants[node.input[1]], axes(node)[1], 0)
     return weight.reshape(link.width, link.block, *weight.shape[1:])
 
 
@@ -108,11 +108,11 @@ def replaced(draft: Draft, link: Link, weight: Array, bias: Array | None, readin
     """A draft whose layer has these weights, in the layouts of `outgoing` and `incoming`; the number of neurons may be another."""
     result = draft.copy()
     first, second = result.nodes[link.first], result.nodes[link.second]
-    first.input[1] = result.constant("weight", np.moveaxis(weight, 0, _axes(first)[0]).astype(np.float32))
+    first.input[1] = result.constant("weight", np.moveaxis(weight, 0, axes(first)[0]).astype(np.float32))
     if bias is not None:
         first.input[2] = result.constant("bias", bias.astype(np.float32))
     joined = reading.reshape(-1, *reading.shape[2:])
-    second.input[1] = result.constant("weight", np.moveaxis(joined, 0, _axes(second)[1]).astype(np.float32))
+    second.input[1] = result.constant("weight", np.moveaxis(joined, 0, axes(second)[1]).astype(np.float32))
     if reading_bias is not None:
         del second.input[2:]
         second.input.append(result.constant("bias", reading_bias.astype(np.float32)))

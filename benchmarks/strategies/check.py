@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import hypothesis
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
+from benchmarks.strategies.asker import Asker, OutOfTime, Verify
 from benchmarks.strategies.builder import OPSET
 from benchmarks.strategies.findings import BAD_WITNESS, CONTRADICTION, FALSE_SAT, FALSE_UNSAT, Answer, Finding, write
 from benchmarks.strategies.judge import fault
+from benchmarks.strategies.minimise import NotReproduced, minimise
 from benchmarks.strategies.operators import OPERATORS
 from benchmarks.strategies.problems import Instance, instances, planted
 from benchmarks.strategies.relations import RELATIONS, Pair, pairs
 
-VERDICTS = ("sat", "unsat", "unknown", "timeout", "timed-out", "error")
 CHECKS = ("known sat", "planted needle", "known unsat", *RELATIONS)
-SHRINKING = 60.0  # seconds at most for a failure to get small
-Verify = Callable[[Any, Any, float], tuple[str, Sequence[float] | None]]
+SHRINKING, MINIMISING = 60.0, 30.0  # seconds at most for a failure to get small, by Hypothesis and by delta debugging
 
 
 class Question(NamedTuple):
@@ -49,49 +47,6 @@ class Report:
     def __str__(self) -> str:
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.verdicts.most_common())
         return "\n".join([f"{sum(self.verdicts.values())} questions ({counts}), {len(self.findings)} findings", *map(str, self.findings)])
-
-
-class OutOfTime(Exception):
-    """The time for a check is over, and nothing was found."""
-
-
-@dataclass
-class Asker:
-    """Asks a verifier and remembers, so that it is a function. `until` is a moment on the monotonic clock after which nothing new is asked."""
-
-    verify: Verify
-    timeout: float
-    files: bool = False
-    until: float = float("inf")
-    verdicts: Counter[str] = field(default_factory=Counter)
-    refused: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    known: dict[bytes, Answer] = field(default_factory=dict)
-
-    def __call__(self, asked: Instance) -> Answer:
-        """Raises OutOfTime; ValueError where the answer is no verdict; what `verify` raises."""
-        model = asked.network.model.SerializeToString(deterministic=True)
-        key = hashlib.sha256(model + asked.property.encode()).digest()
-        if key not in self.known:
-            if time.monotonic() > self.until:
-                raise OutOfTime
-            self.known[key] = answer = self._ask(model, asked.property)
-            self.verdicts[answer.verdict] += 1
-            if answer.verdict == "error":
-                self.refused[asked.network.operators] += 1
-        return self.known[key]
-
-    def _ask(self, model: bytes, text: str) -> Answer:
-        if self.files:
-            with tempfile.TemporaryDirectory() as folder:
-                paths = Path(folder, "model.onnx"), Path(folder, "property.vnnlib")
-                paths[0].write_bytes(model)
-                paths[1].write_text(text)
-                verdict, witness = self.verify(*paths, self.timeout)
-        else:
-            verdict, witness = self.verify(model, text, self.timeout)
-        if verdict not in VERDICTS:
-            raise ValueError(f"the verifier answered {verdict!r}; a verdict is one of {', '.join(VERDICTS)}")
-        return Answer(verdict, None if witness is None else tuple(float(v) for v in witness))
 
 
 def check_verifier(
@@ -171,7 +126,22 @@ def search(asker: Asker, strategy: st.SearchStrategy[Question], max_examples: in
         question = hypothesis.find(strategy, fails, settings=settings, random=random.Random(seed))
     except NoSuchExample:
         return None
-    return judged(question, asker)
+    return smaller(judged(question, asker), asker)
+
+
+def smaller(finding: Finding | None, asker: Asker) -> Finding | None:
+    """The finding after delta debugging, which changes what Hypothesis cannot: shapes, and weights that were not drawn."""
+    if finding is None or finding.kind not in (FALSE_UNSAT, BAD_WITNESS):
+        return finding
+    (asked,) = finding.questions
+    point, expect = (asked.witness, "sat") if finding.kind == FALSE_UNSAT else (None, "unsat")
+    asker.until = time.monotonic() + MINIMISING
+    try:
+        found = minimise(asked.network.model, asked.property, asker, expect, point, MINIMISING)
+    except (NotReproduced, OutOfTime):
+        return finding  # a matter of rounding, which the exact evaluation does not confirm, or too slow
+    known = found.instance._replace(truth=asked.truth if expect == "sat" else None, witness=found.problem.centre if expect == "sat" else None)
+    return replace(finding, questions=(known,), answers=(found.answer,))
 
 
 def judged(question: Question, asker: Asker) -> Finding | None:

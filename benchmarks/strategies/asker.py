@@ -1,0 +1,61 @@
+"""A verifier that is asked, and what it said."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.strategies.findings import Answer
+from benchmarks.strategies.problems import Instance
+
+VERDICTS = ("sat", "unsat", "unknown", "timeout", "timed-out", "error")
+Verify = Callable[[Any, Any, float], tuple[str, Sequence[float] | None]]
+
+
+class OutOfTime(Exception):
+    """The time for a check is over, and nothing was found."""
+
+
+@dataclass
+class Asker:
+    """Asks a verifier and remembers, so that it is a function. `until` is a moment on the monotonic clock after which nothing new is asked."""
+
+    verify: Verify
+    timeout: float
+    files: bool = False
+    until: float = float("inf")
+    verdicts: Counter[str] = field(default_factory=Counter)
+    refused: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    known: dict[bytes, Answer] = field(default_factory=dict)
+
+    def __call__(self, asked: Instance) -> Answer:
+        """Raises OutOfTime; ValueError where the answer is no verdict; what `verify` raises."""
+        model = asked.network.model.SerializeToString(deterministic=True)
+        key = hashlib.sha256(model + asked.property.encode()).digest()
+        if key not in self.known:
+            if time.monotonic() > self.until:
+                raise OutOfTime
+            self.known[key] = answer = self._ask(model, asked.property)
+            self.verdicts[answer.verdict] += 1
+            if answer.verdict == "error":
+                self.refused[asked.network.operators] += 1
+        return self.known[key]
+
+    def _ask(self, model: bytes, text: str) -> Answer:
+        if self.files:
+            with tempfile.TemporaryDirectory() as folder:
+                paths = Path(folder, "model.onnx"), Path(folder, "property.vnnlib")
+                paths[0].write_bytes(model)
+                paths[1].write_text(text)
+                verdict, witness = self.verify(*paths, self.timeout)
+        else:
+            verdict, witness = self.verify(model, text, self.timeout)
+        if verdict not in VERDICTS:
+            raise ValueError(f"the verifier answered {verdict!r}; a verdict is one of {', '.join(VERDICTS)}")
+        return Answer(verdict, None if witness is None else tuple(float(v) for v in witness))
