@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.soundness.mutants import campaign
+from benchmarks.soundness.instance import read
+from benchmarks.soundness.mutants import campaign, forging
 
 TABLE = Path("benchmarks/results/suite_mutants.csv")
 
@@ -20,11 +21,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--names", nargs="*", default=[])
     parser.add_argument("--family", nargs="*", default=[])
     parser.add_argument("--again", action="store_true", help="also mutants that have a row")
-    parser.add_argument("--family-seconds", type=float, default=20.0)
+    parser.add_argument("--family-seconds", type=float, default=4.0)
+    parser.add_argument("--forge-seconds", type=float, default=60.0)
+    parser.add_argument("--engines", action="store_true", help="of engines only")
+    parser.add_argument("--checkers", action="store_true", help="of checkers only")
     options = parser.parse_args(arguments)
     options.cache.parent.mkdir(parents=True, exist_ok=True)
     budget = campaign.Budget(options.family_seconds)
-    campaign.run_engines(options.suite, options.out, options.cache, budget, options.names, options.again, options.family)
+    if not options.checkers:
+        campaign.run_engines(options.suite, options.out, options.cache, budget, options.names, options.again, options.family)
+    if not options.engines:
+        forging.run_checkers(read(options.suite), options.out, options.forge_seconds, options.names, options.again)
     return 0
 
 
