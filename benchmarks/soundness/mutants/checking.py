@@ -563,7 +563,7 @@ READERS = (
         "verifiers.md 3.3 Spec: constraint after `or`",
         "asserts after an `or` are conjoined to its last alternative only",
         (
-            f"{READ}:_Reader.cases",
+            f"{READ}:Reader.cases",
             "self._conjunction(self._asserted)",
             "self._conjunction([a[-1] if isinstance(a, list) else a for a in self._asserted])",
         ),
@@ -574,7 +574,7 @@ READERS = (
         "verifiers.md 3.3 Spec: threshold sign flips (wc-bq)",
         "thresholds have the opposite sign",
         (
-            f"{READ}:_Reader._at_most",
+            f"{READ}:Reader._at_most",
             "new.append((ATOM, self._rows.setdefault(tuple(sorted(term.items())), len(self._rows)), bound))",
             "new.append((ATOM, self._rows.setdefault(tuple(sorted(term.items())), len(self._rows)), -bound))",
         ),
@@ -585,12 +585,12 @@ READERS = (
         "verifiers.md 3.3 Spec: <= vs >=",
         "a comparison with the number on the left is read the wrong way round",
         (
-            f"{READ}:_Reader._reduce",
+            f"{READ}:Reader._reduce",
             'return self._at_most(left, right, relation == b"<")',
             'return self._at_most(*((left, right) if not isinstance(left, bytes) or left in self._declared else (right, left)), relation == b"<")',
         ),
         (
-            f"{READ}:_Reader._reduce",
+            f"{READ}:Reader._reduce",
             'return self._at_most(right, left, relation == b">")',
             'return self._at_most(*((right, left) if not isinstance(left, bytes) or left in self._declared else (left, right)), relation == b">")',
         ),
@@ -612,7 +612,7 @@ READERS = (
         "verifiers.md 3.3 Spec: p <= -margin for strict atoms",
         "comparisons are made strict by a margin of 1e-6",
         (
-            f"{READ}:_Reader._at_most",
+            f"{READ}:Reader._at_most",
             "new.append((ATOM, self._rows.setdefault(tuple(sorted(term.items())), len(self._rows)), bound))",
             "new.append((ATOM, self._rows.setdefault(tuple(sorted(term.items())), len(self._rows)), bound - Fraction(1, 10**6)))",
         ),
@@ -629,14 +629,14 @@ READERS = (
         "readers",
         CLASS[3],
         "thresholds are rounded so that less is unsafe",
-        (f"{READ}:_Reader.cases", "row, high[bound]", "row, low[bound]"),
+        (f"{READ}:Reader.cases", "row, high[bound]", "row, low[bound]"),
     ),
     _mutant(
         "box_rounded_inward",
         "readers",
         CLASS[3],
         "boxes are rounded inward",
-        (f"{READ}:_Reader.cases", "arrays = low[boxes[:, 0]], high[boxes[:, 1]],", "arrays = high[boxes[:, 0]], low[boxes[:, 1]],"),
+        (f"{READ}:Reader.cases", "arrays = low[boxes[:, 0]], high[boxes[:, 1]],", "arrays = high[boxes[:, 0]], low[boxes[:, 1]],"),
     ),
     _mutant(
         "pads_at_the_wrong_end",
