@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.soundness.families import attributes, needles
+from benchmarks.soundness.families import attributes, needles, theorems
 from benchmarks.soundness.instance import Entry, Instance, SuiteError, write
 from benchmarks.soundness.recheck import recheck
 
@@ -23,6 +23,7 @@ class Family:
 FAMILIES: tuple[Family, ...] = (
     Family("attributes", attributes.instances),
     Family("needles", needles.instances, needles.check),
+    Family("theorems", theorems.instances, theorems.check),
 )
 
 

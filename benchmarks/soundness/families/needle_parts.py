@@ -243,18 +243,6 @@ def sign(net: Net, z: str) -> str:
     return _unit(net, net.node("Sign", net.node("Sub", z, net.constant(0.5))))
 
 
-def floor(net: Net, z: str) -> str:
-    return net.node("Relu", net.node("Floor", net.node("Mul", z, net.constant(1.5))))
-
-
-def ceil(net: Net, z: str) -> str:
-    return net.node("Relu", net.node("Ceil", net.node("Sub", z, net.constant(0.5))))
-
-
-def round_(net: Net, z: str) -> str:
-    return net.node("Relu", net.node("Round", net.node("Mul", z, net.constant(0.75))))
-
-
 def sigmoid(net: Net, z: str) -> str:
     return net.node("Sigmoid", _steep(net, z, 60.0))
 
