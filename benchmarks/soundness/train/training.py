@@ -45,7 +45,7 @@ class Knobs:
     weight: float = 2.0
     outward: float = 2.0
     slope: float = 4.0
-    check_every: int = 500
+    check_every: int = 250
 
 
 @dataclass(frozen=True)
