@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from soundproof import soundness_cli
+from soundproof import fuzz_cli, soundness_cli
 from soundproof.origin import ForeignPackage, check_origin
 
 EXIT_USAGE, EXIT_INPUT, EXIT_INTERNAL = 2, 3, 4
@@ -23,6 +23,7 @@ app = typer.Typer(
     help="Decide whether a neural network (ONNX) satisfies a property (VNN-LIB), and prove the answer.",
 )
 app.add_typer(soundness_cli.app, name="soundness")
+app.command()(fuzz_cli.fuzz)
 
 
 def main() -> None:

@@ -24,12 +24,14 @@ class OutOfTime(Exception):
 
 @dataclass
 class Asker:
-    """Asks a verifier and remembers, so that it is a function. `until` is a moment on the monotonic clock after which nothing new is asked."""
+    """Asks a verifier and remembers, so that it is a function. `until` is a moment on the monotonic clock after which nothing new is asked;
+    `observe` is told every new answer."""
 
     verify: Verify
     timeout: float
     files: bool = False
     until: float = float("inf")
+    observe: Callable[[Instance, Answer], None] = lambda asked, answer: None
     verdicts: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, ...]] = field(default_factory=Counter)
     known: dict[bytes, Answer] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class Asker:
             self.verdicts[answer.verdict] += 1
             if answer.verdict == "error":
                 self.refused[asked.network.operators] += 1
+            self.observe(asked, answer)
         return self.known[key]
 
     def _ask(self, model: bytes, text: str) -> Answer:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import hypothesis
+from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
@@ -104,7 +105,10 @@ def _of_pair(pair: Pair) -> Question:
 
 
 def search(asker: Asker, strategy: st.SearchStrategy[Question], max_examples: int, seed: str) -> Finding | None:
-    """The smallest failure that Hypothesis comes to, or None. Raises OutOfTime if the time was over before any failure."""
+    """The first failure, made small; None if there is none. Raises OutOfTime if the time was over before any failure.
+
+    What delta debugging can judge, it makes small: it needs fewer questions than Hypothesis, which shrinks the rest.
+    """
     kinds: list[str] = []
 
     def fails(question: Question) -> bool:
@@ -116,30 +120,43 @@ def search(asker: Asker, strategy: st.SearchStrategy[Question], max_examples: in
             return False  # shrinking ends with what is known
         if found is not None and not kinds:
             kinds.append(found.kind)
-            asker.until = min(asker.until, time.monotonic() + SHRINKING)
         return found is not None and found.kind == kinds[0]
 
+    question = _find(strategy, fails, max_examples, seed, (Phase.generate,))
+    if question is None:
+        return None
+    finding = judged(question, asker)
+    small = None if finding is None else smaller(finding, asker)
+    if small is not None:
+        return small
+    asker.until = min(asker.until, time.monotonic() + SHRINKING)
+    shrunk = _find(strategy, fails, max_examples, seed, (Phase.generate, Phase.shrink))
+    return finding if shrunk is None else judged(shrunk, asker)
+
+
+def _find(
+    strategy: st.SearchStrategy[Question], fails: Callable[[Question], bool], max_examples: int, seed: str, phases: tuple[Phase, ...]
+) -> Question | None:
     settings = hypothesis.settings(
-        max_examples=max_examples, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck), print_blob=False
+        max_examples=max_examples, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck), print_blob=False, phases=phases
     )
     try:
-        question = hypothesis.find(strategy, fails, settings=settings, random=random.Random(seed))
+        return hypothesis.find(strategy, fails, settings=settings, random=random.Random(seed))
     except NoSuchExample:
         return None
-    return smaller(judged(question, asker), asker)
 
 
-def smaller(finding: Finding | None, asker: Asker) -> Finding | None:
-    """The finding after delta debugging, which changes what Hypothesis cannot: shapes, and weights that were not drawn."""
-    if finding is None or finding.kind not in (FALSE_UNSAT, BAD_WITNESS):
-        return finding
+def smaller(finding: Finding, asker: Asker) -> Finding | None:
+    """The finding after delta debugging; None where that cannot judge it: contradictions, and what only rounding decides."""
+    if finding.kind not in (FALSE_UNSAT, BAD_WITNESS):
+        return None
     (asked,) = finding.questions
     point, expect = (asked.witness, "sat") if finding.kind == FALSE_UNSAT else (None, "unsat")
     asker.until = time.monotonic() + MINIMISING
     try:
         found = minimise(asked.network.model, asked.property, asker, expect, point, MINIMISING)
     except (NotReproduced, OutOfTime):
-        return finding  # a matter of rounding, which the exact evaluation does not confirm, or too slow
+        return None
     known = found.instance._replace(truth=asked.truth if expect == "sat" else None, witness=found.problem.centre if expect == "sat" else None)
     return replace(finding, questions=(known,), answers=(found.answer,))
 

@@ -85,6 +85,8 @@ def cut_front(problem: Problem) -> Iterator[Problem]:
         draft = draft.without_dead()
         if not draft.nodes or draft.readers(problem.draft.input.name) or not _closed(draft):
             continue
+        if np.array_equal(flat, problem.centre):
+            yield Problem(draft, box, flat)  # what was cut only reshapes, most likely
         for radius in (max(old, default=1.0), 1.0, 0.125):
             low, high = (tuple(decimal(v) for v in (flat + np.float32(s * radius)).tolist()) for s in (-1, 1))
             yield Problem(draft, replace(box, lower=low, upper=high), flat)

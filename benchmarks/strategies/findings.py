@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.strategies.problems import Instance
+from benchmarks.strategies.problems import Array, Instance
 
 FALSE_UNSAT, FALSE_SAT, BAD_WITNESS, CONTRADICTION = "false unsat", "false sat", "invalid witness", "contradiction"
 
@@ -67,6 +67,14 @@ def write(finding: Finding, folder: Path) -> Path:
     (here / "finding.json").write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
     (here / "README.md").write_text(f"# {finding.kind}: {finding.check}\n\n{finding.why}\n\n{''.join(lines)}")
     return here
+
+
+def small(asked: Instance, answer: Answer, truth: str, point: Array) -> Finding:
+    """The finding that delta debugging comes to: `point` [n] violates where the truth is sat."""
+    known = asked._replace(truth=truth, witness=point if truth == "sat" else None)
+    kind = FALSE_UNSAT if truth == "sat" else BAD_WITNESS if answer.witness is not None else FALSE_SAT
+    why = f"Expected {truth}" + (": the point violates the property exactly, and in onnx's reference implementation" if truth == "sat" else "")
+    return Finding("minimised", kind, (known,), (answer,), f"{why}. The answer was {answer.verdict}.")
 
 
 def names(count: int) -> Sequence[str]:
