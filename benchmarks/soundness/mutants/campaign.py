@@ -13,7 +13,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from benchmarks.soundness.instance import Entry, read
@@ -21,13 +21,14 @@ from benchmarks.soundness.mutants.edit import Mutant, applied, touched
 from benchmarks.soundness.mutants.play import Answer, Limits, checked, lie, options_for, trusted
 from benchmarks.soundness.mutants.registry import ENGINES, changes
 
+CHECKED = 2  # kills, of different families, that are run again with the checker
 TOUCH = Limits(seconds=30.0, nodes=0)  # files are read, and every case is bounded once
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of the table. `families`: family:instance of the first kill in each; `lie`: what it told there; `checked` and `shipped`: what came of
-    these with the checker, guards out and in; `noticed`: verdicts where it differed from the engine without a lie; `seen`: instances run."""
+    these with the checker, guards out and in; `noticed`: errors it ended in; `seen`: instances run; `tried`: the families that were asked."""
 
     mutant: str
     kind: str
@@ -44,6 +45,7 @@ class Row:
     seen: int = 0
     seconds: str = ""
     note: str = ""
+    tried: str = ""
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
@@ -124,11 +126,15 @@ def attempt(mutant: Mutant, entry: Entry, limits: Limits) -> Answer:
         return trusted(options_for(entry, limits, attack=mutant.attack, semantics=mutant.semantics))
 
 
-def engine_row(mutant: Mutant, suite: Suite, budget: Budget) -> Row:
-    """The mutant against every family."""
-    began, seen, kills, noticed = time.process_time(), 0, list[tuple[Entry, str]](), Counter[str]()
-    for _, entries in suite.families(mutant):
-        started = time.process_time()
+def engine_row(mutant: Mutant, suite: Suite, budget: Budget, before: Row | None = None) -> Row:
+    """The mutant against every family that was not asked before; and what is known already."""
+    row = before or Row(mutant.name, "engine", mutant.area, mutant.row, mutant.about, note=mutant.note)
+    asked, began, seen = row.tried.split(), time.process_time(), row.seen
+    kills, noticed = list[tuple[Entry, str]](), Counter({name: int(n) for name, _, n in (part.partition(":") for part in row.noticed.split())})
+    for family, entries in suite.families(mutant):
+        if family in asked:
+            continue
+        asked, started = [*asked, family], time.process_time()
         for entry in entries:
             answer = attempt(mutant, entry, budget.limits)
             seen += 1
@@ -140,12 +146,21 @@ def engine_row(mutant: Mutant, suite: Suite, budget: Budget) -> Row:
                 noticed[answer.why.split(":")[0]] += 1
             if time.process_time() - started > budget.family_seconds:
                 break
-    facts = {"noticed": " ".join(f"{name}:{count}" for name, count in sorted(noticed.items())), "seen": seen, "note": mutant.note}
-    if kills:
-        facts |= {"killed": "yes", "lie": kills[0][1], "families": " ".join(f"{entry.family}:{entry.name}" for entry, _ in kills)}
-        facts |= second_line(mutant, [entry for entry, _ in kills], budget.limits)
-    seconds = f"{time.process_time() - began:.1f}"
-    return Row(mutant.name, "engine", mutant.area, mutant.row, mutant.about, seconds=seconds, **facts)  # type: ignore[arg-type]
+    seconds = float(row.seconds or 0) + time.process_time() - began
+    row = replace(row, noticed=" ".join(f"{name}:{count}" for name, count in sorted(noticed.items())), seen=seen, seconds=f"{seconds:.1f}")
+    row = replace(row, tried=" ".join(asked))
+    return _with_kills(mutant, row, kills, budget.limits) if kills else row
+
+
+def _with_kills(mutant: Mutant, row: Row, kills: Sequence[tuple[Entry, str]], limits: Limits) -> Row:
+    """The row with kills by more families; the checker is asked about the first few."""
+    asked = [entry for entry, _ in kills][: max(0, CHECKED - len(row.families.split()))]
+    told = " ".join(f"{entry.family}:{entry.name}" for entry, _ in kills)
+    row = replace(row, killed="yes", lie=row.lie or kills[0][1], families=f"{row.families} {told}".strip())
+    if not asked:
+        return row
+    found = second_line(mutant, asked, limits)
+    return replace(row, **{name: f"{getattr(row, name)} {text}".strip() for name, text in found.items()})  # type: ignore[arg-type]
 
 
 def second_line(mutant: Mutant, entries: Sequence[Entry], limits: Limits) -> dict[str, str]:
@@ -171,9 +186,12 @@ def run_engines(
     suite.measure()
     done = rows(table)
     for name, mutant in ENGINES.items():
-        if (names and name not in names) or (name in done and not again):
+        if names and name not in names:
             continue
-        row = engine_row(mutant, suite, budget)
+        before = None if again else done.get(name)
+        row = engine_row(mutant, suite, budget, before)
+        if row == before or (before is not None and row.tried == before.tried):
+            continue
         done[name] = row
         write(table, done)
         print(f"{name}: {row.killed} {row.lie} {row.families} | checked {row.checked} | shipped {row.shipped} | leak {row.leak}", flush=True)
