@@ -44,7 +44,7 @@ BECAUSE = {
 }
 GAP = 1 / 30  # of the sum of magnitudes that a score adds up
 MOST_VARYING = 5  # inputs that vary where corners are enumerated
-TRIES, TAILS = 40, 200  # draws of the features, and of tails for each
+TRIES, HINGED_TRIES, TAILS = 40, 6, 200  # draws of the features, how many of them are tried with hinges, and tails for each
 HIDDEN = 3
 
 
@@ -184,23 +184,24 @@ def _simplex(n: int) -> list[Point]:
 
 
 def build(trap: Trap, seed: int, hinge: bool, sat: bool) -> Built:
-    """Draw boxes, features and tails until the trap catches its misreading. Raises SuiteError where none of the draws does."""
+    """Draw boxes, features and tails until the trap catches its misreading; without hinges where it does not with them. Raises SuiteError where
+    none of the draws does."""
     for attempt in range(TRIES):
+        hinged = hinge and attempt < HINGED_TRIES
         key = [seed, zlib.crc32(trap.name.encode()), hinge, sat, attempt]
         rng = np.random.default_rng(key)
-        box = _box(trap, rng, hinge)
-        looks = [_Look.of(trap, key, wrong, hinge, box) for wrong in (False, True)]
-        count = looks[0].values.shape[1]
-        if looks[1].values.shape[1] != count:
-            raise SuiteError(f"{trap.name}: {count} features, misread {looks[1].values.shape[1]}")
+        box = _box(trap, rng, hinged)
+        looks = [_Look.of(trap, key, wrong, hinged, box) for wrong in (False, True)]
+        counts = [look.values.shape[1] for look in looks]
+        if counts[0] != counts[1]:
+            raise SuiteError(f"{trap.name}: {counts[0]} features, misread {counts[1]}")
         for _ in range(TAILS):
-            tail = _tail(rng, count, hinge, trap.kind)
+            tail = _tail(rng, looks, hinged, trap.kind)
             threshold = _threshold(looks, tail, box, sat)
             if threshold is not None:
                 files = [_file(trap, key, wrong, tail, threshold) for wrong in (False, True)]
-                ends = ([decimal(float(v)) for v in side] for side in (box.lower, box.upper))
-                lower, upper = (tuple(side) for side in ends)
-                return Built(trap, hinge, sat, *files, box, Property(lower, upper, ((tail.unsafe(threshold),),)))
+                lower, upper = (tuple(decimal(float(v)) for v in side) for side in (box.lower, box.upper))
+                return Built(trap, hinged, sat, *files, box, Property(lower, upper, ((tail.unsafe(threshold),),)))
     raise SuiteError(f"{trap.name}: no draw tells the network from its misreading (sat: {sat}, hinge: {hinge})")
 
 
@@ -214,16 +215,18 @@ def _box(trap: Trap, rng: np.random.Generator, hinge: bool) -> Box:
     return Box(tuple(Fraction(int(v), 8) for v in lower), tuple(Fraction(int(v), 8) for v in upper))
 
 
-def _tail(rng: np.random.Generator, features: int, hinge: bool, kind: str) -> Tail:
-    """Weights of either sign for affine features, positive ones for convex features, and ones of one sign for monotone features."""
-    draw = Net(rng).draw
-    width = HIDDEN if hinge else features
-    shape = (HIDDEN, features) if hinge else (features,)
+def _tail(rng: np.random.Generator, looks: Sequence[_Look], hinge: bool, kind: str) -> Tail:
+    """Weights of either sign for affine features, positive ones for convex features, and ones of one sign for monotone features. Hinges bend
+    near the middle of what reaches them."""
+    draw, features = Net(rng).draw, looks[0].values.shape[1]
     sign = float(rng.choice([-1, 1])) if kind == RISING else 1.0
-    weights = draw(*shape, positive=kind != AFFINE) * sign
-    shifts = draw(HIDDEN) * 2 if hinge else None
-    last = draw(width, positive=True) if hinge else weights
-    return Tail(weights if hinge else None, shifts, last, float(draw()), int(rng.integers(3)), draw(width))
+    if not hinge:
+        weights = draw(features, positive=kind != AFFINE) * sign
+        return Tail(None, None, weights, float(draw()), int(rng.integers(3)), draw(features))
+    first = draw(HIDDEN, features, positive=kind != AFFINE) * sign
+    middle = np.concatenate([look.values for look in looks]).mean(axis=0) @ first.T
+    shifts = draw(HIDDEN) * 2 - np.round(middle)
+    return Tail(first, shifts, draw(HIDDEN, positive=True), float(draw()), int(rng.integers(3)), draw(HIDDEN))
 
 
 @dataclass(frozen=True, eq=False)

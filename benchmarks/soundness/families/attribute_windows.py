@@ -62,10 +62,11 @@ def _overhang(net: Net, x: str, wrongly: bool) -> str:
 
 
 def _zero_padded(net: Net, x: str, wrongly: bool) -> str:
-    """Padding of MaxPool is never the largest; misread, it holds zeros."""
+    """Padding of MaxPool is never the largest; misread, it holds zeros (put there by Concat: onnxruntime 1.31 fuses Pad and MaxPool, and errs)."""
     if not wrongly:
         return net.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], pads=[1, 1, 1, 1])
-    wide = net.node("Pad", x, net.whole(0, 0, 1, 1, 0, 0, 1, 1))
+    row, column = net.constant([[[[0.0] * 3]]]), net.constant([[[[0.0]] * 5]])
+    wide = net.node("Concat", column, net.node("Concat", row, x, row, axis=2), column, axis=3)
     return net.node("MaxPool", wide, kernel_shape=[2, 2], strides=[2, 2])
 
 
