@@ -88,6 +88,10 @@ class Bounder:
         net = TorchGraph(self.net.graph, torch.float64, self.net.device)
         return Bounder(self.problem, self.groups, net, self._memory, watched=self.watched, reserve=self._reserve)
 
+    def in_double(self) -> Bounder:
+        """The same in float64."""
+        return self if self.net.dtype == torch.float64 else self._double
+
     def functional(self, group: Tensor, rows: Tensor) -> tuple[Functional, Tensor]:
         """The coefficients per graph node and the constants (minus the bounds) of `rows`, for boxes of these groups."""
         group, rows = group.cpu(), rows.cpu()

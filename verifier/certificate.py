@@ -101,7 +101,7 @@ class _Table:
 
 SPLITS = [("id", "i8"), ("low", "i8"), ("high", "i8"), ("node", "i4"), ("element", "i4"), ("threshold", "f8")]
 ENDED = [("id", "i8"), ("how", "u1")]
-PLANES = [("id", "i8"), ("places", "i4"), ("slope_at", "i8"), ("atom", "i4"), ("beta_at", "i8"), ("beta_count", "i4")]
+PLANES = [("id", "i8"), ("places", "i4"), ("slope_at", "i8"), ("gamma_at", "i8"), ("beta_at", "i8"), ("beta_count", "i4")]
 STORED = [*PLANES, ("margin", "f8")]
 CROSSINGS = [("id", "i8"), ("node", "i4"), ("element", "i4")]
 
@@ -115,10 +115,11 @@ class _Search:
         self.tightened: list[tuple[Tightened, int, int]] = []  # without its slopes; the number of its places; where its slopes are
         self.splits, self.ended, self.crossings = (_Table(folder, d) for d in (SPLITS, ENDED, CROSSINGS))
         self.stored, self.within = _Table(folder, STORED), _Table(folder, PLANES)
-        self.formed, self.clipped, self.betas, self.slopes = (_Table(folder, d) for d in ("i8", "i8", "f4", slope))
+        self.formed, self.clipped, self.gammas, self.betas, self.slopes = (_Table(folder, d) for d in ("i8", "i8", "f8", "f4", slope))
 
     def close(self) -> None:
-        for table in (self.splits, self.ended, self.stored, self.within, self.crossings, self.formed, self.clipped, self.betas, self.slopes):
+        tables = (self.splits, self.ended, self.stored, self.within, self.crossings, self.formed, self.clipped)
+        for table in (*tables, self.gammas, self.betas, self.slopes):
             table.close()
 
 
@@ -216,11 +217,13 @@ class Recorder:
                 search.ended.columns(event.ids, np.full(len(event.ids), CROSSED))
 
     def _plane(self, search: _Search, event: Multiplied | Within) -> tuple[Array, ...]:
-        """The columns of PLANES: the slopes and betas of these rows are kept in tables of their own."""
+        """The columns of PLANES: the slopes, gammas and betas of these rows are kept in tables of their own."""
+        gamma = event.gamma if isinstance(event, Multiplied) else np.eye(self._known().case_rows.shape[1])[event.atom]
         count = len(event.ids)
         slope_at = search.slopes.append(event.slopes) + event.slopes.shape[1] * np.arange(count)
+        gamma_at = search.gammas.append(gamma) + gamma.shape[1] * np.arange(count)
         beta_at = search.betas.append(event.betas) + np.cumsum(event.beta_count) - event.beta_count
-        return event.ids, np.full(count, self._number(event.places)), slope_at, event.atom, beta_at, event.beta_count
+        return event.ids, np.full(count, self._number(event.places)), slope_at, gamma_at, beta_at, event.beta_count
 
     def _number(self, places: Places) -> int:
         """Places of equal content have one number."""
@@ -303,13 +306,14 @@ class _Names:
 
 
 class _Columns:
-    """The columns of a certificate, growing by trees. Slopes and betas stay in their tables until they are written."""
+    """The columns of a certificate, growing by trees. Slopes, betas and gammas stay in their tables until they are written."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem, self.names = problem, _Names(problem.graph)
         self.parts: dict[str, list[Array]] = {name: [] for name in DTYPES}
         self.slopes: list[tuple[_Table, Array, Array]] = []  # table, starts, counts
         self.betas: list[tuple[_Table, Array, Array]] = []
+        self.gammas: list[tuple[_Table, Array, Array]] = []
 
     def add(self, **parts: Any) -> None:
         """Append to columns."""
@@ -335,7 +339,7 @@ class _Columns:
         self.add(shift=np.concatenate([np.zeros(0), *(centres or [np.zeros(n) for n in rows])]))
         counts = {name: sum(part.size for part in parts) for name, parts in self.parts.items()}
         dtypes = dict(DTYPES)
-        for name, pieces in (("slope", self.slopes), ("beta", self.betas)):
+        for name, pieces in (("slope", self.slopes), ("beta", self.betas), ("gamma", self.gammas)):
             counts[name] = sum(int(count.sum()) for _, _, count in pieces)
             dtypes[name] = next((table.dtype.str for table, _, _ in pieces), DTYPES[name])
         arrays = {name: {"dtype": dtypes[name], "shape": [counts[name]]} for name in DTYPES}
@@ -358,7 +362,7 @@ class _Columns:
     def _blocks(self, name: str) -> Iterator[Array]:
         """The numbers of a column, piece by piece."""
         yield from self.parts[name]
-        for table, starts, counts in {"slope": self.slopes, "beta": self.betas}.get(name, []):
+        for table, starts, counts in {"slope": self.slopes, "beta": self.betas, "gamma": self.gammas}.get(name, []):
             for start, count in zip(*_joined(starts, counts), strict=True):
                 for at in range(start, start + count, BLOCK):
                     yield table.part(at, min(BLOCK, start + count - at))
@@ -489,9 +493,8 @@ class _Trees:
         if len(planes):
             columns.slopes.append((search.slopes, planes["slope_at"], self.set_size[planes["places"]]))
             columns.betas.append((search.betas, planes["beta_at"], planes["beta_count"].astype(np.int64)))
-            gamma = np.zeros((len(planes), int((self.problem.case_rows[case] >= 0).sum())))
-            gamma[np.arange(len(planes)), planes["atom"]] = 1.0
-            columns.add(gamma=gamma.reshape(-1))
+            atoms = int((self.problem.case_rows[case] >= 0).sum())
+            columns.gammas.append((search.gammas, planes["gamma_at"], np.full(len(planes), atoms)))
 
     def _planes(self, order: Array, how: Array, within: Array) -> tuple[Array, Array]:
         """The rows with multipliers of the sub-problems `order`, in the order of their records, and where in `order` their owners stand."""

@@ -29,9 +29,12 @@ from verifier.solver import Question
 
 Array = NDArray[Any]
 Ends = Mapping[int, Array]  # per node [size]
+Cuts = Mapping[int, tuple[Array, Array]]  # per node what splits say of its elements, lower and upper [size], infinite where there is none
 
 BLOCK = 1 << 22  # numbers of an affine map that are held densely at a time
 SAME = 2.0**-20  # relative: limits at a breakpoint that differ by less are one point, rounded in different ways
+NARROW = 2.0**-100  # what is left of an interval between splits on both sides of a jump is far less
+DEAR = 1e3  # what it costs to leave a hull, a unit
 STEEP = 1e9  # lines of an envelope that are steeper make a program worse, not better
 TANGENTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # where in its interval a smooth function lends its slope to a line of the envelope
 
@@ -43,7 +46,9 @@ class NotEncodable(Exception):
 @dataclass(frozen=True, eq=False)
 class Bends:
     """The elements of one elementwise node that are not straight over their interval: `element` [m] and the rows [m] that tie the argument
-    and the value to the walk along the path. Their duals are the slopes: see `verifier.milp.multipliers`."""
+    and the value to the walk along the path. Their duals are the slopes: see `verifier.milp.multipliers`.
+
+    Of a maximum with the planes of a backward pass: its elements, and the rows of the planes below and above."""
 
     element: Array = field(repr=False)
     argument: Array = field(repr=False)
@@ -56,8 +61,8 @@ class Program:
 
     A is in compressed rows: row r has the entries start[r] .. start[r + 1] of `index` (columns) and `value`. `columns[i]` [size]: the column
     of every element of node i, -1 for those that the atoms do not depend on. `sides` [k, 3]: binary columns with the (node, element) of the
-    pre-activation whose side they choose. `atoms`: the rows of the case's atoms, `scale` what these were divided by. `inexact`: nodes that are
-    only enveloped, in words.
+    pre-activation whose side they choose. `atoms`: the rows of the case's atoms, `scale` what these were divided by. `cuts`: per node the
+    elements and rows of lower cuts, then of upper ones. `inexact`: nodes that are only enveloped, in words.
     """
 
     cost: Array = field(repr=False)
@@ -74,14 +79,16 @@ class Program:
     sides: Array = field(repr=False)
     atoms: Array = field(repr=False)
     scale: Array = field(repr=False)
+    cuts: Mapping[int, tuple[tuple[Array, Array], tuple[Array, Array]]] = field(repr=False)
     inexact: tuple[str, ...] = ()
 
 
-def encode(question: Question, *, relax: bool = False, signs: Ends | None = None, atoms: Sequence[int] | None = None) -> Program:
+def encode(question: Question, *, relax: bool = False, cuts: Cuts | None = None, atoms: Sequence[int] | None = None) -> Program:
     """The case as a program; with `relax` its linear relaxation (no integral columns). `atoms`: of its atoms only these, by position.
 
-    `question.lower`, `question.upper` bound every node. With `signs` (+1: a split says h >= 0, -1: h <= 0, 0: no split) only inputs and split
-    elements are bounded by them, apart from the envelopes that follow from them: then the duals are those of a backward pass.
+    `question.lower`, `question.upper` bound every node. With `cuts` only inputs are bounded by them, apart from the envelopes that follow from
+    them, a maximum has the two planes of a backward pass, and what splits say may be missed by t as well: then the duals are the multipliers of
+    atoms and splits in a backward pass, and the minimum is above 0 if and only if some such multipliers prove that there is no execution.
     Raises NotEncodable where an interval that a rule needs is not finite.
     """
     problem, case = question.problem, question.case
@@ -93,7 +100,9 @@ def encode(question: Question, *, relax: bool = False, signs: Ends | None = None
     wanted: dict[int, Array] = {}
     for i, c in coefficients:
         wanted[i] = wanted.get(i, np.zeros(graph.nodes[i].size, dtype=bool)) | (c != 0).any(axis=0)
-    encoder = _Encoder(graph, question.lower, question.upper, relax, signs)
+    for j, (low, high) in (cuts or {}).items():
+        wanted[j] = wanted.get(j, np.zeros(low.size, dtype=bool)) | np.isfinite(low) | np.isfinite(high)
+    encoder = _Encoder(graph, question.lower, question.upper, relax, cuts)
     encoder.network(wanted)
     return encoder.finish(coefficients, bound)
 
@@ -168,9 +177,9 @@ def path(function: Pieces, lower: float, upper: float) -> list[Point]:
 class _Encoder:
     """Columns and rows as they are made. Rows are triples (row, column, value) until `finish`."""
 
-    def __init__(self, graph: Graph, lower: Ends, upper: Ends, relax: bool, signs: Ends | None) -> None:
+    def __init__(self, graph: Graph, lower: Ends, upper: Ends, relax: bool, cuts: Cuts | None) -> None:
         self.graph, self.low, self.high = graph, lower, upper
-        self.relax, self.signs = relax, signs
+        self.relax, self.cuts = relax, cuts
         self.columns: dict[int, Array] = {}
         self.bends: dict[int, Bends] = {}
         self._ends: list[tuple[Array, Array, bool]] = []  # per block of columns: lower, upper, integral
@@ -179,6 +188,7 @@ class _Encoder:
         self._row_ends: list[tuple[Array, Array]] = [(none, none)]
         self._entries: list[tuple[Array, Array, Array]] = [(whole, whole, none)]
         self._inexact: list[str] = []
+        self._dear: list[Array] = []  # columns that cost DEAR
         self._n_columns = self._n_rows = 0
 
     # ------------------------------------------------------------ columns and rows
@@ -231,10 +241,8 @@ class _Encoder:
         low, high = self.low[i][element], self.high[i][element]
         if isinstance(node, Constant):
             return self._new(node.value[element], node.value[element])
-        if self.signs is not None and not isinstance(node, Input):
-            sign = self.signs[i][element] if i in self.signs else np.zeros(element.size)
-            low, high = np.where(sign > 0, 0.0, -np.inf), np.where(sign < 0, 0.0, np.inf)
-        return self._new(low, high)
+        free = np.full(element.size, np.inf)
+        return self._new(low, high) if self.cuts is None or isinstance(node, Input) else self._new(-free, free)
 
     def _affine(self, i: int, node: Affine, element: Array) -> None:
         """h - sum W x = bias."""
@@ -272,7 +280,12 @@ class _Encoder:
             c = np.asarray(function.intercepts)[piece]
             slope = np.asarray(function.slopes)[piece]
             self._rows(c, c, (self.columns[i][element[straight]], 1.0), (self.columns[j][element[straight]], -slope))
-        self._walks(i, j, element[bent], [paths[k] for k in np.flatnonzero(bent)])
+        narrow = bent & (high - low <= NARROW) if self.cuts is not None and function.jumps() else np.zeros_like(bent)
+        if narrow.any():  # next to a jump there is no slope: the value is anything between
+            values = [[y for _, y in paths[k]] for k in np.flatnonzero(narrow)]
+            self._rows(np.asarray([min(v) for v in values]), np.asarray([max(v) for v in values]), (self.columns[i][element[narrow]], 1.0))
+        walked = bent & ~narrow
+        self._walks(i, j, element[walked], [paths[k] for k in np.flatnonzero(walked)])
 
     def _walks(self, i: int, j: int, element: Array, paths: list[list[Point]]) -> None:
         """Argument and value of the elements [m] as points of their paths."""
@@ -280,6 +293,10 @@ class _Encoder:
         argument = self._rows(origin[:, 0], origin[:, 0], (self.columns[j][element], 1.0))
         value = self._rows(origin[:, 1], origin[:, 1], (self.columns[i][element], 1.0))
         self.bends[i] = Bends(element, argument, value)
+        if self.cuts is not None:  # a backward pass has no multiplier for the ends of a hull: to leave it costs something, and is possible
+            for step in (1.0, -1.0):
+                self._dear.append(self._new(np.zeros(element.size), np.full(element.size, np.inf)))
+                self._fill(argument, self._dear[-1], np.full(element.size, step))
         for k, vertices in enumerate(paths):
             self._walk(j, int(element[k]), int(argument[k]), int(value[k]), np.diff(np.asarray(vertices), axis=0))
 
@@ -353,6 +370,9 @@ class _Encoder:
     def _max(self, i: int, node: Max, element: Array) -> None:
         """y >= x_k for all k of a window, and y <= x_k for one of them, which a binary chooses."""
         j = node.inputs[0]
+        if self.cuts is not None:
+            self._max_planes(i, node, element)
+            return
         for e in element.tolist():
             window = np.unique(node.windows[e][node.windows[e] >= 0])
             low, high = self._finite(j, window)
@@ -369,17 +389,46 @@ class _Encoder:
             one = self._rows(np.ones(1), np.ones(1))
             self._fill(np.repeat(one, window.size), choice, np.ones(window.size))
 
+    def _max_planes(self, i: int, node: Max, element: Array) -> None:
+        """y >= x_k where x_k has the largest lower bound; y <= x_k if it dominates the others, else y <= their largest upper bound."""
+        j, below, above = node.inputs[0], [], []
+        zero, infinite = np.zeros(1), np.full(1, np.inf)
+        for e in element.tolist():
+            window = np.unique(node.windows[e][node.windows[e] >= 0])
+            low, high = self._finite(j, window)
+            best = int(np.argmax(low))
+            y, x = self.columns[i][[e]], self.columns[j][window[[best]]]
+            below.append(self._rows(zero, infinite, (y, 1.0), (x, -1.0)))
+            dominates = low[best] >= np.delete(high, best).max(initial=-np.inf)
+            above.append(self._rows(-infinite, zero, (y, 1.0), (x, -1.0)) if dominates else self._rows(-infinite, high.max(keepdims=True), (y, 1.0)))
+        self.bends[i] = Bends(element, np.concatenate(below), np.concatenate(above))
+
+    def _cut(self, worst: Array) -> dict[int, tuple[tuple[Array, Array], tuple[Array, Array]]]:
+        """Rows for what splits say, which may be missed by the column `worst` [1]."""
+        made = {}
+        for j, (low, high) in (self.cuts or {}).items():
+            below, above = np.flatnonzero(np.isfinite(low)), np.flatnonzero(np.isfinite(high))
+            free = np.full(low.size, np.inf)
+            rows = [
+                self._rows(ends[0], ends[1], (self.columns[j][which], 1.0), (np.repeat(worst, which.size), missed))
+                for which, ends, missed in ((below, (low[below], free[below]), 1.0), (above, (-free[above], high[above]), -1.0))
+            ]
+            made[j] = (below, rows[0]), (above, rows[1])
+        return made
+
     # ------------------------------------------------------------ the whole
 
     def finish(self, coefficients: list[tuple[int, Array]], bound: Array) -> Program:
         """The program, with the atoms sum over (node, [K, size]) of coefficients <= bound [K]."""
         scale = np.maximum(sum((np.abs(c).sum(axis=1) for _, c in coefficients), np.zeros(bound.size)), np.finfo(np.float64).tiny)
         cost = np.zeros(self._n_columns + bool(bound.size))
-        atoms = np.zeros(0, dtype=np.int64)
+        atoms, cuts = np.zeros(0, dtype=np.int64), {}
         if bound.size:
             worst = self._new(np.full(1, -np.inf), np.full(1, np.inf))
             cost[-1] = 1.0
+            cost[np.concatenate([np.zeros(0, dtype=np.int64), *self._dear])] = DEAR
             atoms = self._rows(np.full(bound.size, -np.inf), bound / scale, (np.repeat(worst, bound.size), -1.0))
+            cuts = self._cut(worst)
             for i, c in coefficients:
                 k, e = np.nonzero(c)
                 self._fill(atoms[k], self.columns[i][e] if k.size else k, c[k, e] / scale[k])
@@ -392,5 +441,5 @@ class _Encoder:
         sides = np.asarray(self._sides, dtype=np.int64).reshape(-1, 3)
         return Program(
             cost, lower, upper, integral, row_lower, row_upper, start, index[order], value[order], self.columns, self.bends, sides, atoms, scale,
-            tuple(self._inexact),
+            cuts, tuple(self._inexact),
         )

@@ -155,13 +155,13 @@ class Tightened:
 
 @dataclass(frozen=True, eq=False)
 class Multiplied:
-    """How sub-problems ids [N] were closed: row `atom[k]` of their only case's atoms is positive in the backward pass with
-    `slopes` [N, len(places)] and `betas`, one per split of a node on the path, from the root down: counts [N], concatenated. The row is
-    `margin` [N]."""
+    """How sub-problems ids [N] were closed: the combination `gamma` [N, A] >= 0 of their only case's atoms (which has at most A) is positive
+    in the backward pass with `slopes` [N, len(places)] and `betas`, one per split of a node on the path, from the root down: counts [N],
+    concatenated. The combination is at least `margin` [N]."""
 
     search: str
     ids: Array
-    atom: Array
+    gamma: Array
     places: Places
     slopes: Array
     beta_count: Array

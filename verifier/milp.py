@@ -13,15 +13,13 @@ from typing import Any
 
 import highspy
 import numpy as np
-import torch
 from highspy import HighsModelStatus as Status
 from numpy.typing import NDArray
 
 from graph.core import Bilinear, Elementwise, Graph, Max
 from graph.evaluate import evaluate
 from graph.functions.facts import Pieces
-from verifier.encode_lp import Ends, NotEncodable, Program, cone, encode, encode_nodes
-from verifier.optimise import Multipliers
+from verifier.encode_lp import Cuts, NotEncodable, Program, cone, encode, encode_nodes
 from verifier.solver import Answer, Question
 
 Array = NDArray[Any]
@@ -29,6 +27,8 @@ Array = NDArray[Any]
 TOLERANCE = 1e-9  # what HiGHS may violate a row, a bound or integrality by; the default of 1e-6 would be as much as the margin
 MARGIN = 1e-6  # an "unsat" needs the worst atom above this share of its coefficients' sum, in all of the case's box: 1,000 tolerances, since
 # a row that is missed by one tolerance may be amplified by the layers after it
+IDLE = 1e-3  # what a bend counts that is missed and has no multiplier: the next program may need it
+CLIFF = 1024.0  # the steepest slope that is told: float16 holds it
 FADING = 1e-9  # coefficients of a backward pass that are smaller have no slope to tell
 
 
@@ -151,7 +151,7 @@ def execution(program: Program, question: Question, limit: float) -> Array | Non
 
 def _root(question: Question, limit: float) -> tuple[tuple[tuple[int, int], ...], float]:
     """Pre-activations by what their relaxation costs at the root, the costliest first; and the root's bound, -inf if there is none."""
-    program = encode(question, relax=True, signs={})
+    program = encode(question, relax=True, cuts={})
     try:
         highs = _solved(program, limit)
     except Unsolved:  # what an envelope leaves unbounded, the bounds of the nodes may still bound in the program itself
@@ -264,58 +264,75 @@ def dual_bound(highs: highspy.Highs, whole: bool) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Duals:
-    """An optimum of the relaxation, as a backward pass can repeat it: over the sub-problem, sum_k weights[k] (functional_k - bound_k) >= value,
-    nearly, with the lower slopes `slopes[i]` [size] at elementwise node i and the split multipliers `betas[j]` [size] >= 0 at node j.
+    """An optimum of the relaxation, as a backward pass can repeat it: over the sub-problem, nearly,
 
-    `weights` [A] >= 0 belongs to the atoms of the case; `costs[i]` [size]: what the bend of each element costs (see `Answer.splits`)."""
+        sum_k weights[k] (functional_k - bound_k) + sum over cuts of beta (lower - h, or h - upper) >= value,
+
+    with the slopes `slopes[i]` [size] of elementwise node i, on the side that its coefficient asks for. `weights` [A] >= 0 belongs to the atoms of
+    the case, `betas[j]` to the lower and the upper cuts of node j, [size] >= 0 each. `costs[i]` [size]: what the relaxation of
+    elementwise node or maximum i costs at the optimum; `strains[i]` [size]: what the bound of elementwise node i's argument is worth there, which
+    a backward pass does not have: where there are any, it gives less than `value`.
+    """
 
     value: float
     weights: Array
     slopes: dict[int, Array] = field(repr=False)
-    betas: dict[int, Array] = field(repr=False)
+    betas: dict[int, tuple[Array, Array]] = field(repr=False)
     costs: dict[int, Array] = field(repr=False)
-
-    def multipliers(self, rows: int, dtype: torch.dtype = torch.float64) -> Multipliers:
-        """The same for one box and `rows` rows alike."""
-
-        def tensor(a: Array) -> torch.Tensor:
-            return torch.from_numpy(a).to(dtype).expand(1, rows, -1)
-
-        return Multipliers({i: (tensor(s), None) for i, s in self.slopes.items()}, {j: tensor(b) for j, b in self.betas.items()})
+    strains: dict[int, Array] = field(repr=False)
 
 
-def multipliers(question: Question, signs: Ends, seconds: float, atoms: Sequence[int] | None = None) -> Duals:
-    """The duals of the relaxation of a sub-problem: `question.lower`, `upper` are bounds there, `signs[j]` [size] its splits at zero (+1: h >= 0).
+def multipliers(question: Question, cuts: Cuts, seconds: float, atoms: Sequence[int] | None = None) -> Duals:
+    """The duals of the relaxation of a sub-problem: `question.lower`, `upper` are bounds there, `cuts` what its splits say.
 
-    The dual of the triangle relaxation is the best choice of CROWN's slopes (Salman et al. 2019), and that of a split's bound its beta.
-    `atoms`: positions in the case, by default all; one alone is what a search closes a case with. Of functions with a choice of upper
-    slopes (concave ones) only the lower is told, so the pass may give less there. Raises NotEncodable, and Unsolved unless HiGHS finds an optimum:
-    also where no execution is left.
+    The dual of the triangle relaxation is the best choice of CROWN's slopes (Salman et al. 2019), and that of a cut is the split's beta.
+    `atoms`: positions in the case, by default all. Raises NotEncodable, and Unsolved unless HiGHS finds an optimum.
     """
-    program = encode(question, relax=True, signs=signs, atoms=atoms)
+    program = encode(question, relax=True, cuts=cuts, atoms=atoms)
     highs = _solved(program, time.monotonic() + seconds)
     solution = highs.getSolution()
-    values, duals, reduced = (np.asarray(a) for a in (solution.col_value, solution.row_dual, solution.col_dual))
+    values, duals = np.asarray(solution.col_value), np.asarray(solution.row_dual)
     graph = question.problem.graph
     slopes: dict[int, Array] = {}
     costs: dict[int, Array] = {}
+    strains: dict[int, Array] = {}
     for i, bends in program.bends.items():
-        node = graph.nodes[i]
+        node, costs[i] = graph.nodes[i], np.zeros(graph.nodes[i].size)
+        if isinstance(node, Max):
+            read = values[program.columns[node.inputs[0]][node.windows[bends.element]]]
+            read = np.where(node.windows[bends.element] >= 0, read, -np.inf).max(1)
+            weight = np.abs(duals[bends.argument]) + np.abs(duals[bends.value]) + IDLE
+            costs[i][bends.element] = weight * np.abs(values[program.columns[i][bends.element]] - read)
         if isinstance(node, Elementwise) and isinstance(node.function, Pieces):
-            j, e = node.inputs[0], bends.element
-            at, to = duals[bends.value], -duals[bends.argument]  # the coefficients at the function's value, and at its argument
-            usual = _slope_at(node.function, (question.lower[j] + question.upper[j]) / 2)
-            told = np.abs(at) > FADING
-            usual[e] = np.where(told, np.divide(to, at, out=np.zeros_like(at), where=told), usual[e])
-            slopes[i] = np.clip(usual, min(node.function.slopes), max(node.function.slopes))
-            costs[i] = np.zeros(node.size)
-            costs[i][e] = np.abs(at * (values[program.columns[i][e]] - node.function.value(values[program.columns[j][e]])))
-    betas: dict[int, Array] = {}
-    for j, sign in signs.items():
-        used = program.columns[j] >= 0 if j in program.columns else np.zeros(graph.nodes[j].size, dtype=bool)
-        betas[j] = np.zeros(graph.nodes[j].size)
-        betas[j][used] = np.maximum(reduced[program.columns[j][used]] * np.sign(sign[used]), 0.0)
-    return Duals(float(highs.getInfo().objective_function_value), -duals[program.atoms] / program.scale, slopes, betas, costs)
+            slopes[i], strains[i] = _slopes(question, program, i, duals)
+            off = values[program.columns[i]] - node.function.value(values[program.columns[node.inputs[0]]])
+            costs[i][bends.element] = ((np.abs(duals[bends.value]) + IDLE) * np.abs(off[bends.element]))
+    betas = {
+        j: tuple(_placed(graph.nodes[j].size, which, sign * duals[rows]) for (which, rows), sign in zip(sides, (1, -1), strict=True))
+        for j, sides in program.cuts.items()
+    }
+    return Duals(float(highs.getInfo().objective_function_value), -duals[program.atoms] / program.scale, slopes, betas, costs, strains)  # type: ignore[arg-type]
+
+
+def _slopes(question: Question, program: Program, i: int, duals: Array) -> tuple[Array, Array]:
+    """The slopes of elementwise node i [size], and what they lack [size]."""
+    node, bends = question.problem.graph.nodes[i], program.bends[i]
+    if not isinstance(node, Elementwise) or not isinstance(node.function, Pieces):
+        raise TypeError(f"node {i} has no pieces")
+    j, e = node.inputs[0], bends.element
+    at, to = duals[bends.value], -duals[bends.argument]  # the coefficients at the function's value, and at its argument
+    slopes, strain = _slope_at(node.function, (question.lower[j] + question.upper[j]) / 2), np.zeros(node.size)
+    told = np.abs(at) > FADING
+    slopes[e] = np.clip(np.where(told, np.divide(to, at, out=np.zeros_like(at), where=told), slopes[e]), -CLIFF, CLIFF)
+    strain[e] = np.abs(to - np.where(told, slopes[e] * at, 0.0)) * (question.upper[j] - question.lower[j])[e]
+    return slopes, strain
+
+
+def _placed(size: int, which: Array, numbers: Array) -> Array:
+    """Those of `numbers` above 0 at the places `which`, and 0 elsewhere."""
+    placed = np.zeros(size)
+    placed[which] = np.maximum(numbers, 0.0)
+    return placed
 
 
 def _slope_at(function: Pieces, x: Array) -> Array:

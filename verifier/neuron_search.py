@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -26,8 +27,10 @@ from verifier.domains import Boxes, Stack
 from verifier.events import Array, Bounded, Closed, Crossed, Multiplied, Observer, Pending, Places, Roots, Split, Within, ignore
 from verifier.groups import atom_of_row
 from verifier.input_search import Probe, Tally
+from verifier.leaf_program import Cut, Leaf, applies, attempt, both_sides
 from verifier.multipliers import gathered, places_in
 from verifier.optimise import Multipliers, Slopes, builders, initial, optimise, planes_of, planes_with, signed, storable
+from verifier.portfolio import programs_fit
 from verifier.replay import Witness
 
 NAME = "neurons"
@@ -41,7 +44,7 @@ ROUND_SHARE = 0.25  # of the open sub-problems of a batch that have to gain for 
 @dataclass(frozen=True)
 class Effort:
     """How hard to work on one batch: sub-problems at a time, gradient steps and rate, candidate splits to try, whether to re-bound
-    hidden layers, gradient steps per half of a candidate split, rounds of complete clipping."""
+    hidden layers, gradient steps per half of a candidate split, rounds of complete clipping, whether each sub-problem is a linear program."""
 
     batch: int
     steps: int
@@ -50,6 +53,7 @@ class Effort:
     refine: bool
     trial_steps: int = 0
     rounds: int = 0
+    programs: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class Domains:
     """N sub-problems. `lower[j]`, `upper[j]` [N, size]: bounds of node j here; `signs[j]` [N, size] int8: +1 where a split
     says h >= 0, -1 where it says h <= 0; `node` [N], `element` [N], `threshold` [N]: the split to make next; `id` [N], unique within a search;
     `trail` [N, P]: the elements split so far from the root down, as numbers within all nodes' elements, inputs left out, then -1; and UNPAID
-    in the place of a split that has no multiplier, far from 0 or of an element that was split again.
+    in the place of a split that has no multiplier, far from 0 or of an element that was split again; `cuts` [N, P, 3] float64: these splits
+    as (number of the element, threshold, +1 for h >= threshold or -1 for h <= threshold).
     """
 
     group: Tensor
@@ -87,6 +92,7 @@ class Domains:
     threshold: Tensor
     id: Tensor
     trail: Tensor
+    cuts: Tensor
 
     def __len__(self) -> int:
         return int(self.group.shape[0])
@@ -97,7 +103,7 @@ class Domains:
             self.group[keep], self.margin[keep], self.depth[keep],
             {j: t[keep] for j, t in self.lower.items()}, {j: t[keep] for j, t in self.upper.items()},
             {j: t[keep] for j, t in self.signs.items()}, self.multipliers.select(keep),
-            self.node[keep], self.element[keep], self.threshold[keep], self.id[keep], self.trail[keep],
+            self.node[keep], self.element[keep], self.threshold[keep], self.id[keep], self.trail[keep], self.cuts[keep],
         )
 
     @classmethod
@@ -118,13 +124,14 @@ class Domains:
             Multipliers(slopes, join([p.multipliers.betas for p in parts])),
             torch.cat([p.node for p in parts]), torch.cat([p.element for p in parts]), torch.cat([p.threshold for p in parts]),
             torch.cat([p.id for p in parts]), torch.cat([pad(p.trail, (0, longest - p.trail.shape[1]), value=-1) for p in parts]),
+            torch.cat([pad(p.cuts, (0, 0, 0, longest - p.cuts.shape[1])) for p in parts]),
         )
 
     def nbytes(self) -> int:
         """Bytes held."""
         slopes = [t for pair in self.multipliers.slopes.values() for t in pair if t is not None]
         tables = [*self.lower.values(), *self.upper.values(), *self.signs.values(), *self.multipliers.betas.values(), *slopes]
-        return sum(t.nbytes for t in (self.group, self.margin, self.depth, self.node, self.element, self.threshold, self.trail, *tables))
+        return sum(t.nbytes for t in (self.group, self.margin, self.depth, self.node, self.element, self.threshold, self.trail, self.cuts, *tables))
 
 
 @dataclass(frozen=True)
@@ -169,6 +176,7 @@ class NeuronSearch:
         self.lower, self.upper = lower, upper
         self.stack: Stack[Domains] = Stack()
         self.stuck: list[Domains] = []
+        self._programs = applies(bounder.problem.graph) and programs_fit(bounder.linear)
         self._insisted = 0  # so many of them were tried again, in vain
         self.tally = Tally()
         self.witness: Witness | None = None
@@ -178,6 +186,7 @@ class NeuronSearch:
         self._first = torch.tensor([sum(sizes[:j]) for j in range(len(sizes))])  # where a node's elements begin among all nodes'
         self._is_input = torch.tensor([isinstance(node, Input) for node in self.linear.graph.nodes])
         self._places: list[Places] = []
+        self._both_sides: list[Places] = []  # the same, for what programs find
         self._places_of = torch.full((len(bounder.groups),), -1)  # per group
 
     @property
@@ -228,15 +237,18 @@ class NeuronSearch:
                 shape = state.lower[j].shape
                 betas[j] = torch.zeros(shape[0], self.rows.numel(), shape[1], dtype=state.lower[j].dtype, device=state.lower[j].device)
                 signs[j] = torch.zeros(shape, dtype=torch.int8, device=state.lower[j].device)
-        known = list(self.linear.targets)  # inputs too, where a function reads them: they can be split
+        known = list(self.linear.targets)  # inputs too, where a function reads them: they can be split; or where programs may halve them
+        known += [i for i in self.linear.graph.inputs if self._programs and i not in self.linear.targets]
         nothing = torch.zeros(group.shape[0], dtype=torch.long, device=group.device)
         if len(group):
             self._places.append(places_in(self.linear, state.select(nothing[:1]), multipliers.slopes))
+            self._both_sides.append(both_sides(self.linear.graph, self._places[-1]))
             self._places_of[group] = len(self._places) - 1
         root = Domains(
             group, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), nothing,
             {j: state.lower[j] for j in known}, {j: state.upper[j] for j in known}, signs, Multipliers(multipliers.slopes, betas),
             nothing, nothing, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), group, nothing[:, None][:, :0],
+            torch.zeros(group.shape[0], 0, 3, dtype=torch.float64),
         )
         self._events.add(Roots(NAME, group.numpy(), self.bounder.groups.case[group.numpy()], self.effort.refine, inherit=True))
         self._bound(root, state, steps)
@@ -274,7 +286,7 @@ class NeuronSearch:
 
     def _split(self, parents: Domains) -> None:
         """Bound both halves of these sub-problems."""
-        children = replace(_halves(parents, self._next_id), trail=self._trail(parents).repeat(2, 1))
+        children = replace(_halves(parents, self._next_id), trail=self._trail(parents).repeat(2, 1), cuts=self._cuts(parents))
         low, high = (self._next_id + torch.arange(2 * len(parents))).split(len(parents))
         self._next_id += 2 * len(parents)
         where = (parents.node.numpy(), parents.element.numpy(), parents.threshold.double().numpy())
@@ -292,6 +304,14 @@ class NeuronSearch:
         code = torch.where(self._is_input[parents.node], -1, torch.where(near, code, UNPAID))
         return pad(before, (0, 1), value=-1).scatter(-1, count, code.unsqueeze(-1))
 
+    def _cuts(self, parents: Domains) -> Tensor:
+        """The splits of the lower halves, then of the upper ones; where an input was split, what stands there counts for nothing."""
+        at = (parents.trail != -1).sum(-1).view(-1, 1, 1).expand(-1, 1, 3)
+        code, threshold = (self._first[parents.node] + parents.element).double(), parents.threshold.double()
+        wide = pad(parents.cuts, (0, 0, 0, 1))
+        new = (torch.stack([code, threshold, torch.full_like(threshold, side)], -1).unsqueeze(1) for side in (-1.0, 1.0))
+        return torch.cat([wide.scatter(1, at, cut) for cut in new])
+
     def _bound(self, domains: Domains, state: State, steps: int, last: bool = False) -> None:
         """Bound sub-problems in their states, close what is proven, choose splits for the rest and push them. `last`: nothing is left to split."""
         tried = self._try(domains, state, steps, last)
@@ -305,13 +325,51 @@ class NeuronSearch:
             gained = tried.closed | (tried.found.margin.amax(-1) > before - ROUND_GAIN * before.clamp(max=0))
             if float(gained.double().mean()) < ROUND_SHARE:
                 break
+        splits = None
+        if self._programs and (last or self.effort.programs):
+            tried, splits = self._by_programs(tried)
         keep = torch.nonzero(~tried.closed).squeeze(-1)
         if keep.numel() == 0:
             return
-        if last:
+        if last and splits is None:
             self.stuck.append(tried.domains.select(keep))
             return
-        self._branch(tried, keep)
+        self._branch(tried, keep, splits)
+
+    def _by_programs(self, tried: Tried) -> tuple[Tried, Splits]:
+        """Close what linear programs close of these, and say where they would split each."""
+        closed = tried.closed.clone()
+        found = Splits(torch.zeros(len(closed), 1), *(torch.zeros(len(closed), 1, dtype=d) for d in (torch.long, torch.long, torch.float64)))
+        for k in torch.nonzero(~closed).squeeze(-1).tolist():
+            domains = tried.domains.select(torch.tensor([k]))
+            case, state = int(self.bounder.groups.case[int(domains.group), 0]), tried.state.select(torch.tensor([k]))
+            nodes, least = list(domains.multipliers.slopes), float(self.bounder.reserve[domains.group])
+            leaf = attempt(self.bounder.in_double().linear, self.bounder.problem, case, state, self._path(domains), nodes, least)
+            if leaf is not None and leaf.margin > least:
+                closed[k] = True
+                self._tell_leaf(domains, state, leaf)
+            elif leaf is not None and leaf.split is not None:
+                found.score[k], (found.node[k], found.element[k], found.threshold[k]) = 1.0, leaf.split
+        return replace(tried, closed=closed), found
+
+    def _path(self, domains: Domains) -> list[Cut]:
+        """The splits of one sub-problem, inputs left out."""
+        rows = domains.cuts[0][domains.trail[0] != -1].tolist()
+        nodes = torch.searchsorted(self._first, torch.tensor([code for code, _, _ in rows], dtype=torch.long), right=True) - 1
+        return [Cut(j, int(code) - int(self._first[j]), t, int(side)) for j, (code, t, side) in zip(nodes.tolist(), rows, strict=True)]
+
+    def _tell_leaf(self, domains: Domains, state: State, leaf: Leaf) -> None:
+        """Count a sub-problem that a program has closed, and say how."""
+        self.tally.leaves += 1
+        self.tally.closed_volume += float(torch.exp2(-domains.depth.double()))
+        ids, zero = domains.id.numpy(), torch.zeros(1, dtype=torch.long)
+        self._events.add(Closed(NAME, ids, np.ones((1, 1), dtype=bool), "bound"))
+        gamma = np.zeros((1, self.bounder.problem.case_rows.shape[1]))
+        gamma[0, : leaf.gamma.size] = leaf.gamma
+        places = self._both_sides[int(self._places_of[domains.group])]
+        slopes = gathered(self.linear, state, places, leaf.slopes, zero, zero)
+        counts = np.array([leaf.betas.size])
+        self._events.add(Multiplied(NAME, ids, gamma, places, slopes, counts, leaf.betas, np.array([leaf.margin])))
 
     def _try(self, domains: Domains, state: State, steps: int, last: bool) -> Tried:
         """Optimise, bound with what a certificate can store, and tell what that closes."""
@@ -348,7 +406,8 @@ class NeuronSearch:
             self._events.add(Crossed(NAME, domains.id[empty].numpy(), *state.where[empty].T.numpy()))
         row = tried.margin.argmax(-1)
         for box, numbers in self._stored(tried, closed & ~empty, row):
-            self._events.add(Multiplied(NAME, domains.id[box].numpy(), *numbers, tried.margin[box, row[box]].double().numpy()))
+            gamma = np.eye(self.bounder.problem.case_rows.shape[1])[numbers[0]]
+            self._events.add(Multiplied(NAME, domains.id[box].numpy(), gamma, *numbers[1:], tried.margin[box, row[box]].double().numpy()))
 
     def _within(self, tried: Tried, rest: Tensor) -> tuple[Domains, State]:
         """The sub-problems `rest` of these, and their states, with bounds of what the linear bound of their hardest row leaves of them.
@@ -407,8 +466,8 @@ class NeuronSearch:
             used = trails[box] != -1
             yield box, (atom, self._places[k], numbers, used.sum(-1).numpy(), told[used].numpy())
 
-    def _branch(self, tried: Tried, keep: Tensor) -> None:
-        """Choose splits for the sub-problems `keep` of these, and push them."""
+    def _branch(self, tried: Tried, keep: Tensor, given: Splits | None) -> None:
+        """Choose splits for the sub-problems `keep` of these, unless they are `given` for all, and push them."""
         domains, found = tried.domains, tried.found
         row, coefficients, _ = tried.planes()  # a conjunction is closed by one row: the nearest to a proof
         rows = row[keep].view(-1, 1, 1)
@@ -426,9 +485,12 @@ class NeuronSearch:
             domains.select(keep), margin=margin, multipliers=tried.multipliers.select(keep),
             lower={j: here.lower[j] for j in domains.lower}, upper={j: here.upper[j] for j in domains.upper},
         )
-        candidates = self._candidates(here, pick)
-        splits = self._best_of(rest, candidates) if candidates.score.shape[1] > 1 else candidates.column(torch.zeros_like(group))
-        rest = replace(rest, node=splits.node[:, 0], element=splits.element[:, 0], threshold=splits.threshold[:, 0])
+        if given is None:
+            candidates = self._candidates(here, pick)
+            splits = self._best_of(rest, candidates) if candidates.score.shape[1] > 1 else candidates.column(torch.zeros_like(group))
+        else:
+            splits = Splits(*(getattr(given, f.name)[keep] for f in fields(Splits)))
+        rest = replace(rest, node=splits.node[:, 0], element=splits.element[:, 0], threshold=splits.threshold[:, 0].to(rest.threshold.dtype))
         if self.effort.refine:
             # Halves start from what is in force in the proof, the root's bounds, those within a case and the splits, as the checker does,
             # and not from what was refined on the way.
@@ -520,5 +582,5 @@ def _halves(parents: Domains, first_id: int) -> Domains:
             signs[j][mine + count, element] = torch.where(side == 1, side, signs[j][mine + count, element])
     return Domains(
         both.group, both.margin, both.depth + 1, lower, upper, signs, both.multipliers, both.node, both.element, both.threshold,
-        first_id + torch.arange(2 * count), both.trail,
+        first_id + torch.arange(2 * count), both.trail, both.cuts,
     )

@@ -37,6 +37,8 @@ class Constants:
     close_work: int = 4_000_000  # neurons times numbers that one pass touches: up to here a sub-problem gets rounds and trials with steps
     close_candidates: int = 32  # splits tried per sub-problem there
     close_trial_steps: int = 3  # gradient steps for each half of them
+    program_sites: int = 400  # arguments of non-linear nodes up to which sub-problems that nothing else closes are tried as linear programs
+    program_batch: int = 32  # and at a time where all are
     close_rounds: int = 3  # rounds of complete clipping at most
     attack_seconds: float = 4.0  # one round of the attack at most, and at most this share of the time limit
     attack_share: float = 0.08
@@ -51,7 +53,7 @@ CONSTANTS = Constants()
 class Plan:
     """`kind` is "inputs" or "neurons"; `batch` sub-problems at a time, `refine`: re-bound hidden layers after a split; `trial`: boxes
     of a search over inputs that comes first; `reason` says why, for people. When neurons are split: `candidates` per sub-problem, each
-    with `trial_steps` gradient steps, and `rounds` of complete clipping."""
+    with `trial_steps` gradient steps, `rounds` of complete clipping; `programs`: each sub-problem is tried as a linear program."""
 
     kind: str
     batch: int
@@ -61,6 +63,7 @@ class Plan:
     candidates: int = CONSTANTS.candidates
     trial_steps: int = 0
     rounds: int = 0
+    programs: bool = False
 
 
 def batch_of_boxes(bounds: LinearBounds, rows: int, varying: int, allotment: Allotment) -> int:
@@ -87,7 +90,11 @@ def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, 
     refine = hidden <= CONSTANTS.refine_rows
     boxes = batch_of_boxes(bounds, rows, varying, allotment)
     if any(isinstance(node, Elementwise) and isinstance(node.function, Pieces) and node.function.jumps() for node in bounds.graph.nodes):
-        return Plan("neurons", neuron_batch, refine, 0, "a function jumps, which smaller boxes do not smooth: split neurons")
+        reason = "a function jumps, which smaller boxes do not smooth: split neurons"
+        if programs_fit(bounds):
+            batch = min(neuron_batch, CONSTANTS.program_batch)
+            return Plan("neurons", batch, refine, 0, f"{reason}, each sub-problem also as a linear program", programs=True)
+        return Plan("neurons", neuron_batch, refine, 0, reason)
     if varying <= CONSTANTS.input_split_most:
         return Plan("inputs", boxes, refine, 0, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
     trial = CONSTANTS.trial_nodes if boxes >= CONSTANTS.trial_batch else 0
@@ -99,6 +106,11 @@ def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, 
     return Plan(
         "neurons", neuron_batch, refine, trial, reason, CONSTANTS.close_candidates, CONSTANTS.close_trial_steps, CONSTANTS.close_rounds
     )
+
+
+def programs_fit(bounds: LinearBounds) -> bool:
+    """Whether a sub-problem is so small that a linear program for it takes milliseconds."""
+    return sum(bounds.graph.nodes[j].size for j in bounds.targets) <= CONSTANTS.program_sites
 
 
 def clipping_work(bounds: LinearBounds) -> int:

@@ -241,7 +241,7 @@ class Search:
     def _branch_neurons(self, cases: Array, plan: Plan, interlude: Interlude | None) -> None:
         groups = _one_case_each(self.problem, cases)
         bounder = self._bounder(groups)
-        effort = Effort(plan.batch, CONSTANTS.node_steps, CONSTANTS.rate, plan.candidates, plan.refine, plan.trial_steps, plan.rounds)
+        effort = Effort(plan.batch, CONSTANTS.node_steps, CONSTANTS.rate, plan.candidates, plan.refine, plan.trial_steps, plan.rounds, plan.programs)
         box = torch.from_numpy(groups.box)
         search = NeuronSearch(
             bounder, self.lower[box], self.upper[box], effort, self._probe(groups), self.allotment.queue_bytes, self.observer

@@ -229,8 +229,8 @@ def test_a_relaxation_is_never_above_the_program() -> None:
         highs.run()
         assert highs.modelStatusToString(highs.getModelStatus()) == "Optimal"
         exact = highs.getInfo().objective_function_value
-        for signs in (None, {}):
-            assert _solved(encode(asked, relax=True, signs=signs), math.inf).getInfo().objective_function_value <= exact + 1e-6
+        for cuts in (None, {}):
+            assert _solved(encode(asked, relax=True, cuts=cuts), math.inf).getInfo().objective_function_value <= exact + 1e-6
 
 
 def test_the_network_alone_has_no_cost_and_no_atoms() -> None:
