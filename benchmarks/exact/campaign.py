@@ -28,6 +28,7 @@ from benchmarks.exact.instances import Instance, seeded
 from benchmarks.exact.judge import Judgement, judge
 
 TABLE, BUILD = Path("benchmarks/results/exact.csv"), Path("build/exact")
+SECONDS = 10.0
 COLUMNS = (
     "number", "place", "pieces", "unstable", "patterns", "margin", "activations", "enumeration", "float32", "bab", "bab_assurance", "bab_nodes",
     "smt", "milp", "milp_certified", "float32_only", "off", "contradictions", "seconds",
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=2000, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engines", default=",".join(ENGINES), help=f"some of {', '.join(ENGINES)}")
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help=f"for each engine and instance (default {SECONDS:g})")
     parser.add_argument("--out", type=Path, default=TABLE)
     options = parser.parse_args(arguments)
     names = options.engines.split(",")
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--engines {unknown[0]}: expected some of {', '.join(ENGINES)}")
     np.seterr(all="ignore")
     campaign = Campaign(options.out, options.seed)
-    bad = sum(campaign.run(number, names) for number in range(options.count))
+    bad = sum(campaign.run(number, names, Effort(options.seconds)) for number in range(options.count))
     campaign.write_table()
     print(campaign.summary())
     return 1 if bad else 0
@@ -77,7 +79,7 @@ class Campaign:
             self._lines.write_text(whole, encoding="utf-8")
         return [json.loads(line) for line in whole.splitlines()]
 
-    def run(self, number: int, engines: Sequence[str]) -> bool:
+    def run(self, number: int, engines: Sequence[str], effort: Effort) -> bool:
         """Ask those engines that have not answered about instance `number`; whether the answers contradict each other."""
         instance = seeded(self._seed, number)
         answers = self._answers.setdefault(number, {})
@@ -86,7 +88,7 @@ class Campaign:
         model, text = instance.write(folder)
         for engine in engines:
             if engine not in answers or answers[engine]["verdict"] == REFUSED:  # it may know the operator by now
-                answers[engine] = timed(ENGINES[engine], model, text, Effort())
+                answers[engine] = timed(ENGINES[engine], model, text, effort)
                 self._append({"seed": self._seed, "number": number, "engine": engine, **answers[engine]})
         judgement = judge(model, text, answers)
         self._rows[number] = row(number, instance, answers, judgement)
