@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.soundness.families import attributes, needles, theorems
+from benchmarks.soundness.families import attributes, graphs, needles, regress, rounding, scales, theorems, trained
 from benchmarks.soundness.instance import Entry, Instance, SuiteError, write
 from benchmarks.soundness.recheck import recheck
 
@@ -21,9 +21,14 @@ class Family:
 
 
 FAMILIES: tuple[Family, ...] = (
-    Family("attributes", attributes.instances),
+    Family("trained", trained.instances, trained.check),
     Family("needles", needles.instances, needles.check),
     Family("theorems", theorems.instances, theorems.check),
+    Family("rounding", rounding.instances, rounding.check),
+    Family("attributes", attributes.instances),
+    Family("graphs", graphs.instances),
+    Family("scales", scales.instances, scales.check),
+    Family("regress", regress.instances),
 )
 
 
