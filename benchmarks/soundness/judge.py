@@ -159,8 +159,12 @@ def _margins(part: Formula, x: Sequence[Fraction], exact: Sequence[Interval], ru
 
 
 def _text(atom: Atom) -> str:
-    terms = " + ".join(f"{tensor}_{index}" if c == 1 else f"{float(c):.6g} {tensor}_{index}" for tensor, index, c in atom.terms) or "0"
-    return f"{terms.replace('+ -', '- ')} {atom.relation} {float(atom.bound):.9g}"
+    """For people; an atom without positive coefficients is turned around: Y_0 >= 1, not -1 Y_0 <= -1."""
+    turn = -1 if all(c < 0 for _, _, c in atom.terms) else 1
+    relation = atom.relation.replace("<", ">") if turn < 0 else atom.relation
+    terms = [(turn * c, f"{tensor}_{index}") for tensor, index, c in atom.terms]
+    text = " + ".join(name if c == 1 else f"{float(c):.6g} {name}" for c, name in terms).replace("+ -1 ", "- ").replace("+ -", "- ")
+    return f"{text or 0} {relation} {float(turn * atom.bound):.9g}"
 
 
 def _decimal(ends: Interval) -> str:

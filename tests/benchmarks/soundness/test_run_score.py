@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.formula import Atom, parse
 from benchmarks.ledger import Record
-from benchmarks.soundness import scoring
+from benchmarks.soundness import judge, scoring
 from benchmarks.soundness.instance import Entry, SuiteError
 from benchmarks.soundness.judge import execute, holds_exactly
 from tests.benchmarks.soundness.run_support import suite
@@ -88,7 +88,15 @@ def test_an_execution_says_what_happened(entries: dict[str, Entry]) -> None:
     assert execution.exact == ("1",) and execution.runtime == (0.0,)
     (margin,) = execution.margins
     assert execution.margin == 0.5 and execute(entries["pairs_sat"], ["0.5", "0.75"]).margin == -0.25
-    assert margin.text.endswith("Y_0 <= -0.5") and margin.exact == "0.5" and margin.runtime == -0.5
+    assert margin.text == "Y_0 >= 0.5" and margin.exact == "0.5" and margin.runtime == -0.5
+
+
+def test_atoms_are_written_for_people() -> None:
+    declared = "(declare-const X_0 Real)(declare-const Y_0 Real)(declare-const Y_1 Real)"
+    written = ["(< Y_0 Y_1)", "(>= (+ (* 2 Y_0) (* -1.5 Y_1)) 3)", "(== Y_1 X_0)", "(>= Y_1 0.25)"]
+    violation = parse(declared + "".join(f"(assert {atom})" for atom in written))
+    texts = [judge._text(part) for part in violation.formula.parts if isinstance(part, Atom)]
+    assert texts == ["Y_0 - Y_1 < 0", "-2 Y_0 + 1.5 Y_1 <= -3", "Y_1 - X_0 == 0", "Y_1 >= 0.25"]
 
 
 def test_the_decimals_as_written_count_over_the_reals(entries: dict[str, Entry]) -> None:
