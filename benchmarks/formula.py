@@ -1,12 +1,14 @@
-"""A small second reading of VNN-LIB 1.0, for the judges only: it shares no code with specs/, so that a mistake there shows here.
+"""A small second reading of VNN-LIB, for the judges only: it shares no code with specs/, so that a mistake there shows here.
 
 A property is kept as the formula that was written (nested and/or over linear atoms), never expanded into cases, and is evaluated
-in exact rationals at one concrete execution. It reads what VNN-COMP writes: `declare-const` of X_i and Y_j, and `assert`.
+in exact rationals at one concrete execution. It reads what VNN-COMP writes: `declare-const` of X_i and Y_j, and `assert`. A text of VNN-LIB
+2.0 is read by turning it into one of 1.0 first: its one network's inputs, one after the other in row-major order, become X_0, X_1, ...
 """
 
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,11 +24,22 @@ VARIABLE = re.compile(r"[XY]_\d+", re.ASCII)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 DEEPEST = 200
 TOKEN = re.compile(r"\((<=|>=|<|>|==|=)\s+([XY]_[0-9]+)\s+([^\s()]+)\s*\)|[()]|[^\s()]+")
+VERSION_2 = re.compile(r"(?:\s|;[^\n]*)*\(\s*(?:vnnlib-version|declare-network)\b")
+_SHAPE = r"\[\s*(?:\d{1,9}(?:\s*,\s*\d{1,9})*\s*)?\]"
+_DECLARE = r"\(\s*declare-{kind}\s+[A-Za-z]\w*\s+(?:[rR]eal|float32)\s*" + _SHAPE + r"\s*\)\s*"
+HEAD_2 = re.compile(
+    r"\s*\(\s*vnnlib-version\s*<2\.[01]>\s*\)\s*\(\s*declare-network\s+[A-Za-z]\w*\s*"
+    rf"(?P<tensors>(?:{_DECLARE.replace('{kind}', 'input')})+(?:{_DECLARE.replace('{kind}', 'output')})+)\)", re.ASCII,
+)  # fmt: skip
+DECLARATION_2 = re.compile(r"declare-(input|output)\s+(\w+)\s+\w+\s*\[([^\]]*)\]", re.ASCII)
+ELEMENT_2 = re.compile(r"(?<![\w.])(?P<name>[A-Za-z]\w*)(?:\s*\[(?P<indices>[\d\s,]*)\])?", re.ASCII)
+UNREAD_2 = re.compile(r"\(\s*=\s|(?<![\w.])\+\d|(?<![\w.])[\d.]+[eE]|(?<![\w\]])\.\d|\(\s*declare|\[(?!\s*\d+\s*(?:,\s*\d+\s*)*\])", re.ASCII)
+MOST_ELEMENTS = 1 << 24
 FLIPPED = {">=": "<=", ">": "<", "<=": "<=", "<": "<", "==": "==", "=": "=="}
 
 
 class FormulaError(Exception):
-    """The property is not VNN-LIB 1.0 as this reader knows it; the message says what was met."""
+    """The property is not VNN-LIB as this reader knows it; the message says what was met."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,26 @@ class Junction:
 Formula = Atom | Junction
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that a text of 2.0 declares; `first` is the number of its first element among all X or Y (`letter`)."""
+
+    letter: str
+    name: str
+    shape: tuple[int, ...]
+    first: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def variable(self, indices: Sequence[int]) -> str:
+        """The variable of 1.0 that an element becomes. Raises FormulaError."""
+        if len(indices) != len(self.shape) or any(i >= n for i, n in zip(indices, self.shape, strict=True)):
+            raise FormulaError(f"{self.name} has the shape {list(self.shape)} and no element {list(indices)}")
+        return f"{self.letter}_{self.first + int(np.ravel_multi_index(tuple(indices), self.shape)) if indices else self.first}"
+
+
 @dataclass(frozen=True, eq=False)
 class Violation:
     """The conjunction of all asserts: what a counterexample satisfies. `inputs`, `outputs` count the declared variables."""
@@ -79,6 +112,7 @@ class Violation:
     inputs: int
     outputs: int
     formula: Junction
+    tensors: tuple[Tensor, ...] = ()  # of a text of 2.0
 
     def holds(self, x: np.ndarray, y: np.ndarray, exact_box: bool = False) -> bool:
         """Whether the execution x -> y (flat arrays of floats) is a counterexample; NaN and Inf never are."""
@@ -133,7 +167,8 @@ def decompressed(path: Path) -> bytes:
 
 
 def parse(text: str) -> Violation:
-    """The counterexample formula of a VNN-LIB 1.0 text. Raises FormulaError."""
+    """The counterexample formula of a VNN-LIB text. Raises FormulaError."""
+    text, tensors = (text, ()) if VERSION_2.match(text) is None else _as_version_1(text)
     declared, asserts = set(), []
     for command in _commands(text):
         match command:
@@ -150,7 +185,35 @@ def parse(text: str) -> Violation:
     unknown = set(VARIABLE.findall(_without_comments(text))) - declared
     if unknown:
         raise FormulaError(f"{min(unknown)} is not declared")
-    return Violation(inputs, outputs, Junction("and", tuple(asserts)))
+    return Violation(inputs, outputs, Junction("and", tuple(asserts)), tensors)
+
+
+def _as_version_1(text: str) -> tuple[str, tuple[Tensor, ...]]:
+    """A text of 2.0 as one of 1.0, and what it declares. Raises FormulaError."""
+    head = HEAD_2.match(text := _without_comments(text))
+    if head is None:
+        raise FormulaError("it needs (vnnlib-version <2.0>), then one declare-network with inputs, then outputs, of real or float32 numbers")
+    tensors: list[Tensor] = []
+    for kind, name, shape in DECLARATION_2.findall(head["tensors"]):
+        letter = "X" if kind == "input" else "Y"
+        sizes = tuple(int(n) for n in shape.split(",")) if shape.strip() else ()
+        tensors.append(Tensor(letter, name, sizes, sum(t.size for t in tensors if t.letter == letter)))
+    by_name = {t.name: t for t in tensors}
+    if len(by_name) < len(tensors) or sum(t.size for t in tensors) > MOST_ELEMENTS or not all(t.size for t in tensors):
+        raise FormulaError("a tensor is declared twice, or has no elements, or there are too many")
+
+    def renamed(match: re.Match[str]) -> str:
+        if match["name"] is None or match["name"] in ("and", "or", "assert"):
+            return match[0]
+        if match["name"] not in by_name or (match["indices"] is not None and not match["indices"].strip()):
+            raise FormulaError(f"{match[0][:80]} is no element of a declared tensor")
+        return f" {by_name[match['name']].variable([int(i) for i in (match['indices'] or '').split(',') if i])} "
+
+    rest = text[head.end() :]
+    if wrong := UNREAD_2.search(rest):
+        raise FormulaError(f"{wrong[0]!r} is nothing that 2.0 has")
+    declared = [f"(declare-const {t.letter}_{t.first + i} Real)" for t in tensors for i in range(t.size)]
+    return "".join(declared) + ELEMENT_2.sub(renamed, rest), tuple(tensors)
 
 
 def _without_comments(text: str) -> str:
@@ -195,6 +258,8 @@ def _formula(node: object) -> Formula:
             return Junction(kind, tuple(_formula(part) for part in parts))
         case [str(relation), left, right] if relation in FLIPPED:
             return _atom(relation, left, right)
+        case ["!=", left, right]:
+            return Junction("or", (_atom("<", left, right), _atom("<", right, left)))
     raise FormulaError(f"unknown formula {str(node)[:80]}")
 
 

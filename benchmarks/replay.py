@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import formula
-from benchmarks.formula import FormulaError, nearest_float32
+from benchmarks.formula import FormulaError, Violation, nearest_float32
 from benchmarks.runtime import Runtime, RuntimeUnusable
 
+HEADER = re.compile(r"([A-Za-z]\w*) (?:float32|[rR]eal) \[([\d, ]*)\]", re.ASCII)
 PAIR = re.compile(r"\(\s*X_(\d+)\s+([^\s()]+)\s*\)")
 
 
@@ -48,13 +49,36 @@ def read_witness(results: str) -> np.ndarray:
     return np.array(values, dtype=np.float32)
 
 
+def read_assignment(results: str, violation: Violation) -> np.ndarray:
+    """The same of the assignment text of VNN-LIB 2.0: for each tensor of the property a line NAME TYPE [shape], then a value a line."""
+    word, *lines = [line.strip() for line in results.splitlines() if line.strip()] or [""]
+    if word != "sat":
+        raise WitnessError("the results file does not say sat")
+    values: list[np.float32] = []
+    for tensor in violation.tensors:
+        head = HEADER.fullmatch(lines[0]) if lines else None
+        if head is None or head[1] != tensor.name or tuple(int(n) for n in head[2].split(",") if n.strip()) != tensor.shape:
+            raise WitnessError(f"the assignment has no line `{tensor.name} float32 {list(tensor.shape)}` where it is expected")
+        mine, lines = lines[1 : 1 + tensor.size], lines[1 + tensor.size :]
+        if len(mine) < tensor.size:
+            raise WitnessError(f"the assignment has not all of the {tensor.size} values of {tensor.name}")
+        if tensor.letter == "X":
+            try:
+                values += [nearest_float32(formula.number(text)) for text in mine]
+            except FormulaError as error:
+                raise WitnessError(f"the witness: {error}") from error
+    if lines:
+        raise WitnessError(f"the assignment goes on after its last tensor: {lines[0][:40]}")
+    return np.array(values, dtype=np.float32)
+
+
 def judge(model: Path, property_file: Path, results: str) -> Judgement:
     """Replay the witness in `results`. Raises RuntimeUnusable, FormulaError, OSError where it cannot be judged."""
+    violation, runtime = formula.read(property_file), Runtime(model)
     try:
-        x = read_witness(results)
+        x = read_assignment(results, violation) if violation.tensors else read_witness(results)
     except WitnessError as error:
         return Judgement(False, f"NOT VIOLATED: {error}")
-    violation, runtime = formula.read(property_file), Runtime(model)
     if x.size != runtime.size:
         return Judgement(False, f"NOT VIOLATED: the witness has {x.size} values, the network {runtime.size} inputs")
     y = runtime.run(x)

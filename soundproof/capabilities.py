@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 
 from onnx.defs import onnx_opset_version
 
-from graph.load import ELEMENT_TYPES, OLDEST_OPSET
+from graph.load import OLDEST_OPSET
 from graph.lowering import CONSTANT_ONLY, LOWERINGS
 
 CAPABILITIES: Mapping[str, Callable[[], Iterable[str]]] = {
     "onnx_operators": lambda: sorted({operator for _, operator in LOWERINGS} | CONSTANT_ONLY),
-    "onnx_element_types": lambda: sorted(ELEMENT_TYPES.values()),
+    "onnx_element_types": lambda: ("float32", "real"),  # what a proof speaks of; float64 networks are read as networks over the reals
     "onnx_opset_versions": lambda: (str(OLDEST_OPSET), str(onnx_opset_version())),
-    "vnnlib_versions": lambda: ("1.0",),
+    "vnnlib_versions": lambda: ("1.0", "2.0"),
     "hidden_node_theories": lambda: ("NH",),
-    "multiple_input_output_theories": lambda: ("SIO",),
+    "multiple_input_output_theories": lambda: ("SIO", "MIO"),
     "multiple_network_theories": lambda: ("SNET",),
     "multiple_node_comparison_theories": lambda: ("SNC", "MNC"),
     "arithmetic_complexity_theories": lambda: ("BND", "OUTC", "LIN"),

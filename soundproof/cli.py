@@ -88,7 +88,8 @@ def verify(
     trust: Annotated[str, typer.Option(metavar="LIST", help="Engines whose unsat needs no accepted certificate: engine,milp,smt.")] = "",
     engine: Annotated[str, typer.Option(metavar="auto|bab|smt|milp|smt-float32", help="Branch and bound, or an exact solver.")] = "auto",
     semantics: Annotated[
-        str | None, typer.Option(metavar="real|float32", help="What unsat speaks of: the file over the reals, or in float32.", show_default="real")
+        str | None,
+        typer.Option(metavar="real|float32", help="What unsat speaks of: the file over the reals, or in float32.", show_default="as declared"),
     ] = None,
     certificate: Annotated[str | None, typer.Option(metavar="F", help="Keep the certificate of an unsat.")] = None,
     self_check: Annotated[bool, typer.Option("--self-check", help="Compare known executions with every bound; slow, for debugging.")] = False,
@@ -108,7 +109,7 @@ def verify(
         options = Options(
             model_path=model, property_path=prop, network=name, timeout=timeout, memory=memory, nodes=nodes, results_file=results_file, json=json,
             no_attack=no_attack, seed=seed, device=device, threads=available_threads() if threads is None else threads,
-            trust=tuple(filter(None, trust.split(","))), semantics=semantics or ("float32" if engine == "smt-float32" else "real"),
+            trust=tuple(filter(None, trust.split(","))), semantics=semantics or ("float32" if engine == "smt-float32" else "auto"),
             certificate=certificate, self_check=self_check, engine=engine, verbosity=int(verbose) - int(quiet),
         )
     except OptionError as error:
@@ -201,7 +202,7 @@ def supports(
     onnx_opset_versions: Annotated[bool, typer.Option("--onnx-opset-versions", help="Oldest and newest opset.")] = False,
     vnnlib_versions: Annotated[bool, typer.Option("--vnnlib-versions", help="Versions of VNN-LIB.")] = False,
     hidden_node_theories: Annotated[bool, typer.Option("--hidden-node-theories", help="NH: no hidden nodes in properties.")] = False,
-    multiple_input_output_theories: Annotated[bool, typer.Option("--multiple-input-output-theories", help="SIO: one input, one output.")] = False,
+    multiple_input_output_theories: Annotated[bool, typer.Option("--multiple-input-output-theories", help="SIO, MIO: one or more inputs.")] = False,
     multiple_network_theories: Annotated[bool, typer.Option("--multiple-network-theories", help="SNET: one network.")] = False,
     multiple_node_comparison_theories: Annotated[bool, typer.Option("--multiple-node-comparison-theories", help="MNC: atoms over several.")] = False,
     arithmetic_complexity_theories: Annotated[bool, typer.Option("--arithmetic-complexity-theories", help="LIN: linear atoms.")] = False,

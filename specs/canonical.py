@@ -6,6 +6,7 @@ execution whose input lies in the box satisfies all atoms at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,7 +20,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Variable:
-    """A tensor that the property declares. VNN-LIB 1.0 has exactly X (all X_i) and Y (all Y_j), as flat tensors."""
+    """A tensor that the property declares; its element type is "real" or "float32". VNN-LIB 1.0 has exactly X (all X_i) and Y (all Y_j),
+    as flat tensors of reals."""
 
     name: str
     shape: tuple[int, ...]
@@ -27,7 +29,7 @@ class Variable:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,8 @@ class Cases(Protocol):
 @dataclass(frozen=True, eq=False)
 class Property:
     """`cases` excludes those whose box is empty; `vacuous` counts them, and `vacuous_cases` names them for people: a sentence
-    for each combination, at most 20 and then how many more there are. `version` is "1.0" or "2.0"."""
+    for each combination, at most 20 and then how many more there are. `version` is "1.0" or "2.0" or "2.1"; from 2.0 on the tensors are those
+    of the network in number, order and shape, and `network` is the name that the text gives it."""
 
     inputs: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
@@ -97,6 +100,12 @@ class Property:
     source: str = "<memory>"
     notes: tuple[str, ...] = ()
     vacuous_cases: tuple[str, ...] = ()
+    network: str = ""
+
+    @property
+    def asks_for_float32(self) -> bool:
+        """Whether `unsat` has to hold for executions in float32: some tensor is declared as float32."""
+        return any(v.element_type == "float32" for v in (*self.inputs, *self.outputs))
 
 
 def atom_holds(atom: Atom, values: Mapping[str, Sequence[Fraction]]) -> bool:

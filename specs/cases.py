@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from specs.canonical import Atom, Box, Case, Rationals
+from specs.canonical import Atom, Box, Case, Rationals, Variable
 from specs.formula import Choice, Conjunction, FrozenAtoms, Indices
 
 
@@ -61,9 +61,10 @@ class FormulaCases:
     """Implements canonical.Cases. `vacuous` counts the combinations that no input satisfies: an empty box (decided on the
     exact rationals), or an atom without variables that is false. They are not iterated and not in the length."""
 
-    def __init__(self, root: Conjunction, atoms: FrozenAtoms, tensor: str, size: int) -> None:
-        """`size` is the number of elements of the input tensor; every case must bound every element on both sides."""
-        self._root, self._table, self._tensor, self._elements = root, atoms.table, tensor, size
+    def __init__(self, root: Conjunction, atoms: FrozenAtoms, inputs: Sequence[Variable]) -> None:
+        """Bounds name elements of all `inputs`, one after the other; every case must bound every element on both sides."""
+        self._root, self._table, self._inputs = root, atoms.table, inputs
+        self._elements = sum(v.size for v in inputs)
         self.vacuous = sum(region.cases for region, _ in self._walk(only_box=True) if isinstance(region, Contradiction))
 
     def __len__(self) -> int:
@@ -81,9 +82,14 @@ class FormulaCases:
             if isinstance(region, Contradiction):
                 continue
             if region is not of:  # cases that differ in their atoms only share the Box object
-                boxes = (Box(self._tensor, Rationals(self._table, region.lower), Rationals(self._table, region.upper)),)
-                of = region
+                boxes, of = self._boxes(region), region
             yield Case(boxes, atoms)
+
+    def _boxes(self, region: _Region) -> tuple[Box, ...]:
+        """The box of every input tensor."""
+        ends = itertools.accumulate(v.size for v in self._inputs)
+        parts = [(v.name, slice(end - v.size, end)) for v, end in zip(self._inputs, ends, strict=True)]
+        return tuple(Box(name, *(Rationals(self._table, side[part]) for side in region)) for name, part in parts)
 
     def _walk(self, only_box: bool) -> Iterator[tuple[_Region | Contradiction, tuple[Atom, ...]]]:
         """Yield (region, or why it is empty; atoms), in the order of the text.

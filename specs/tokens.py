@@ -1,4 +1,4 @@
-"""Lexemes of VNN-LIB text (an SMT-LIB 2 dialect) and the places and numbers in it."""
+"""Lexemes of VNN-LIB text (an SMT-LIB 2 dialect), as version 1.0 and as version 2 cut it, and the places and numbers in it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,19 @@ _LEXEME = re.compile(r"(?:[ \t\r\n]++|;[^\n]*+)*+(\([^();]*+\)|[()]|[^ \t\r\n();
 _WORD = re.compile(r"[()]|[^ \t\r\n()]+")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+))?")
 
+# Version 2: words may touch each other ("X[0]-1.0"), and an element is one word with its indices ("X[0, 1]").
+_WORD_2 = r"""
+    [()]
+  | [A-Za-z][A-Za-z0-9_]*+ (?:-[A-Za-z]++)*+ (?:[ \t\r\n]*+ \[[^][();"]*+\])?+  # a name, an element, a type with its shape, a command
+  | -?+[0-9]++ (?:\.[0-9]++)?+ (?![A-Za-z0-9_.])
+  | <= | >= | == | != | <[0-9.]++> | [<>=*] | - (?![0-9.]) | (?<=\()\+ | \+ (?![0-9.])
+  | "(?:[^"\\\n]|\\.)*+"
+  | [^ \t\r\n();]++  # anything else, for an error that shows it
+"""
+_WORD_OF_2 = re.compile(_WORD_2, re.VERBOSE)
+_LEXEME_OF_2 = re.compile(rf"(?:[ \t\r\n]++|;[^\n]*+)*+ (\([^();\"]*+\) | {_WORD_2} | \Z)", re.VERBOSE)
+_NUMBER_OF_2 = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+
 
 def lexemes(text: str) -> Iterator[tuple[str, int]]:
     """Yield (lexeme, offset): "(", ")", a symbol, or a flat list "(...)" with its parentheses. Comments are skipped."""
@@ -30,6 +43,24 @@ def words(flat_list: str, offset: int) -> Iterator[tuple[str, int]]:
     """Yield the lexemes inside a flat list that starts at `offset` of the text, parentheses included."""
     for match in _WORD.finditer(flat_list):
         yield match[0], offset + match.start()
+
+
+def lexemes_of_2(text: str) -> Iterator[tuple[str, int]]:
+    """`lexemes` as version 2 cuts them."""
+    for match in _LEXEME_OF_2.finditer(text):
+        if match[1]:
+            yield match[1], match.start(1)
+
+
+def words_of_2(flat_list: str, offset: int) -> Iterator[tuple[str, int]]:
+    """`words` as version 2 cuts them."""
+    for match in _WORD_OF_2.finditer(flat_list):
+        yield match[0], offset + match.start()
+
+
+def number_of_2(word: str) -> Fraction | None:
+    """The exact value of a number of version 2, which has no exponent and no sign +. Raises PropertyError if it is out of range."""
+    return number(word) if _NUMBER_OF_2.fullmatch(word) else None
 
 
 def place(text: str, offset: int) -> tuple[int, int]:

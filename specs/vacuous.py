@@ -15,15 +15,16 @@ MOST = 20  # combinations that are named; the rest is counted
 MOST_TAKEN = 4  # alternatives named of one combination
 
 Line = Callable[[int], int]  # the line, from 1, of an offset of the text
+Name = Callable[[int], str]  # how the text calls an input element
 
 
-def describe(cases: FormulaCases, atoms: FrozenAtoms, line: Line) -> tuple[str, ...]:
+def describe(cases: FormulaCases, atoms: FrozenAtoms, line: Line, name: Name) -> tuple[str, ...]:
     """A sentence for each vacuous combination, at most `MOST`, then the number of cases they leave out.
 
     A bound is given the line on which it is first written; equal bounds elsewhere are the same bound.
     """
     found = cases.contradictions(MOST)
-    named = [f"{_cases(c.cases)} vacuous: {_reason(c, atoms, line)}{_where(c, line)}" for c in found]
+    named = [f"{_cases(c.cases)} vacuous: {_reason(c, atoms, line, name)}{_where(c, line)}" for c in found]
     rest = cases.vacuous - sum(c.cases for c in found)
     return tuple([*named, f"{rest} more {'case is' if rest == 1 else 'cases are'} vacuous"] if rest else named)
 
@@ -32,18 +33,18 @@ def _cases(count: int) -> str:
     return "a case is" if count == 1 else f"{count} cases are"
 
 
-def _reason(contradiction: Contradiction, atoms: FrozenAtoms, line: Line) -> str:
+def _reason(contradiction: Contradiction, atoms: FrozenAtoms, line: Line, name: Name) -> str:
     element = contradiction.element
     if element < 0:
         return "a comparison without variables is false"
-    lower = _bound(LOWER, element, contradiction.lower, atoms, line)
-    return f"{lower} and {_bound(UPPER, element, contradiction.upper, atoms, line)}"
+    lower, upper = (_bound(side, element, rank, atoms, line) for side, rank in ((LOWER, contradiction.lower), (UPPER, contradiction.upper)))
+    return f"{name(element)} {lower} and {name(element)} {upper}"
 
 
 def _bound(side: int, element: int, rank: int, atoms: FrozenAtoms, line: Line) -> str:
     mine = (atoms.kinds == side) & (atoms.elements == element) & (atoms.ranks == rank)
     offset = int(atoms.offsets[int(np.flatnonzero(mine)[0])])
-    return f"X_{element} {'>=' if side == LOWER else '<='} {_shown(atoms.table[rank])} (line {line(offset)})"
+    return f"{'>=' if side == LOWER else '<='} {_shown(atoms.table[rank])} (line {line(offset)})"
 
 
 def _where(contradiction: Contradiction, line: Line) -> str:

@@ -80,7 +80,12 @@ def run(
             return replace(stopped, peak=peak)
         out.seek(0)
         log.seek(0)
-        return replace(_read(out.read(), log.read(), checker.returncode, proof, options.semantics), peak=peak)
+        return replace(_read(out.read(), log.read(), checker.returncode, proof, _wanted(options, proof)), peak=peak)
+
+
+def _wanted(options: Options, proof: Result) -> str:
+    """The semantics that a certificate has to be about: what was asked for, or what the property asks for. (The checker looks, too.)"""
+    return proof.semantics if options.semantics == "auto" else options.semantics
 
 
 def _stopped(options: Options, received: Sequence[int], resident: int) -> Answer | None:
@@ -130,7 +135,7 @@ def judged(options: Options, proof: Result, path: str, answer: Answer, seconds: 
     if not accepted and not trusted:
         told = {"verdict": "unknown", "assurance": "none", "reason": reason}
     told["statement"] = statement(
-        told["verdict"], told["assurance"], options.model_path, options.property_path, proof.cases, told["reason"], options.semantics
+        told["verdict"], told["assurance"], options.model_path, options.property_path, proof.cases, told["reason"], _wanted(options, proof)
     )
     peak = max(proof.peak_memory_bytes or 0, answer.peak) or None
     return replace(proof, certificate=facts, peak_memory_bytes=peak, seconds={**proof.seconds, "check": seconds}, **told)

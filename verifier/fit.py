@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graph import selfcheck
-from graph.load import Model
-from specs.canonical import Box, Property
+from graph.load import Model, TensorInfo
+from specs.canonical import Box, Property, Variable
 from specs.errors import PropertyError
 from specs.rounding import nearest_float32
 
@@ -18,8 +20,17 @@ RANDOM_POINTS = 20
 RANDOM_CORNERS = 4
 
 
-def check_fit(model: Model, prop: Property) -> None:
-    """Raise PropertyError, naming all four counts, unless `prop` has one variable for each input and output of `model`."""
+def check_fit(model: Model, prop: Property, network: str = "") -> None:
+    """Raise PropertyError, naming all four counts, unless `prop` has one variable for each input and output of `model`.
+
+    From VNN-LIB 2.0 on: unless its tensors are those of `model` in number, order, shape and, but for `real`, element type, and the network
+    is called `network`, if that is a name.
+    """
+    if prop.network:
+        if network not in ("", prop.network):
+            raise PropertyError(f"{prop.source}: the property declares the network {prop.network}, and --network names {network}")
+        _check_tensors("input", prop.inputs, model.inputs, prop.source, model.path)
+        _check_tensors("output", prop.outputs, model.outputs, prop.source, model.path)
     declared = sum(v.size for v in prop.inputs), sum(v.size for v in prop.outputs)
     there = sum(t.size for t in model.inputs), sum(t.size for t in model.outputs)
     if declared != there:
@@ -27,6 +38,32 @@ def check_fit(model: Model, prop: Property) -> None:
             f"{prop.source}: the property declares {declared[0]} input and {declared[1]} output variables, "
             f"but the network {model.path} has {there[0]} inputs and {there[1]} outputs; is it the property of another network?"
         )
+
+
+def _check_tensors(kind: str, declared: Sequence[Variable], there: Sequence[TensorInfo], source: str, path: Path | None) -> None:
+    """Raise PropertyError unless the tensors agree, naming the first that does not."""
+    if len(declared) != len(there):
+        raise PropertyError(f"{source}: the property declares {len(declared)} {kind}s, but the network {path} has {len(there)}; all are declared")
+    for variable, tensor in zip(declared, there, strict=True):
+        shapes_differ, types_differ = variable.shape != tensor.shape, variable.element_type not in ("real", tensor.element_type)
+        if shapes_differ or types_differ:
+            raise PropertyError(
+                f"{source}: the property declares the {kind} {variable.name} as {variable.element_type} {list(variable.shape)}, but "
+                f"{tensor.name!r} of the network {path} is {tensor.element_type} {list(tensor.shape)}"
+            )
+
+
+def semantics_of(prop: Property, wanted: str) -> str:
+    """What `unsat` speaks of: "float32" if the property declares float32 tensors, else "real", or what is `wanted`, if that is not "auto".
+
+    Raises PropertyError where less is wanted than the property asks for.
+    """
+    if prop.asks_for_float32 and wanted == "real":
+        raise PropertyError(
+            f"{prop.source}: the property declares float32 tensors, so that unsat has to hold in float32, and --semantics real would not say "
+            "that. Leave the option out, or declare the tensors as `real`"
+        )
+    return wanted if wanted != "auto" else "float32" if prop.asks_for_float32 else "real"
 
 
 def compare_with_runtime(model: Model, prop: Property, seed: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 DEVICES = ("auto", "cpu", "cuda")
-SEMANTICS = ("real", "float32")
+SEMANTICS = ("auto", "real", "float32")
 TRUSTABLE = ("engine", "milp", "smt")
 ENGINES = {"auto": "", "bab": "", "smt": "smt", "milp": "milp", "smt-float32": "smt"}  # complete engines, and whose word theirs is in TRUSTABLE
 
@@ -29,9 +29,10 @@ class Options:
     """The options of one `verify` run; `timeout` in seconds, `memory` in GB (10^9 bytes) of resident memory, None = no limit.
 
     `started` is the moment on the monotonic clock from which `timeout` counts. `trust` lists engines whose `unsat` may be
-    printed without an accepted certificate. `semantics` is "real" or "float32"; `certificate` says where to keep the certificate,
-    `self_check` compares known executions with every bound. `engine` is the complete engine: "bab" branches and bounds, "smt" and "milp" ask
-    an exact solver over the reals, "smt-float32" one about the float32 program. `verbosity` is -1 (quiet), 0 or 1. Raises OptionError.
+    printed without an accepted certificate. `semantics` is "real", "float32", or "auto" for what the property asks for; `certificate` says where
+    to keep the certificate, `self_check` compares known executions with every bound. `engine` is the complete engine: "bab" branches and bounds,
+    "smt" and "milp" ask an exact solver over the reals, "smt-float32" one about the float32 program.
+    `verbosity` is -1 (quiet), 0 or 1. Raises OptionError.
     """
 
     model_path: str
@@ -47,7 +48,7 @@ class Options:
     device: str = "cpu"
     threads: int = field(default_factory=available_threads)
     trust: tuple[str, ...] = ()
-    semantics: str = "real"
+    semantics: str = "auto"
     certificate: str | None = None
     self_check: bool = False
     engine: str = "auto"
@@ -84,8 +85,9 @@ class Options:
 
     @property
     def trusts_solver(self) -> bool:
-        """Whether the word of the chosen exact engine is enough."""
-        return bool(ENGINES[self.engine]) and ENGINES[self.engine] in self.trust
+        """Whether the word of the chosen exact engine is enough. What holds over the reals is not enough in float32."""
+        speaks_of_it = self.engine == "smt-float32" or self.semantics != "float32"
+        return speaks_of_it and bool(ENGINES[self.engine]) and ENGINES[self.engine] in self.trust
 
     @property
     def check_seconds(self) -> float:

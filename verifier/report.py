@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from graph.load import Model, TensorInfo
 from specs.canonical import Property, Variable
+from verifier.fit import semantics_of
 from verifier.options import Options
 from verifier.result import (
     Assignment,
@@ -63,14 +64,14 @@ def build_result(outcome: Outcome, loaded: Loaded, options: Options, load_second
     """The result of a run; `unsat` is `unchecked` here, and only what the checker accepts becomes `certified`."""
     model, prop = loaded.identities()
     verdict: Verdict = "timed-out" if outcome.reason is not None and outcome.reason.code == "time" else outcome.verdict
-    assurance = ASSURANCE[verdict]
+    assurance, semantics = ASSURANCE[verdict], semantics_of(loaded.property, options.semantics)
     return Result(
         models=(model,),
         property_file=prop,
         verdict=verdict,
         assurance=assurance,
-        statement=statement(verdict, assurance, loaded.model_path, loaded.property_path, outcome.cases, outcome.reason, options.semantics),
-        semantics=options.semantics,
+        statement=statement(verdict, assurance, loaded.model_path, loaded.property_path, outcome.cases, outcome.reason, semantics),
+        semantics=semantics,
         reason=outcome.reason,
         bound=finite_or_none(outcome.bound),
         gap=finite_or_none(outcome.gap),
@@ -95,16 +96,21 @@ def uncertified(result: Result, reason: Reason, options: Options) -> Result:
 
 
 def _counterexample(witness: Witness, loaded: Loaded) -> Counterexample:
-    inputs = _assignments(witness.inputs, loaded.property.inputs, loaded.model.inputs)
-    outputs = _assignments(witness.outputs, loaded.property.outputs, loaded.model.outputs)
+    typed = bool(loaded.property.network)
+    inputs = _assignments(witness.inputs, loaded.property.inputs, loaded.model.inputs, typed)
+    outputs = _assignments(witness.outputs, loaded.property.outputs, loaded.model.outputs, typed)
     return Counterexample(inputs, outputs, witness.inside_exact_box, witness.float32_only)
 
 
-def _assignments(values: Array, variables: Sequence[Variable], tensors: Sequence[TensorInfo]) -> tuple[Assignment, ...]:
-    """Cut the concatenated `values` into the property's variables; these take the shapes of the network's tensors where they match."""
+def _assignments(values: Array, variables: Sequence[Variable], tensors: Sequence[TensorInfo], typed: bool) -> tuple[Assignment, ...]:
+    """Cut the concatenated `values` into the property's variables; these take the shapes of the network's tensors where they match.
+    `typed`: the property says element types; else they are called float32, which is what the values are."""
     if values.size != sum(v.size for v in variables) or not np.isfinite(values).all():
         raise InvalidResult(f"a witness of {values.size} values, or with NaN or Inf, for the variables {[v.name for v in variables]}")
     shapes = [t.shape for t in tensors] if [t.size for t in tensors] == [v.size for v in variables] else [v.shape for v in variables]
     ends = np.cumsum([v.size for v in variables])[:-1]
     parts = np.split(np.asarray(values, dtype=np.float32).astype(np.float64), ends)
-    return tuple(Assignment(v.name, tuple(shape), tuple(part.tolist())) for v, shape, part in zip(variables, shapes, parts, strict=True))
+    types = [v.element_type if typed else "float32" for v in variables]
+    return tuple(
+        Assignment(v.name, tuple(shape), tuple(part.tolist()), kind) for v, shape, part, kind in zip(variables, shapes, parts, types, strict=True)
+    )

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -207,24 +207,28 @@ class Result:
         return json.dumps(self.to_dict(), allow_nan=False, indent=1) + "\n"
 
     def to_competition(self) -> str:
-        """The text of the results file: a VNN-COMP word, then for `sat` the witness `((X_0 v) ... (Y_0 v) ...)`.
+        """The text of the results file: a VNN-COMP word, then for `sat` the witness: `((X_0 v) ... (Y_0 v) ...)` for a property of VNN-LIB
+        1.0, the assignment as on standard output for one of 2.
 
         Values are printed as the exact double, since judges read them as one.
         """
         word = COMPETITION_WORDS[self.verdict] + "\n"
         if self.verdict != "sat":
             return word
+        if (self.property_file.name or "").startswith("2"):
+            return word + "".join(f"{line}\n" for line in self._assignment_lines(repr))
         pairs = [f"({a.name}_{i} {value!r})" for a in self._assignments() for i, value in enumerate(a.values)]
         return word + "(" + "\n".join(pairs) + ")\n"
 
     def to_stdout(self) -> str:
         """The verdict, then for `sat` the assignment in the VNN-LIB standard's text form, tensor by tensor."""
-        lines: list[str] = [self.verdict]
-        if self.verdict == "sat":
-            for a in self._assignments():
-                lines.append(f"{a.name} {a.element_type} [{','.join(map(str, a.shape))}]")
-                lines += [shortest_float32(value) for value in a.values]
-        return "\n".join(lines) + "\n"
+        lines = self._assignment_lines(shortest_float32) if self.verdict == "sat" else ()
+        return "".join(f"{line}\n" for line in (self.verdict, *lines))
+
+    def _assignment_lines(self, shown: Callable[[float], str]) -> Iterator[str]:
+        for a in self._assignments():
+            yield f"{a.name} {a.element_type} [{','.join(map(str, a.shape))}]"
+            yield from map(shown, a.values)
 
     def _assignments(self) -> tuple[Assignment, ...]:
         if not self.witness.inputs or not self.witness.outputs:

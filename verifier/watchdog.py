@@ -301,7 +301,7 @@ def _first_draft(options: Options) -> dict[str, Any]:
         assurance="none",
         statement="",
         seed=options.seed,
-        semantics=options.semantics,
+        semantics=options.semantics if options.semantics != "auto" else "real",  # until the property has been read
         threads=options.threads,
         device=options.device,
     ).to_dict()

@@ -29,7 +29,7 @@ from verifier import engine
 from verifier.budget import Budget
 from verifier.certificate import Recorder, Written
 from verifier.events import Event, Observer, Phase, Progress
-from verifier.fit import check_fit, compare_with_runtime
+from verifier.fit import check_fit, compare_with_runtime, semantics_of
 from verifier.memory import own_peak
 from verifier.options import Options
 from verifier.replay import Replayer
@@ -89,11 +89,12 @@ class Session:
     """One run: from the files to an answer; and to a better proof, as long as the checker does not follow the one that there is."""
 
     def __init__(self, options: Options, channel: Channel, folder: str) -> None:
-        self._options, self._channel = options, channel
         began = time.monotonic()
         self._loaded = _load(options, channel)
+        self._options = options = replace(options, semantics=semantics_of(self._loaded.property, options.semantics))
+        self._channel = channel
         self._seconds = {"load": time.monotonic() - began}
-        channel.send({"facts": {**self._loaded.facts(), "seconds": self._seconds}})
+        channel.send({"facts": {**self._loaded.facts(), "seconds": self._seconds, "semantics": options.semantics}})
         self._proof, self._reporter = Notary(folder), Reporter(options, channel, self._loaded.cases(), self._seconds)
         self._mended = 0  # times
 
@@ -131,7 +132,9 @@ class Session:
         """An `unsat` on the word of an exact solver, if that is enough."""
         if self._options.trusts_solver:
             return result
-        text = f"{self._outcome.claimed_by} finds no counterexample, but our own search did not prove it; --trust takes its word"
+        real = self._options.semantics == "float32" and self._options.engine != "smt-float32"
+        word = "what it says holds over the reals, not in float32" if real else "--trust takes its word"
+        text = f"{self._outcome.claimed_by} finds no counterexample, but our own search did not prove it; {word}"
         return uncertified(result, Reason("not-certified", text), self._options)
 
 
@@ -190,7 +193,7 @@ class Notary:
 def _load(options: Options, channel: Channel) -> Loaded:
     model = graph_load.load(options.model_path)
     prop = vnnlib.read(options.property_path)
-    check_fit(model, prop)
+    check_fit(model, prop, options.network)
     loaded = Loaded(options.model_path, options.network or None, model, options.property_path, prop, _sha256(options.property_path))
     if options.verbosity >= 0:
         for text in _notes(model, prop):

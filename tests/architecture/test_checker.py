@@ -21,6 +21,7 @@ NOT_KERNEL = {
     "network": "data that the readers make and every arithmetic reads",
     "read_model": "a reader, with tests of its own",
     "read_property": "a reader, with tests of its own",
+    "read_property2": "a reader, with tests of its own",
     "measured": "a reader of the table of measured activations",
     "slopes": "heuristics: whatever slope they return gives a bound that holds",
     "exact": "the second arithmetic",

@@ -151,7 +151,7 @@ def test_supports_every_capability() -> None:
     values = {flag: in_process("supports", flag) for flag in offered}
     assert all(code == 0 and out.strip() for code, out, _ in values.values())
     assert {"Gemm", "Relu", "Conv", "Softmax"} <= set(values["--onnx-operators"][1].split())
-    assert values["--onnx-element-types"][1].split() == ["float32", "float64"] and values["--vnnlib-versions"][1].split() == ["1.0"]
+    assert values["--onnx-element-types"][1].split() == ["float32", "real"] and values["--vnnlib-versions"][1].split() == ["1.0", "2.0"]
 
 
 def test_inspect_shows_nodes_and_refuses_bad_files(tmp_path: Path) -> None:

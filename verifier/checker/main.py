@@ -23,7 +23,7 @@ from typing import NoReturn, TypeVar
 import numpy as np
 
 from verifier.checker import certificate as certificates
-from verifier.checker import exact, read_model, read_property, slack, tree, walk
+from verifier.checker import exact, read_model, read_property, read_property2, slack, tree, walk
 from verifier.checker.arithmetic import Array, probe_machine
 from verifier.checker.bounds import Checker
 from verifier.checker.network import Affine, Network
@@ -45,7 +45,7 @@ class Process:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.memory = options, int(options.memory * GB)
         self.models: dict[str, Network] = {}
-        self.properties: dict[str, read_property.PropertyText] = {}
+        self.properties: dict[str, read_property.PropertyText | read_property2.Query] = {}
 
     def outcome(self, files: Files) -> tuple[str, bool]:
         """The result line of one certificate, and whether it was accepted."""
@@ -76,7 +76,8 @@ class Process:
             if hashlib.sha256(data).hexdigest() != stated:
                 raise Malformed("hash", f"the certificate was made for another {name}")
         network = _kept(self.models, certificate.model, lambda: read_model.read(model))
-        cases = read_property.bind(_kept(self.properties, certificate.property, lambda: read_property.read(text)), network)
+        prop = _kept(self.properties, certificate.property, lambda: read_property2.read(text))
+        cases = read_property2.bind(prop, network, certificate.semantics)
         if cases.dropped:
             sys.stderr.write(f"{cases.dropped} cases are vacuous: their input sets are empty{'' if len(cases) else '; no other case is left'}\n")
         forest = tree.grow(certificate, cases, tree.sizes(certificate, network))

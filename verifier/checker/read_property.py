@@ -98,7 +98,7 @@ PropertyText = Cases  # nothing in it depends on the network
 
 
 def read(data: bytes) -> PropertyText:
-    return _Reader(data).cases()
+    return Reader(data).cases()
 
 
 def bind(text: PropertyText, network: Network) -> Cases:
@@ -116,30 +116,29 @@ class _And(NamedTuple):
 
 
 _Or = list[_And]
-_Term = dict[int, Fraction]  # coefficients; what is absent is 0
-_Item = bytes | _Term | int | _And | _Or | None  # int: a comparison, None: a command that has been carried out
+Term = dict[int, Fraction]  # coefficients; what is absent is 0
+Item = bytes | Term | int | _And | _Or | None  # int: a comparison, None: a command that has been carried out
 
 
-class _Reader:
+class Reader:
     """Lists are reduced to one item when they close; an explicit stack holds the open ones."""
+
+    lexeme, word = _LEXEME, _WORD
 
     def __init__(self, data: bytes) -> None:
         self._data = data.removeprefix(b"\xef\xbb\xbf")
         self._at = 0  # offset of the list that is being read, for messages
         self._declared: dict[bytes, int] = {}
-        self._literals: dict[bytes, _Term] = {}
-        self._flat: dict[bytes, _Item] = {}
-        self._asserted: list[_Item] = []
+        self._literals: dict[bytes, Term] = {}
+        self._flat: dict[bytes, Item] = {}
+        self._asserted: list[Item] = []
         self._values: dict[Fraction, int] = {Fraction(0): 0}
         self._rows: dict[tuple[tuple[int, Fraction], ...], int] = {}
         self._comparisons = [(FALSE, 0, 0)]  # kind, input element or functional, number of the value
 
     def cases(self) -> Cases:
         self._commands()
-        indices = [sorted(v - base for v in self._declared.values() if (v >= INPUTS) == (base == INPUTS)) for base in (INPUTS, 0)]
-        n_in, n_out = map(len, indices)
-        if indices != [list(range(n_in)), list(range(n_out))] or not n_in:
-            raise Rejected(RULE, "the indices of X or of Y are not 0 .. n-1, or no X is declared")
+        n_in, n_out = self._sizes()
         values = sorted(self._values, key=lambda value: (value.numerator / value.denominator, value))
         rank = np.empty(len(values), np.int32)  # comparing ranks compares the rationals
         rank[[self._values[value] for value in values]] = np.arange(len(values), dtype=np.int32)
@@ -156,6 +155,14 @@ class _Reader:
             array.flags.writeable = False
         return Cases(n_in, n_out, *arrays, rows, dropped)
 
+    def _sizes(self) -> tuple[int, int]:
+        """How many inputs and outputs are declared."""
+        indices = [sorted(v - base for v in self._declared.values() if (v >= INPUTS) == (base == INPUTS)) for base in (INPUTS, 0)]
+        n_in, n_out = map(len, indices)
+        if indices != [list(range(n_in)), list(range(n_out))] or not n_in:
+            raise Rejected(RULE, "the indices of X or of Y are not 0 .. n-1, or no X is declared")
+        return n_in, n_out
+
     def _refuse(self, why: str, word: bytes = b"") -> NoReturn:
         line, column = self._data.count(b"\n", 0, self._at) + 1, self._at - self._data.rfind(b"\n", 0, self._at)
         raise Rejected(RULE, f"line {line}, column {column}: {word[:60].decode('utf-8', 'replace')} {why}".replace("  ", " "))
@@ -163,16 +170,16 @@ class _Reader:
     def _commands(self) -> None:
         if re.search(rb"\r(?!\n)", self._data) is not None:
             self._refuse("there is a carriage return without a line feed: it may end a comment or not")
-        stack: list[tuple[int, list[_Item]]] = []
-        items: list[_Item] = []
+        stack: list[tuple[int, list[Item]]] = []
+        items: list[Item] = []
         start = 0
-        for match in _LEXEME.finditer(self._data):
+        for match in self.lexeme.finditer(self._data):
             group = match.lastindex
             if group == 1:
                 text = match[1]
                 item = self._flat.get(text)
                 if item is None:  # new, or a command: that is carried out as often as it is written
-                    item = self._flat[text] = self._reduce(_WORD.findall(text[1:-1]), match.start(1))
+                    item = self._flat[text] = self._reduce(self.word.findall(text[1:-1]), match.start(1))
                 items.append(item)
             elif group == 2:
                 stack.append((start, items))
@@ -185,12 +192,12 @@ class _Reader:
                 items.append(match[group])
             if len(stack) > MOST_DEPTH or (not stack and items and items.pop() is not None):
                 self._at = match.start(group or 0)
-                self._refuse(f"what is no declare-const and no assert, or lists deeper than {MOST_DEPTH}")
+                self._refuse(f"what is no command, or lists deeper than {MOST_DEPTH}")
         if stack:
             self._at = start
             self._refuse("a list without end")
 
-    def _reduce(self, items: list[Any], start: int) -> _Item:
+    def _reduce(self, items: list[Any], start: int) -> Item:
         self._at = start
         match items:
             case [b"declare-const", bytes(name), b"Real"] if (match := _NAME.fullmatch(name)) and name not in self._declared:
@@ -215,9 +222,9 @@ class _Reader:
                 return self._arithmetic(operation, [self._term(item) for item in items[1:]])
             case _:
                 head = items[0] if items and isinstance(items[0], bytes) else b"an empty list, or a list of lists,"
-                self._refuse("with such operands is nothing that VNN-LIB 1.0 knows, or a name twice", head)
+                self._refuse("with such operands is nothing that this version of VNN-LIB knows, or a name twice, or out of place", head)
 
-    def _conjunction(self, items: list[_Item]) -> _And:
+    def _conjunction(self, items: list[Item]) -> _And:
         """All of the items, in this order; inner conjunctions are spliced."""
         comparisons: list[int] = []
         choices: list[_Or] = []
@@ -235,7 +242,7 @@ class _Reader:
             self._refuse(f"more than {MOST_CASES} cases")
         return _And(np.array(comparisons, np.int32), choices, _size(choices))
 
-    def _at_most(self, left: _Item, right: _Item, strict: bool) -> _Item:
+    def _at_most(self, left: Item, right: Item, strict: bool) -> Item:
         """left <= right (< if strict): the number of a new comparison, or a conjunction."""
         term = self._arithmetic(b"-", [self._term(left), self._term(right)])
         bound = -term.pop(CONSTANT, Fraction(0))
@@ -252,7 +259,7 @@ class _Reader:
         self._comparisons.extend((kind, index, self._values.setdefault(value, len(self._values))) for kind, index, value in new)
         return first if len(new) == 1 else self._conjunction([first, first + 1])
 
-    def _term(self, item: _Item) -> _Term:
+    def _term(self, item: Item) -> Term:
         if isinstance(item, dict):
             return item
         word = item if isinstance(item, bytes) else b"a formula or a command"
@@ -270,9 +277,9 @@ class _Reader:
             self._literals[word] = {CONSTANT: value}
         return self._literals[word]
 
-    def _arithmetic(self, operation: bytes, terms: list[_Term]) -> _Term:
+    def _arithmetic(self, operation: bytes, terms: list[Term]) -> Term:
         """Sum, difference (of one: its negative) or product of terms; a new dictionary."""
-        total: _Term = {CONSTANT: Fraction(1)} if operation == b"*" else {}
+        total: Term = {CONSTANT: Fraction(1)} if operation == b"*" else {}
         for k, term in enumerate(terms):
             if operation == b"*":
                 if max(total, default=CONSTANT) != CONSTANT != max(term, default=CONSTANT):

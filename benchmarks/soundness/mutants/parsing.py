@@ -124,7 +124,7 @@ MUTANTS = (
         f"{READER}._comparison",
         "match items[0]:",
         "one = len(left.coefficients) == 1\n"
-        "    left = _Term({k: abs(c) if one and k[0] == 'X' else c for k, c in left.coefficients.items()}, left.constant)\n"
+        "    left = Term({k: abs(c) if one and k[0] == 'X' else c for k, c in left.coefficients.items()}, left.constant)\n"
         "    match items[0]:",
     ),
     _mutant(
@@ -139,7 +139,7 @@ MUTANTS = (
         "indices_in_the_order_of_words",
         "soundness.md 5.2 class 6: index order",
         "Y_10 comes before Y_2",
-        f"{READER}._symbol",
+        f"{READER}._element",
         "{(tensor, int(element)): Fraction(1)}",
         "{(tensor, sorted(str(n) for n in range(sum(name[0] == tensor for name in self._declared))).index(element)): Fraction(1)}",
     ),
