@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import onnx
@@ -75,6 +76,23 @@ def _column(net: Net, x: str, i: int) -> str:
 
 def _product(net: Net, x: str) -> str:
     return net.node("Mul", _column(net, x, 0), _column(net, x, 1))
+
+
+def _squares(net: Net, x: str) -> str:
+    """(x_0, x_1) (x_1, x_0), summed: 2 x_0 x_1."""
+    product = net.node("Mul", x, net.node("Gather", x, net.whole(1, 0), axis=1))
+    return net.node("Gemm", product, net.constant([[1.0], [1.0]]), net.constant([0.0]))
+
+
+def _pooled(windows: int, **attributes: Any) -> Build:
+    """The sum of the maxima over some windows of the inputs."""
+
+    def build(net: Net, x: str) -> str:
+        pooled = net.node("MaxPool", net.node("Unsqueeze", x, net.whole(0)), **attributes)
+        flat = net.node("Reshape", pooled, net.whole(1, windows))
+        return net.node("Gemm", flat, net.constant(np.ones((windows, 1))), net.constant([0.0]))
+
+    return build
 
 
 def _steep(net: Net, x: str) -> str:
@@ -191,7 +209,7 @@ QUESTIONS = (
         (1.0,),
         "an `or` of one clause is that clause (Marabou #607)",
     ),
-    Question("number_on_the_left", ONE, 1, ("Gemm",), _linear((1.0,), bias=(2.0,)), ("(<= 2.5 Y_0)",), (1.0,), "the number stands on the left"),
+    Question("number_on_the_left", ONE, 1, ("Gemm",), _linear((1.0,), bias=(3.0,)), ("(<= 2.5 Y_0)",), (1.0,), "the number stands on the left"),
     Question(
         "negative_input",
         (None,),
@@ -287,6 +305,28 @@ QUESTIONS = (
         (1.0, 1.0),
         "the planes of a product have constants (McCormick)",
     ),
+    Question("product_of_vectors", (("-1", "1"),) * 2, 1, ("Mul",), _squares, ("(<= Y_0 -1)",), (1.0, -1.0), "factors of one shape are not equal"),
+    Question(
+        "dilated_window",
+        (("0", "0"), ("0", "0"), ("0", "1")),
+        1,
+        ("MaxPool",),
+        _pooled(1, kernel_shape=[2], dilations=[2]),
+        ("(>= Y_0 0.75)",),
+        (0.0, 0.0, 1.0),
+        "a window with a dilation of 2 reads the first and the last of three",
+    ),
+    Question(
+        "ceiled_windows",
+        (("0", "0"), ("0", "1"), ("0", "0"), ("0", "0")),
+        1,
+        ("MaxPool",),
+        _pooled(2, kernel_shape=[2], strides=[3], ceil_mode=1),
+        ("(>= Y_0 0.75)",),
+        (0.0, 1.0, 0.0, 0.0),
+        "with ceil_mode a window more begins at the end",
+    ),
+    Question("absolute", CENTRED, 1, ("Abs",), _chain("Abs"), ("(<= Y_0 0.5)",), (0.0,), "the least value is at the kink, not at an end"),
     Question("fan_out", (("1", "2"),), 1, ("Gather",), _fan_out, ("(>= Y_0 3)",), (2.0,), "an element is read twice"),
     Question(
         "diamond_high", (("0.5", "1"),), 1, ("Relu", "Add"), _diamond, ("(>= Y_0 1.5)",), (1.0,), "a node is read by two others, and both count"

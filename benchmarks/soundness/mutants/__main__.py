@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.soundness.instance import read
-from benchmarks.soundness.mutants import campaign, forging
+from benchmarks.soundness.mutants import campaign, forging, report
 
 TABLE = Path("benchmarks/results/suite_mutants.csv")
 
@@ -25,7 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--forge-seconds", type=float, default=60.0)
     parser.add_argument("--engines", action="store_true", help="of engines only")
     parser.add_argument("--checkers", action="store_true", help="of checkers only")
+    parser.add_argument("--report", type=Path, help="write the page of the documentation instead of running anything")
     options = parser.parse_args(arguments)
+    if options.report is not None:
+        options.report.write_text(report.page(campaign.rows(options.out)), encoding="utf-8")
+        return 0
+    if options.suite is None:
+        parser.error("a suite is needed: `soundproof soundness build --out SUITE` makes one")
     options.cache.parent.mkdir(parents=True, exist_ok=True)
     budget = campaign.Budget(options.family_seconds)
     if not options.checkers:

@@ -101,6 +101,7 @@ MUTANTS = (
         "soundness.md 5.2 class 1: piecewise function",
         "the least value of f - slope x is looked for at the ends only",
         (f"{RELAX}:_kink_offset", "least = torch.where((lower < 0) & (upper > 0), least.clamp(max=0), least)", "pass"),
+        setup="neurons",
     ),
     _mutant(
         "marabou_605_sign_at_zero",

@@ -109,4 +109,15 @@ MUTANTS = (
         (f"{EVALUATE}:_contains", "if not exact:", "if True:\n        return True\n    if not exact:"),
         (f"{REPLAY}._inside", "if witness.inside_exact_box:", "if True:"),
     ),
+    _mutant(
+        "one_atom_of_a_conjunction",
+        "verifiers.md 3.3 Spec: AND as min instead of max margin",
+        "probes and the replay take the best atom of a case for all of them",
+        ("verifier.probe:Probe._margins", "worst = margins.max(axis=1, initial=-np.inf)", "worst = margins.min(axis=1, initial=np.inf)"),
+        (
+            f"{EVALUATE}:violated_case",
+            "all(atom_holds(atom, values) for atom in case.atoms)",
+            "(not case.atoms or any(atom_holds(atom, values) for atom in case.atoms))",
+        ),
+    ),
 )
