@@ -155,6 +155,13 @@ def test_contradictory_signs_are_proven_with_multipliers(tmp_path: Path) -> None
 # ---------------------------------------------------------------- parts of the search
 
 
+@pytest.mark.parametrize("semantics", ["real", "float32"])
+def test_atoms_that_exclude_each_other_at_the_jump(semantics: str, tmp_path: Path) -> None:
+    """y = (s, -s) with s = sign(x): wherever s is, also between its values, it is not both below -1/2 and above 1/2; no atom alone shows it."""
+    data = network((np.ones((1, 1)), np.zeros(1)), (np.array([[1.0, -1.0]]), np.zeros(2)))
+    assert verified(data, vnnlib_file([("-1", "1")], 2, "(and (<= Y_0 -0.5) (<= Y_1 -0.5))"), semantics, tmp_path)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("low", "high", "point"),
