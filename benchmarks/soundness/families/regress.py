@@ -121,6 +121,17 @@ def _carrier(net: Net, x: str) -> str:
     return net.node("Relu", net.node("Add", net.node("Relu", net.node("Mul", x, net.constant([2.0]))), x))
 
 
+def _carried(net: Net, x: str) -> str:
+    """relu(relu(2 x) + x - 3/2)."""
+    total = net.node("Add", net.node("Relu", net.node("Mul", x, net.constant([2.0]))), x)
+    return net.node("Relu", net.node("Sub", total, net.constant([1.5])))
+
+
+def _tilted(slope: str) -> Build:
+    """sigmoid(x) - slope x."""
+    return lambda net, x: net.node("Sub", net.node("Sigmoid", x), net.node("Mul", x, net.constant([float(slope)])))
+
+
 def _sum_with_bias(net: Net, x: str) -> str:
     """relu(x) + x + 2."""
     return net.node("Add", net.node("Add", net.node("Relu", x), x), net.constant([2.0]))
@@ -327,6 +338,20 @@ QUESTIONS = (
         "with ceil_mode a window more begins at the end",
     ),
     Question("absolute", CENTRED, 1, ("Abs",), _chain("Abs"), ("(<= Y_0 0.5)",), (0.0,), "the least value is at the kink, not at an end"),
+    Question("sigmoid_top", (("-4", "4"),), 1, ("Sigmoid",), _chain("Sigmoid"), ("(>= Y_0 0.9375)",), (4.0,), "a sigmoid is largest at the end"),
+    Question(
+        "sigmoid_end", (("0", "4"),), 1, ("Sigmoid",), _tilted("0.25"), ("(<= Y_0 0.0625)",), (4.0,), "sigmoid(x) - x / 4 is least at the far end"
+    ),
+    Question(
+        "carrier_low",
+        CENTRED,
+        1,
+        ("Relu", "Add"),
+        _carried,
+        ("(>= Y_0 1)",),
+        (1.0,),
+        "where the centre of a hidden layer is negative, some of it is not (alpha-beta-CROWN #103)",
+    ),
     Question("fan_out", (("1", "2"),), 1, ("Gather",), _fan_out, ("(>= Y_0 3)",), (2.0,), "an element is read twice"),
     Question(
         "diamond_high", (("0.5", "1"),), 1, ("Relu", "Add"), _diamond, ("(>= Y_0 1.5)",), (1.0,), "a node is read by two others, and both count"
@@ -383,8 +408,8 @@ QUESTIONS = (
         (("-4", "4"),),
         1,
         ("Sigmoid",),
-        lambda net, x: net.node("Sub", net.node("Sigmoid", x), net.node("Mul", x, net.constant([0.125]))),
-        ("(>= Y_0 0.59375)",),
+        _tilted("0.125"),
+        ("(>= Y_0 0.632)",),
         (1.75,),
         "sigmoid(x) - x / 8 is largest inside the box (Marabou #720)",
     ),
@@ -393,8 +418,8 @@ QUESTIONS = (
         (("-4", "4"),),
         1,
         ("Sigmoid",),
-        lambda net, x: net.node("Sub", net.node("Sigmoid", x), net.node("Mul", x, net.constant([0.125]))),
-        ("(<= Y_0 0.40625)",),
+        _tilted("0.125"),
+        ("(<= Y_0 0.368)",),
         (-1.75,),
         "sigmoid(x) - x / 8 is least inside the box (Marabou #720)",
     ),

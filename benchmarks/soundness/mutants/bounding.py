@@ -132,6 +132,7 @@ MUTANTS = (
         "soundness.md 5.1: Marabou #720 (Sigmoid bounds)",
         "tangents are taken for bounds also where the function is concave",
         (f"{RELAX}:_smooth_offset", "rule = _tangent_bound if convex == (side > 0) else _end_bound", "rule = _tangent_bound"),
+        setup="neurons",
     ),
     _mutant(
         "smooth_interval_of_the_centre",
