@@ -30,7 +30,7 @@ class Architecture:
     layers: tuple[Layer, ...]
     radius: float
     boxes: int = 5
-    steps: int = 6000
+    steps: int = 4000
     rate: float = 4e-3
 
 
@@ -47,13 +47,13 @@ def _encoder(size: int, heads: int) -> tuple[Layer, ...]:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "mlp_a": Architecture((12,), _dense(48, 32, 16), 0.25),
+    "mlp_a": Architecture((20,), _dense(48, 32, 16), 0.25),
     "mlp_b": Architecture((24,), _dense(64, 48, 32, 24, 16), 0.25),
     "cnn_a": Architecture((1, 5, 5), (Conv(8, 3), RELU, Flatten(), *_dense(48, 24)), 0.25),
     "cnn_b": Architecture((2, 5, 5), (Conv(8, 3, 1, 1), RELU, Conv(12, 3, 2, 1), RELU, Flatten(), *_dense(48)), 0.25),
     "avgpool_a": Architecture((1, 5, 5), (Conv(8, 3, 1, 1), RELU, AveragePool(3, 1, 1, True), Flatten(), *_dense(32, 16)), 0.25),
     "avgpool_b": Architecture((1, 6, 6), (Conv(10, 3, 1, 1), RELU, AveragePool(3, 2, 1, False), Flatten(), *_dense(48, 16)), 0.25),
-    "residual_a": Architecture((16,), (Dense(32), RELU, *_block(32), *_block(32), Dense(2)), 0.25),
+    "residual_a": Architecture((24,), (Dense(32), RELU, *_block(32), *_block(32), Dense(2)), 0.25),
     "residual_b": Architecture(
         (1, 5, 5),
         (
@@ -62,10 +62,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
         0.25,
     ),
-    "tanh_a": Architecture((12,), _dense(40, 24, kind="Tanh"), 0.25),
+    "tanh_a": Architecture((20,), _dense(40, 24, kind="Tanh"), 0.25),
     "tanh_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Tanh"), Flatten(), *_dense(40, 16, kind="Tanh")), 0.25),
-    "sigmoid_a": Architecture((16,), _dense(48, 24, kind="Sigmoid"), 0.25, rate=1e-2),
+    "sigmoid_a": Architecture((24,), _dense(48, 24, kind="Sigmoid"), 0.25, rate=1e-2),
     "sigmoid_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Sigmoid"), Flatten(), *_dense(40, kind="Sigmoid")), 0.25, rate=1e-2),
-    "vit_a": Architecture((1, 4, 4), (Conv(16, 2, 2), Tokens(), *_encoder(16, 2), TokenMean(), *_dense(24)), 0.25),
+    "vit_a": Architecture((1, 6, 6), (Conv(16, 3, 3), Tokens(), *_encoder(16, 2), TokenMean(), *_dense(24)), 0.25),
     "vit_b": Architecture((1, 6, 6), (Conv(12, 2, 2), Tokens(), *_encoder(12, 2), *_encoder(12, 2), Flatten(), *_dense(24)), 0.25),
 }  # fmt: skip

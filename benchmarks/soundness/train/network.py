@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from math import prod
 
 import torch
@@ -16,10 +17,14 @@ ACTIVATIONS = {"Relu": torch.relu, "Tanh": torch.tanh, "Sigmoid": torch.sigmoid}
 
 
 class Torch:
-    """A `Language` of batched tensors [B, ...]; parameters come from a list."""
+    """A `Language` of batched tensors [B, ...]; parameters come from a list.
 
-    def __init__(self, parameters: Sequence[Tensor]) -> None:
+    On images this small a convolution is fastest as a matrix. `matrices` keeps them from one evaluation to the next, while no parameter changes.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], matrices: dict[int, Tensor] | None = None) -> None:
         self._parameters: Iterator[Tensor] = iter(parameters)
+        self._matrices = matrices
 
     def parameter(self, shape: Shape, fan_in: int) -> Tensor:
         found = next(self._parameters)
@@ -34,10 +39,19 @@ class Torch:
         return x @ weight + bias
 
     def conv(self, x: Tensor, weight: Tensor, bias: Tensor, layer: Conv) -> Tensor:
-        return functional.conv2d(x, weight, bias, stride=layer.stride, padding=layer.pad)
+        sides = tuple((n + 2 * layer.pad - layer.kernel) // layer.stride + 1 for n in self.shape(x)[1:])
+        matrix = None if self._matrices is None else self._matrices.get(id(weight))
+        if matrix is None:
+            size = prod(self.shape(x))
+            units = torch.eye(size).reshape(size, *self.shape(x))
+            matrix = functional.conv2d(units, weight, stride=layer.stride, padding=layer.pad).flatten(1)
+        if self._matrices is not None:
+            matrix = self._matrices[id(weight)] = matrix.detach()
+        return (x.flatten(1) @ matrix).reshape(len(x), layer.channels, *sides) + bias[:, None, None]
 
     def average_pool(self, x: Tensor, layer: AveragePool) -> Tensor:
-        return functional.avg_pool2d(x, layer.kernel, layer.stride, layer.pad, count_include_pad=layer.counts_padding)
+        matrix, shape = _pool_matrix(layer, self.shape(x))
+        return (x.flatten(1) @ matrix).reshape(len(x), self.shape(x)[0], *shape)
 
     def activation(self, x: Tensor, kind: str) -> Tensor:
         return ACTIVATIONS[kind](x)
@@ -62,6 +76,14 @@ class Torch:
 
     def mean(self, x: Tensor, axis: int) -> Tensor:
         return x.mean(dim=axis + 1)
+
+
+@cache
+def _pool_matrix(layer: AveragePool, shape: Shape) -> tuple[Tensor, Shape]:
+    """Average pooling as a matrix [inputs, outputs], and the sides of what it makes."""
+    units = torch.eye(prod(shape)).reshape(-1, *shape)
+    made = functional.avg_pool2d(units, layer.kernel, layer.stride, layer.pad, count_include_pad=layer.counts_padding)
+    return made.flatten(1), tuple(made.shape[2:])
 
 
 class _Fresh(Torch):
@@ -96,11 +118,11 @@ class Network:
         """The number of parameters."""
         return sum(prod(p.shape) for p in self.parameters)
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """x: [B, n] flat. Returns [B, 2]."""
-        return write(self.architecture.layers, x.reshape(len(x), *self.architecture.shape), Torch(self.parameters))
+    def outputs(self, x: Tensor, matrices: dict[int, Tensor] | None = None) -> Tensor:
+        """x: [B, n] flat. Returns [B, 2]. `matrices`: of a series of evaluations between which no parameter changes, and that train none."""
+        return write(self.architecture.layers, x.reshape(len(x), *self.architecture.shape), Torch(self.parameters, matrices))
 
-    def margins(self, x: Tensor, labels: Tensor) -> Tensor:
+    def margins(self, x: Tensor, labels: Tensor, matrices: dict[int, Tensor] | None = None) -> Tensor:
         """Output of the label less the other output [B]: at most 0 is a violation."""
-        y = self.outputs(x)
+        y = self.outputs(x, matrices)
         return (y[:, 0] - y[:, 1]) * (1 - 2 * labels)

@@ -29,7 +29,7 @@ class Knobs:
     """How to train.
 
     `margin`: how far planted points are to violate, a hinge of weight `weight`. `window`: steps it spans; `rows`: points of it that a step sees.
-    `restarts`, `iterations`: of the attack of one step, per box and kind of start. `elite`: points kept per box. `decoys`: of one step.
+    `restarts`, `iterations`: of the attack of one step, per box and kind of start. `elite`: points kept per box. `decoys`, `mutants`: of one step.
     `outward`, `slope`: weight of the objective that the margin rises by `slope` across the box towards a planted point. `check_every`: steps.
     """
 
@@ -42,6 +42,7 @@ class Knobs:
     elite: int = 16
     iterations: int = 8
     decoys: int = 192
+    mutants: int = 192
     weight: float = 2.0
     outward: float = 2.0
     slope: float = 4.0
@@ -51,13 +52,14 @@ class Knobs:
 @dataclass(frozen=True)
 class Progress:
     """`holding`: planted points that violate by at least half the margin; `hidden`: those of them that the attack does not find; `rate`: the
-    share of its descents that find any violation."""
+    share of descents that find any violation; `found`: boxes in which descents or random search find one."""
 
     step: int
     loss: float
     holding: int
     hidden: int
     rate: float
+    found: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ class Trainer:
         self.knobs, self.random = knobs, torch.Generator().manual_seed(seed)
         self.network = Network.fresh(architecture, seed)
         self.done, self.streak = 0, 0
-        self.best = Best(Progress(0, 0.0, 0, 0, 1.0), self._copy())
+        self.best = Best(Progress(0, 0.0, 0, 0, 1.0, len(boxes.planted)), self._copy())
         self.centres, self.labels = torch.from_numpy(boxes.centres), torch.from_numpy(boxes.labels)
         self.planted, self.radius = torch.from_numpy(boxes.planted), boxes.radius
         self.optimiser = torch.optim.Adam(self.network.parameters, lr=knobs.rate)
@@ -117,7 +119,7 @@ class Trainer:
     def check(self, loss: float) -> Progress:
         """Attack, and remember the parameters if they are the best so far."""
         found = self.progress(loss)
-        self.streak = self.streak + 1 if found.hidden == len(self.planted) else 0
+        self.streak = 0 if found.found else self.streak + 1
         if (found.hidden, -found.rate) >= (self.best.progress.hidden, -self.best.progress.rate):
             self.best = Best(found, self._copy())
         return found
@@ -156,7 +158,8 @@ class Trainer:
             _, _, best = self.descend(self._uniform(owner), owner, iterations, width)
             found |= (best.reshape(restarts, count) <= 0).any(dim=0)
             rate += float((best <= 0).float().mean()) / len(WIDTHS)
-        return Progress(self.done, loss, int(holds.sum()), int((holds & ~found).sum()), rate)
+        found |= (self._random_search(owner) <= 0).reshape(restarts, count).any(dim=0)
+        return Progress(self.done, loss, int(holds.sum()), int((holds & ~found).sum()), rate, int(found.sum()))
 
     def descend(self, start: Tensor, owner: Tensor, iterations: int, width: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
         """Signed gradient descent on the margin, steps of `width` radii that shrink to a tenth. Returns the best point of each row
@@ -165,9 +168,10 @@ class Trainer:
         x, best_x, way = start, start, start
         best = torch.full((len(start),), torch.inf)
         pick = torch.randint(iterations, (len(start),), generator=self.random)
+        matrices: dict[int, Tensor] = {}
         for i in range(iterations + 1):
             x = x.detach().requires_grad_(True)
-            margins = self.network.margins(x, labels)
+            margins = self.network.margins(x, labels, matrices)
             better = margins.detach() < best
             best, best_x = torch.where(better, margins.detach(), best), torch.where(better[:, None], x.detach(), best_x)
             way = torch.where((pick == i)[:, None], x.detach(), way)
@@ -176,6 +180,20 @@ class Trainer:
                 step = width * self.radius * max(1 - i / iterations, 0.1)
                 x = torch.clamp(x.detach() - step * gradient.sign(), centre - self.radius, centre + self.radius)
         return best_x, way, best
+
+    @torch.no_grad()
+    def _random_search(self, owner: Tensor, queries: int = 300) -> Tensor:
+        """The best margins [B] of a random search over corners that keeps what lowers the margin (after Andriushchenko et al. 2020)."""
+        matrices: dict[int, Tensor] = {}
+        best, best_x = torch.full((len(owner),), torch.inf), self.centres[owner]
+        for k in range(queries):
+            corner = self.centres[owner] + self.radius * (torch.randint(0, 2, best_x.shape, generator=self.random) * 2.0 - 1.0)
+            chosen = torch.rand(best_x.shape, generator=self.random) < max(0.8 / 2 ** (8 * k // queries), 1 / best_x.shape[1])
+            x = torch.where(chosen, corner, best_x) if k else corner
+            margins = self.network.margins(x, self.labels[owner], matrices)
+            lower = margins < best
+            best, best_x = torch.where(lower, margins, best), torch.where(lower[:, None], x, best_x)
+        return best
 
     def _extend_window(self) -> None:
         """Replace the oldest part of the window: per box, the best point of some descents and one from the way there. A third of the descents
@@ -187,12 +205,25 @@ class Trainer:
         picked = every.repeat(k.restarts) * k.elite + torch.randint(k.elite, (count * k.restarts,), generator=self.random)
         owner = torch.cat([fresh, whose, every.repeat(k.restarts)])
         best_x, way, best = self.descend(torch.cat([self._uniform(fresh), decoys, self.elite[picked]]), owner, k.iterations)
+        mutants, mutated = self._mutants(k.mutants)
+        best_x, way, owner = torch.cat([best_x, mutants]), torch.cat([way, mutants]), torch.cat([owner, mutated])
+        with torch.no_grad():
+            best = torch.cat([best, self.network.margins(mutants, self.labels[mutated])])
         best = best.masked_fill(self._in_pit(best_x, owner), torch.inf)
         row = torch.where(owner[None, :] == every[:, None], best[None, :], torch.inf).argmin(dim=1)
         at = (self.done % k.window) * 2 * count
         self.window[at : at + count], self.window[at + count : at + 2 * count] = best_x[row], way[row]
         free = ~self._in_pit(best_x[row], every)
         self.elite[every[free] * k.elite + torch.randint(k.elite, (int(free.sum()),), generator=self.random)] = best_x[row[free]]
+
+    def _mutants(self, count: int) -> tuple[Tensor, Tensor]:
+        """Members of the elite, a few of their inputs at random ends of the box; and their owners."""
+        chosen = torch.randint(len(self.elite), (count,), generator=self.random)
+        owner = self.elite_owner[chosen]
+        share = 0.5 * torch.rand(count, 1, generator=self.random)
+        again = torch.rand(count, self.elite.shape[1], generator=self.random) < share
+        corner = torch.randint(0, 2, self.elite[chosen].shape, generator=self.random) * 2.0 - 1.0
+        return torch.where(again, self.centres[owner] + self.radius * corner, self.elite[chosen]), owner
 
     def _in_pit(self, x: Tensor, owner: Tensor) -> Tensor:
         """Whether a point is the planted one but for a twelfth of its inputs: what is to be hidden, not to be trained away."""
@@ -218,17 +249,18 @@ class Trainer:
         return torch.where(again, other, self.planted[owner]), owner
 
     def _set_rate(self) -> None:
-        """From 0 to the full rate in the first tenth of the steps, and linearly down to a twentieth."""
+        """From 0 to the full rate in the first twentieth of the steps, and linearly down to a twentieth."""
         share = self.done / self.knobs.steps
-        factor = min(share / 0.1 + 0.02, 1.0, max(0.05, (1 - share) / 0.9))
+        factor = min(share / 0.05 + 0.02, 1.0, max(0.05, (1 - share) / 0.95))
         for group in self.optimiser.param_groups:
             group["lr"] = self.knobs.rate * factor
 
 
 def train(trainer: Trainer, report: Callable[[Progress], None]) -> Progress:
-    """Steps until all planted points hold and are hidden at two checks in a row, or the steps are used up. Returns the last check."""
-    last = trainer.best.progress
-    while trainer.done < trainer.knobs.steps and trainer.streak < 2:
+    """Steps until no descent of two checks in a row found anything and all planted points held at some such check, or the steps are used up.
+    Returns the last check."""
+    last, everything = trainer.best.progress, len(trainer.planted)
+    while trainer.done < trainer.knobs.steps and (trainer.streak < 2 or trainer.best.progress.hidden < everything):
         loss = trainer.step()
         if trainer.done % trainer.knobs.check_every == 0 or trainer.done == trainer.knobs.steps:
             last = trainer.check(loss)

@@ -1,0 +1,132 @@
+"""How well do planted counterexamples hide? Every attack and budget on every instance of the family `trained` that has one.
+
+    OMP_NUM_THREADS=1 nice python -m benchmarks.soundness.hidden [--seed 0] [--out CSV] [--page MD]
+
+Resumable: an instance whose model and planted point are those of the table is not attacked again. A hit counts only once onnxruntime has run the
+point on the file and the property, in exact rationals of its outputs, is violated. Times are CPU seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import formula
+from benchmarks.runtime import Runtime
+from benchmarks.soundness.families.trained import instances
+from benchmarks.soundness.hidden_page import page
+from benchmarks.soundness.instance import Instance
+from benchmarks.soundness.train import measure
+from benchmarks.soundness.train.budgets import ATTACKS
+
+Array = NDArray[Any]
+ROOT = Path(__file__).resolve().parents[2]
+MEASURES = ("gradient_least", "gradient_median", "gradient_zero")
+COLUMNS = ("instance", "model", "parameters", "planted_margin", *ATTACKS, "lowest", *MEASURES, "seconds", "key")
+REPLAYED = 5  # points per attack that onnxruntime is asked about
+
+
+def key(instance: Instance) -> str:
+    """What a line of the table is about."""
+    if instance.planted is None:
+        raise ValueError(f"{instance.name} has no planted point")
+    content = instance.model.SerializeToString(deterministic=True) + instance.property.encode() + instance.planted.point.tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def line(instance: Instance, violates: Callable[[Array], bool]) -> dict[str, str]:
+    """Attack one instance. Per attack: 1 if it found a violation, else 0."""
+    began = time.process_time()
+    found = {"instance": instance.name, "model": str(instance.knobs["model"]), "parameters": str(instance.knobs["parameters"]), "key": key(instance)}
+    if instance.planted is not None:
+        found["planted_margin"] = f"{float(instance.planted.real):.4g}"
+    lowest = float("inf")
+    for name, result in measure.attacks(instance.model.SerializeToString(), instance.property):
+        order = np.argsort(result.margins)[:REPLAYED]
+        found[name] = str(int(any(violates(result.points[k]) for k in order)))
+        lowest = min(lowest, float(result.margins.min(initial=np.inf)))
+    norms = measure.gradients(instance.model.SerializeToString(), instance.property)
+    found |= {"gradient_least": f"{norms.min():.4g}", "gradient_median": f"{np.median(norms):.4g}", "gradient_zero": str(int((norms == 0).sum()))}
+    return found | {"lowest": f"{lowest:.4g}", "seconds": f"{time.process_time() - began:.1f}"}
+
+
+def judge(instance: Instance, folder: Path) -> Callable[[Array], bool]:
+    """Whether a float32 point is a counterexample: the file in onnxruntime, the property as the judges read it."""
+    path = folder / "model.onnx"
+    path.write_bytes(instance.model.SerializeToString())
+    runtime, violation = Runtime(path), formula.parse(instance.property)
+
+    def violates(x: Array) -> bool:
+        y = runtime.run(x)
+        exact = ([Fraction(float(v)) for v in values] for values in (x, y))
+        return bool(np.isfinite(y).all()) and violation.formula.holds(*exact, exact_box=True)
+
+    return violates
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The lines of a table that is there already. Raises ValueError where it has other columns."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"{path}: other columns than {', '.join(COLUMNS)}; remove it or name another file with --out")
+        return list(reader)
+
+
+def write_table(path: Path, lines: Sequence[Mapping[str, str]]) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    part.replace(path)
+
+
+def measured(subjects: Sequence[Instance], known: Mapping[str, dict[str, str]]) -> Iterator[dict[str, str]]:
+    """The line of every instance, taken from the table where it is the same instance."""
+    for instance in subjects:
+        if instance.name in known and known[instance.name]["key"] == key(instance):
+            yield known[instance.name]
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            found = line(instance, judge(instance, Path(folder)))
+        print(" ".join(f"{k}={v}" for k, v in found.items() if k != "key"), file=sys.stderr, flush=True)
+        yield found
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soundness.hidden", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/hidden.csv")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/soundness_hidden.md")
+    options = parser.parse_args(arguments)
+    try:
+        known = {line["instance"]: line for line in read_table(options.out)}
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 3
+    subjects = [instance for instance in instances(options.seed) if instance.planted is not None]
+    lines: list[dict[str, str]] = []
+    for found in measured(subjects, known):
+        lines.append(found)
+        write_table(options.out, [*lines, *(v for k, v in known.items() if k not in {done["instance"] for done in lines})])
+    write_table(options.out, lines)
+    options.page.write_text(page(lines), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
