@@ -91,7 +91,7 @@ def run(
     family: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this family; may be repeated.")] = None,
     per_family: Annotated[int | None, typer.Option(metavar="N", help="At most N instances of each family.")] = None,
     jobs: Annotated[int, typer.Option(metavar="N", help="Instances at a time.")] = 1,
-    vnnlib2: Annotated[bool, typer.Option("--vnnlib2", help="Give the properties as VNN-LIB 2.0.")] = False,
+    vnnlib2: Annotated[bool, typer.Option("--vnnlib2", help="Properties in VNN-LIB 2.0; they declare float32 tensors.")] = False,
 ) -> None:
     """Run a verifier on the suite. Each instance is a process of its own that sees a model, a property and a limit, and nothing else.
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,8 @@ def _run_command_mode(entry: Entry, mode: Mode, settings: Settings, processes: P
         if ending.stopped == "interrupted":
             raise KeyboardInterrupt
         found = _stopped(ending) or mode.adapter.answer(task, output)
-        return _record(entry, mode.name, ending, found)
+        error = found.error and found.error.replace(f"{task.model.parent}/", "")  # the folder's name is another one each time
+        return _record(entry, mode.name, ending, replace(found, error=error))
 
 
 def _run_callable_mode(entry: Entry, verify: Verify, settings: Settings, start: Start) -> Record:

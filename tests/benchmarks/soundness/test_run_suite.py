@@ -127,6 +127,18 @@ def test_memory_is_limited_over_all_processes(folder: Path, tmp_path: Path) -> N
     assert record["result"] == "error" and record["stopped"] == "memory" and record["peak_memory_bytes"] > 1e8  # type: ignore[operator]
 
 
+def test_the_second_version_of_vnnlib(folder: Path, tmp_path: Path) -> None:
+    """The property is the 2.0 text, and the witness the standard's assignment."""
+    script = shell(tmp_path, "second", """
+        grep -q "^(vnnlib-version <2.0>)" "$2" || exit 9
+        n=$(grep -c "assert (>= X" "$2"); echo sat; echo "X float32 [1,$n]"
+        for i in $(seq $n); do echo 1.0; done; echo "Y float32 [1,1]"; echo 0""")
+    options = ("--timeout", 2, "--vnnlib2", "--semantics", "float32", "--results", tmp_path / "r.csv")
+    assert command("run", "--suite", folder, "--verifier", script, *options)[0] == 0
+    code, stdout, _ = command("score", tmp_path / "r.csv", "--suite", folder)
+    assert code == 1 and "2 FATAL; 3 of 5 solved" in stdout and "sums_unsat" in stdout and "traps_real" in stdout
+
+
 def test_usage_and_unusable_suites(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "r.csv"
     for arguments, code, said in [
