@@ -147,8 +147,11 @@ def _both_sides(gadget: Gadget) -> Iterator[Case]:
         raise SuiteError(f"{gadget.name}: no execution differs from the exact value")
     t = _between(far, value)
     because = f"over the reals Y_0 is {float(value):.9g} at the point, in float32 it may be {float(far):.9g}: {gadget.why}"
+    sides = [(ABOVE, t.copy_negate()), (BELOW, t)]
+    if value < Fraction(t):
+        sides.reverse()  # the one that the exact value is on comes first
     letters = "ab" if zlib.crc32(gadget.name.encode()) % 2 else "ba"
-    for letter, (side, bound) in zip(letters, ((BELOW, t), (ABOVE, t.copy_negate())), strict=True):
+    for letter, (side, bound) in zip(letters, sides, strict=True):
         asked = asked_of(gadget.net, gadget.output, gadget.shape, _decimals(gadget.lower), _decimals(gadget.upper), Atom(side, bound))
         yield Case(f"{gadget.name}{letter}", asked, point, gadget.runs, because)
 

@@ -60,10 +60,16 @@ def flushed(value: np.floating) -> np.floating:
 def absorption(seed: int) -> Iterator[Gadget]:
     """w a + b - w a: b over the reals, whatever b is; 0 where b is added to w a first (Zombori et al. 2021)."""
     for k in (24, 30, 54, 62, 100):
-        net = Net(np.random.default_rng(seed))
-        out = net.node("Gemm", "x", net.constant([[2.0**k], [1.0], [-(2.0**k)]]))
-        runs = orders([2.0**k, 1.0, -(2.0**k)])
-        yield Gadget(f"absorbed_{k}", net, out, (1, 3), [1, 0.75, 1], [1, 1, 1], [1, 1, 1], runs, f"1 is lost beside 2^{k}")
+        net = Net(np.random.default_rng([seed, k]))
+        weights = _shuffled(net, k)
+        out = net.node("Gemm", "x", net.constant(weights.reshape(3, 1)))
+        lower = np.where(weights == 1, 0.75, 1.0)
+        yield Gadget(f"absorbed_{k}", net, out, (1, 3), lower, [1, 1, 1], [1, 1, 1], orders(weights), f"1 is lost beside 2^{k}")
+
+
+def _shuffled(net: Net, k: int) -> Array:
+    """2^k, 1 and -2^k in some order."""
+    return net.rng.permutation([2.0**k, 1.0, -(2.0**k)])
 
 
 def spread(seed: int) -> Iterator[Gadget]:
@@ -81,10 +87,11 @@ def spread(seed: int) -> Iterator[Gadget]:
 def order(seed: int) -> Iterator[Gadget]:
     """relu(1 - sum) tells the order in which the sum was made (Szasz et al. 2025)."""
     for k in (24, 40, 60):
-        net = Net(np.random.default_rng(seed))
-        out = net.node("Gemm", "x", net.constant([[2.0**k], [1.0], [-(2.0**k)]]))
+        net = Net(np.random.default_rng([seed, k]))
+        weights = _shuffled(net, k)
+        out = net.node("Gemm", "x", net.constant(weights.reshape(3, 1)))
         out = net.node("Relu", net.node("Gemm", out, net.constant([[-1.0]]), net.constant([1.0])))
-        runs = tuple(float(max(F(0), F(1) - F(s))) for s in orders([2.0**k, 1.0, -(2.0**k)]))
+        runs = tuple(float(max(F(0), F(1) - F(s))) for s in orders(weights))
         yield Gadget(f"order_{k}", net, out, (1, 3), [1, 1, 1], [1, 1, 1], [1, 1, 1], runs, "the order of a sum decides")
 
 
