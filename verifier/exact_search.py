@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -37,6 +38,9 @@ from verifier.tighten import tighten
 Array = NDArray[Any]
 LEAST_BYTES = 100_000_000  # with which a solver may begin
 
+KEPT_BOXES = 16  # whose bounds are kept for further cases on them
+
+BoxBounds = Callable[[int], tuple[dict[int, Array], dict[int, Array]]]  # a box -> bounds of every node over it
 Near = Callable[[Array, int], Witness | None]  # a point [n_in] and its case -> a witness at or near it
 
 
@@ -61,9 +65,14 @@ ENGINES: Mapping[str, Engine] = MappingProxyType({
 })
 
 
-def question(problem: Problem, case: int, memory: int, budget: Budget | None = None) -> Question:
-    """The question whether `case` has an execution, with rigorous float64 bounds of every node over its box; with a budget, hidden bounds
-    have optimised slopes. `memory`: bytes that one block of coefficients may take."""
+def question(problem: Problem, case: int, memory: int) -> Question:
+    """The question whether `case` has an execution, with rigorous float64 bounds of every node over its box. `memory`: bytes that one block
+    of coefficients may take."""
+    return Question(problem, case, *node_bounds(problem, case, memory))
+
+
+def node_bounds(problem: Problem, case: int, memory: int, budget: Budget | None = None) -> tuple[dict[int, Array], dict[int, Array]]:
+    """Rigorous float64 bounds, lower and upper, of every node over the box of `case`; with a budget, hidden bounds have optimised slopes."""
     groups = group_cases(problem, np.asarray([case]))
     net = TorchGraph(problem.graph, torch.float64, "cpu")
     bounder = Bounder(problem, groups, net, memory)
@@ -76,8 +85,8 @@ def question(problem: Problem, case: int, memory: int, budget: Budget | None = N
             tell=lambda *_: None,
         )
         raise_if_crossed(state)
-    ends = ({i: side[i][0].numpy() for i in range(len(side))} for side in (state.lower, state.upper))
-    return Question(problem, case, next(ends), next(ends))
+    low, high = ({i: side[i][0].numpy() for i in range(len(side))} for side in (state.lower, state.upper))
+    return low, high
 
 
 def decide(
@@ -94,11 +103,17 @@ def decide(
     found.portfolio.append(asked)
     deadline = time.monotonic() + seconds
     refuted = []
+    first = dict(zip(search.problem.case_box[cases[::-1]].tolist(), cases[::-1].tolist(), strict=True))  # a case of every box
+
+    @lru_cache(KEPT_BOXES)
+    def bounds(box: int) -> tuple[dict[int, Array], dict[int, Array]]:
+        return node_bounds(search.problem, first[box], search.allotment.block_bytes, budget)
+
     for k, case in enumerate(cases.tolist()):
         if budget.exhausted():
             return
         share = (deadline - time.monotonic()) / (len(cases) - k)
-        answer = _answer(search, case, engine, content, share, memory)
+        answer = _answer(search.problem, case, engine, content, bounds, share, memory)
         if answer.verdict == "sat" and near is not None and answer.point is not None:
             found.witness = near(answer.point, case)
             if found.witness is not None:
@@ -113,15 +128,15 @@ def decide(
         search.branch(cases)
 
 
-def _answer(search: Search, case: int, engine: Engine, content: bytes, seconds: float, memory: float | None) -> Answer:
+def _answer(problem: Problem, case: int, engine: Engine, content: bytes, bounds: BoxBounds, seconds: float, memory: float | None) -> Answer:
     began = time.monotonic()
     if engine.float32:
         try:
-            asked = Question(search.problem, case, {}, {}, read_program(content))
+            asked = Question(problem, case, {}, {}, read_program(content))
         except ModelError as error:
             return Answer("unknown", reason=str(error))
     else:
-        asked = question(search.problem, case, search.allotment.block_bytes, search.budget)
+        asked = Question(problem, case, *bounds(int(problem.case_box[case])))
     held = memory_of(os.getpid())
     left = None if memory is None else memory - (0 if held is None else held.resident)
     if left is not None and left < LEAST_BYTES:
