@@ -26,7 +26,7 @@ from graph.functions.sign import sign
 from graph.load import load
 from verifier.encode_lp import NotEncodable, Program, cone, encode, encode_nodes, path
 from verifier.milp import _load, _solved
-from verifier.problem import compile_problem
+from verifier.problem import Problem, compile_problem
 from verifier.solver import Question
 
 EXACT = ("Gemm", "Relu", "LeakyRelu", "Conv", "MaxPool", "Add", "Sub", "Concat", "Slice", "Gather", "Flatten", "Neg", "ReduceSum", "Transpose")
@@ -78,17 +78,21 @@ def outputs_at(asked: Question, x: np.ndarray) -> np.ndarray:
     return np.concatenate([values[i][0] for i in graph.outputs])
 
 
+@st.composite
+def problems(draw: st.DrawFn, operators: tuple[str, ...], **limits: int) -> tuple[Problem, int]:
+    """A network of these operators over a box, and how many outputs it has."""
+    drawn = draw(networks(operators=operators, **limits))
+    box = draw(boxes(math.prod(drawn.input_shape)))
+    n_out = math.prod(drawn.output_shape)
+    ends = [(repr(float(a)), repr(float(b))) for a, b in zip(box.lower, box.upper, strict=True)]
+    return compile_problem(load(drawn.model.SerializeToString()).graph, text(ends, n_out, unsafe(n_out))), n_out
+
+
 @fast
 @given(st.data())
 def test_at_an_input_the_program_has_the_output_of_the_network_and_no_other(data: st.DataObject) -> None:
     """Piecewise-linear networks of every shape of map: the program is the graph of the function; the relaxation contains it."""
-    drawn = data.draw(networks(operators=EXACT))
-    box = data.draw(boxes(math.prod(drawn.input_shape)))
-    n_out = math.prod(drawn.output_shape)
-    bound = compile_problem(
-        load(drawn.model.SerializeToString()).graph,
-        text([(repr(float(a)), repr(float(b))) for a, b in zip(box.lower, box.upper, strict=True)], n_out, unsafe(n_out)),
-    )
+    bound, n_out = data.draw(problems(EXACT))
     asked = question(bound)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     x = sample(asked, rng)
@@ -109,13 +113,7 @@ def test_at_an_input_the_program_has_the_output_of_the_network_and_no_other(data
 def test_envelopes_leave_no_execution_out(data: st.DataObject) -> None:
     """Smooth functions and products: the output at an input is among the values of the program there, which says that it is wider."""
     operators = ("Gemm", "Relu", "Sigmoid", "Tanh", "Exp", "Sin", "Mul", "MatMul of two branches", "Softmax", "Pow")
-    drawn = data.draw(networks(operators=operators, max_operators=4))
-    box = data.draw(boxes(math.prod(drawn.input_shape)))
-    n_out = math.prod(drawn.output_shape)
-    bound = compile_problem(
-        load(drawn.model.SerializeToString()).graph,
-        text([(repr(float(a)), repr(float(b))) for a, b in zip(box.lower, box.upper, strict=True)], n_out, unsafe(n_out)),
-    )
+    bound, n_out = data.draw(problems(operators, max_operators=4))
     asked = question(bound)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     x = sample(asked, rng)
