@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 
 from graph.load import load
 from specs.vnnlib import read
+from verifier.fit import check_fit
 from verifier.problem import compile_problem
 from verifier.relaxation_picture import picture
 from verifier.relaxations import Row, Table, compare
@@ -18,7 +19,9 @@ from verifier.relaxations import Row, Table, compare
 
 def report(model: str, prop: str, seconds: float, case: int | None, json_path: str | None, picture_path: str | None) -> None:
     """Compare the relaxations, print the table on standard output, write the files. Raises ModelError, PropertyError, NothingToBound, OSError."""
-    problem = compile_problem(load(model).graph, read(prop))
+    network, meant = load(model), read(prop)
+    check_fit(network, meant)
+    problem = compile_problem(network.graph, meant)
     table = compare(problem, seconds, case)
     show(table, Console(file=sys.stdout))
     if json_path is not None:

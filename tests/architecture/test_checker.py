@@ -14,6 +14,7 @@ from tests.architecture.source import ROOT, Source, product
 CHECKER = "verifier/checker/"
 KERNEL_LINES = 1_500
 OWN_CAPS = {("maps", "kernels"): 300, ("slack",): 220}  # elementary maps and functions, each proven and tested alone; the float32 model
+READER_CAPS = {"read_property": 280, "read_property2": 140, "read_model": 200}  # each reads one format, and is compared with a second reader
 NOT_KERNEL = {
     "__init__": "empty",
     "__main__": "the process around a check",
@@ -71,6 +72,12 @@ def test_the_kernel_fits_in_1500_lines() -> None:
     for names, cap in OWN_CAPS.items():
         assert sum(sizes.pop(f"{name}.py") for name in names) <= cap, f"{' and '.join(names)}: more than {cap} lines of code\n{table}"
     assert sum(sizes.values()) <= KERNEL_LINES, f"the kernel has {sum(sizes.values())} lines of code\n{table}"
+
+
+def test_the_readers_stay_small() -> None:
+    sizes = {source.name.removeprefix(CHECKER).removesuffix(".py"): lines_of_code(source) for source in checker()}
+    too_long = {name: sizes[name] for name, cap in READER_CAPS.items() if sizes[name] > cap}
+    assert not too_long, f"more lines of code than {READER_CAPS}: {too_long}"
 
 
 def lines_of_code(source: Source) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.soundness import property as suite
 from specs.canonical import Property, atom_holds
 from specs.errors import PropertyError
 from specs.vnnlib import parse, read
@@ -157,6 +159,17 @@ def test_2_0_has_the_cases_of_1_0(asserted: list[object]) -> None:
         assert sides[0] == sides[1]
         renamed = [([(places[t, i][0], int(places[t, i][1]), c) for t, i, c in atom.terms], atom.bound, atom.strict) for atom in b.atoms]
         assert renamed == [(list(atom.terms), atom.bound, atom.strict) for atom in a.atoms]
+
+
+def test_the_suite_writes_the_same_property_in_both_versions() -> None:
+    region = tuple(map(Decimal, ("-0.5", "0.1", "-1"))), tuple(map(Decimal, ("0.5", "0.1", "2")))
+    atoms = ((("1", "0"), "0.5", True), (("-1", "0"), "0.25", False), (("1", "-1"), "0", False), (("0.5", "-2.25"), "1", True))
+    cases = [suite.Atom((Decimal(a), Decimal(b)), Decimal(bound), strict) for (a, b), bound, strict in atoms]
+    for chosen in (((cases[0], cases[3]),), tuple((atom,) for atom in cases)):
+        written = suite.Property(*region, chosen)
+        first, second = parse(suite.vnnlib1(written)), parse(suite.vnnlib2(written, (1, 3), (2,)))
+        assert [v.shape for v in (*second.inputs, *second.outputs)] == [(1, 3), (2,)] and second.asks_for_float32
+        assert [case.atoms for case in first.cases] == [case.atoms for case in second.cases]
 
 
 def test_vacuous_cases_are_named_as_in_the_text() -> None:

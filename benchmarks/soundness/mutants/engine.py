@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-attack", action="store_true")
     parser.add_argument("--trust", default="")
-    parser.add_argument("--semantics", default="real")
+    parser.add_argument("--semantics", default="auto")
     parser.add_argument("--results-file")
     parser.add_argument("--json")
     return parser
