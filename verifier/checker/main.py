@@ -43,6 +43,7 @@ class Process:
     """What outlives one certificate of a batch: options, and the last few models and properties by hash."""
 
     def __init__(self, options: argparse.Namespace) -> None:
+        signal.signal(signal.SIGALRM, _time_is_up)  # of `outcome`
         self.options, self.memory = options, int(options.memory * GB)
         self.models: dict[str, Network] = {}
         self.properties: dict[str, read_property.PropertyText | read_property2.Query] = {}
@@ -110,7 +111,6 @@ def main(options: argparse.Namespace, parser: argparse.ArgumentParser) -> NoRetu
     """Check what the options name, print one line for each certificate, end the process."""
     sys.excepthook = _crash
     work = [_files(options.files, parser)] if options.batch is None else _list(Path(options.batch), parser)
-    signal.signal(signal.SIGALRM, _time_is_up)
     _limit_memory(int(options.memory * GB))
     np.seterr(all="ignore")  # whatever is not finite is refused where it is used
     process, accepted = Process(options), 0
