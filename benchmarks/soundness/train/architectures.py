@@ -29,7 +29,7 @@ class Architecture:
     shape: Shape
     layers: tuple[Layer, ...]
     radius: float
-    boxes: int = 5
+    boxes: int = 4
     steps: int = 4000
     rate: float = 4e-3
 
@@ -47,7 +47,7 @@ def _encoder(size: int, heads: int) -> tuple[Layer, ...]:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "mlp_a": Architecture((20,), _dense(48, 32, 16), 0.25),
+    "mlp_a": Architecture((20,), _dense(64, 48, 24), 0.25),
     "mlp_b": Architecture((24,), _dense(64, 48, 32, 24, 16), 0.25),
     "cnn_a": Architecture((1, 5, 5), (Conv(8, 3), RELU, Flatten(), *_dense(48, 24)), 0.25),
     "cnn_b": Architecture((2, 5, 5), (Conv(8, 3, 1, 1), RELU, Conv(12, 3, 2, 1), RELU, Flatten(), *_dense(48)), 0.25),
@@ -62,7 +62,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
         0.25,
     ),
-    "tanh_a": Architecture((20,), _dense(40, 24, kind="Tanh"), 0.25),
+    "tanh_a": Architecture((20,), _dense(64, 32, kind="Tanh"), 0.25),
     "tanh_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Tanh"), Flatten(), *_dense(40, 16, kind="Tanh")), 0.25),
     "sigmoid_a": Architecture((24,), _dense(48, 24, kind="Sigmoid"), 0.25, rate=1e-2),
     "sigmoid_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Sigmoid"), Flatten(), *_dense(40, kind="Sigmoid")), 0.25, rate=1e-2),

@@ -41,7 +41,7 @@ def attacks(content: bytes, prop: str) -> Iterator[tuple[str, Result]]:
         if name == "own":
             yield name, _own(content, prop)
             continue
-        found = _run(name, target, random)
+        found = run(name, target, random)
         yield name, Result(found.points.detach().numpy(), found.margins.detach().numpy())
 
 
@@ -51,7 +51,8 @@ def gradients(content: bytes, prop: str) -> Array:
     return np.asarray(methods.gradient_norms(target, POINTS, torch.Generator().manual_seed(1)).numpy())
 
 
-def _run(name: str, target: methods.Target, random: torch.Generator) -> methods.Found:
+def run(name: str, target: methods.Target, random: torch.Generator) -> methods.Found:
+    """One attack of ATTACKS at its budget; not the engine's own, which needs a property. Raises ValueError."""
     match name:
         case "pgd_100":
             return methods.pgd(target, 100, 100, random)

@@ -37,12 +37,12 @@ class Knobs:
     rate: float
     margin: float = 0.2
     window: int = 300
-    rows: int = 256
+    rows: int = 192
     restarts: int = 2
-    elite: int = 16
+    elite: int = 12
     iterations: int = 8
-    decoys: int = 192
-    mutants: int = 192
+    decoys: int = 128
+    mutants: int = 128
     weight: float = 2.0
     outward: float = 2.0
     slope: float = 4.0
@@ -197,7 +197,7 @@ class Trainer:
 
     def _extend_window(self) -> None:
         """Replace the oldest part of the window: per box, the best point of some descents and one from the way there. A third of the descents
-        starts anew, a third from decoys, a third from the elite, whose random member the best point replaces as well."""
+        starts anew, a third from decoys, a third from the elite, into which the best point goes as well, and the best of some mutants."""
         count, k = len(self.centres), self.knobs
         every = torch.arange(count)
         decoys, whose = self._decoys(len(self.planted) * k.restarts, balanced=True)
@@ -205,16 +205,26 @@ class Trainer:
         picked = every.repeat(k.restarts) * k.elite + torch.randint(k.elite, (count * k.restarts,), generator=self.random)
         owner = torch.cat([fresh, whose, every.repeat(k.restarts)])
         best_x, way, best = self.descend(torch.cat([self._uniform(fresh), decoys, self.elite[picked]]), owner, k.iterations)
-        mutants, mutated = self._mutants(k.mutants)
-        best_x, way, owner = torch.cat([best_x, mutants]), torch.cat([way, mutants]), torch.cat([owner, mutated])
-        with torch.no_grad():
-            best = torch.cat([best, self.network.margins(mutants, self.labels[mutated])])
-        best = best.masked_fill(self._in_pit(best_x, owner), torch.inf)
-        row = torch.where(owner[None, :] == every[:, None], best[None, :], torch.inf).argmin(dim=1)
+        row = self._lowest(best_x, best, owner)
         at = (self.done % k.window) * 2 * count
         self.window[at : at + count], self.window[at + count : at + 2 * count] = best_x[row], way[row]
-        free = ~self._in_pit(best_x[row], every)
-        self.elite[every[free] * k.elite + torch.randint(k.elite, (int(free.sum()),), generator=self.random)] = best_x[row[free]]
+        self._into_elite(best_x[row])
+        mutants, mutated = self._mutants(k.mutants)
+        with torch.no_grad():
+            margins = self.network.margins(mutants, self.labels[mutated])
+        self._into_elite(mutants[self._lowest(mutants, margins, mutated)])
+
+    def _lowest(self, x: Tensor, margins: Tensor, owner: Tensor) -> Tensor:
+        """The row of the lowest margin of each box, outside the pits where there is one. Boxes without a row get any."""
+        margins = margins.masked_fill(self._in_pit(x, owner), 1e9)
+        return torch.where(owner[None, :] == torch.arange(len(self.centres))[:, None], margins[None, :], torch.inf).argmin(dim=1)
+
+    def _into_elite(self, x: Tensor) -> None:
+        """A point of each box, in the place of a random member; but no point of a pit, and none of another box."""
+        every = torch.arange(len(self.centres))
+        usable = ~self._in_pit(x, every) & ((x - self.centres).abs().amax(dim=1) <= self.radius * 1.001)
+        place = torch.randint(self.knobs.elite, (int(usable.sum()),), generator=self.random)
+        self.elite[every[usable] * self.knobs.elite + place] = x[usable]
 
     def _mutants(self, count: int) -> tuple[Tensor, Tensor]:
         """Members of the elite, a few of their inputs at random ends of the box; and their owners."""
