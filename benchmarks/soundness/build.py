@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.soundness.families import attributes, graphs, needles, regress, rounding, scales, theorems, trained
+from benchmarks.soundness.families import attributes, graphs, needles, parsing, regress, rounding, scales, theorems, trained
 from benchmarks.soundness.instance import Entry, Instance, SuiteError, write
 from benchmarks.soundness.recheck import recheck
 
@@ -27,6 +27,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("rounding", rounding.instances, rounding.check),
     Family("attributes", attributes.instances),
     Family("graphs", graphs.instances),
+    Family("parsing", parsing.instances),
     Family("scales", scales.instances, scales.check),
     Family("regress", regress.instances),
 )

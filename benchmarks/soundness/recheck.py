@@ -78,7 +78,7 @@ def _planted(instance: Instance, planted: Planted, violation: formula.Violation,
     violates = violation.formula.holds(point, exact, exact_box=True) if len(exact) == len(enclosures) else low is None or low > 0
     if violates != (instance.real == "sat") and instance.real != "unknown":
         raise SuiteError(f"{name}: over the reals the planted point {'violates' if violates else 'does not violate'}")
-    if instance.family in ABOUT_ROUNDING:
+    if instance.family in ABOUT_ROUNDING or instance.knobs.get("edge"):  # edge: a parser trap decided exactly at the optimum
         return
     if executed is None or not violation.formula.holds(point, executed, exact_box=True):
         raise SuiteError(f"{name}: the planted point does not violate in onnxruntime")
