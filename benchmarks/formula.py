@@ -24,7 +24,7 @@ VARIABLE = re.compile(r"[XY]_\d+", re.ASCII)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 DEEPEST = 200
 TOKEN = re.compile(r"\((<=|>=|<|>|==|=)\s+([XY]_[0-9]+)\s+([^\s()]+)\s*\)|[()]|[^\s()]+")
-VERSION_2 = re.compile(r"(?:\s|;[^\n]*)*\(\s*(?:vnnlib-version|declare-network)\b")
+VERSION_2 = re.compile(r"(?:\s|;[^\n]*+)*+\(\s*(?:vnnlib-version|declare-network)\b")
 _SHAPE = r"\[\s*(?:\d{1,9}(?:\s*,\s*\d{1,9})*\s*)?\]"
 _DECLARE = r"\(\s*declare-{kind}\s+[A-Za-z]\w*\s+(?:[rR]eal|float32)\s*" + _SHAPE + r"\s*\)\s*"
 HEAD_2 = re.compile(

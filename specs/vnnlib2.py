@@ -80,6 +80,7 @@ class Parser(ListParser):
         self._network: _Network | None = None
         self._network_at = 0
         self._places: dict[str, _Place] = {}
+        self._sizes = {"input": 0, "output": 0}  # elements declared so far
 
     def property(self, source: str) -> Property:
         found = super().property(source)
@@ -115,24 +116,25 @@ class Parser(ListParser):
         for argument, item in enumerate(items[2:], start=2):
             if not isinstance(item, _Tensor):
                 raise Fault(f"{shown(item)} in the place of a declare-input or declare-output", argument)
-            self._place(item, tensors, argument)
+            self._place(item, argument)
             tensors.append(item)
-        for kind in ("input", "output"):
-            if not any(tensor.kind == kind for tensor in tensors):
+        for kind, size in self._sizes.items():
+            if not size:
                 raise Fault(f"the network {items[1]} has no declare-{kind}")
         self._network, self._network_at = _Network(items[1], tuple(tensors)), start
         return self._network
 
-    def _place(self, tensor: _Tensor, before: list[_Tensor], argument: int) -> None:
-        """Make a tensor known that is declared after these."""
+    def _place(self, tensor: _Tensor, argument: int) -> None:
+        """Make a tensor known."""
         name, kind = tensor.variable.name, tensor.kind
         if name in self._places:
             raise Fault(f"{name} is declared twice", argument)
-        if kind == "input" and any(other.kind == "output" for other in before):
+        if kind == "input" and self._sizes["output"]:
             raise Fault("an input is declared after an output; all inputs come first", argument)
-        if sum(other.variable.size for other in (*before, tensor)) > MOST_ELEMENTS:
+        first = self._sizes[kind]
+        self._sizes[kind] += tensor.variable.size
+        if sum(self._sizes.values()) > MOST_ELEMENTS:
             raise Fault(f"the tensors have more than {MOST_ELEMENTS} elements", argument)
-        first = sum(other.variable.size for other in before if other.kind == kind)
         self._places[name] = _Place(kind, tensor.variable, first)
         if kind == "input":
             self._first_inputs[name] = first

@@ -65,6 +65,11 @@ def test_what_the_engine_refuses_is_refused(text: str) -> None:
         formula.parse(text)
 
 
+def test_comments_in_front_of_a_text_do_not_take_long() -> None:
+    text = ";; - ;;\n" * 2_000 + " " * 2_000 + "(declare-const X_0 Real)(assert (<= X_0 1.0))"
+    assert formula.parse(text).tensors == () and formula.parse(text.split("(")[0] + queries.asserted([("<=", ["S", "0"])], 2)).inputs == 5
+
+
 GOOD = ["sat", "A float32 [2,2]", "0.1", "-0.5", "1e-1", "2", "S float32 []", "0.25", "P float32 [2]", "1", "2", "Q float32 [1,1]", "3"]
 
 
