@@ -106,7 +106,7 @@ class Trainer:
         guarded, others = rows[self.owner[rows] < count], rows[self.owner[rows] >= count]
         decoys, whose = self._decoys(k.decoys)
         far, owner = torch.cat([decoys, self.window[guarded]]), torch.cat([whose, self.owner[guarded]])
-        nearer = torch.lerp(self.planted[owner], far, 0.5 + 0.4 * torch.rand(len(far), 1, generator=self.random))
+        nearer = self._nearer(far, owner)
         x = torch.cat([self.planted, nearer, far, self.centres, self.window[others], self.elite])
         every = torch.arange(len(self.centres))
         labels = self.labels[torch.cat([every[:count], owner, owner, every, self.owner[others], self.elite_owner])]
@@ -115,6 +115,14 @@ class Trainer:
         wanted = k.slope * (nearer - far).abs().mean(dim=1) / (2 * self.radius)
         entropy, outward = functional.softplus(-margins[count:]).mean(), functional.relu(wanted - (between - away)).mean()
         return entropy + k.weight * functional.relu(planted + k.margin).mean() + k.outward * outward
+
+    def _nearer(self, far: Tensor, owner: Tensor) -> Tensor:
+        """Points between `far` and the planted ones: on the way there, or (half of them, outside the pit) with some inputs as in either."""
+        share = 0.5 + 0.4 * torch.rand(len(far), 1, generator=self.random)
+        between = torch.lerp(self.planted[owner], far, share)
+        mixed = torch.where(torch.rand(far.shape, generator=self.random) < share, far, self.planted[owner])
+        straight = (torch.rand(len(far), generator=self.random) < 0.5) | self._in_pit(mixed, owner)
+        return torch.where(straight[:, None], between, mixed)
 
     def check(self, loss: float) -> Progress:
         """Attack, and remember the parameters if they are the best so far."""
