@@ -25,12 +25,13 @@ class OutOfTime(Exception):
 @dataclass
 class Asker:
     """Asks a verifier and remembers, so that it is a function. `until` is a moment on the monotonic clock after which nothing new is asked;
-    `observe` is told every new answer."""
+    `patience` is how many seconds a failure may take to get small; `observe` is told every new answer."""
 
     verify: Verify
     timeout: float
     files: bool = False
     until: float = float("inf")
+    patience: float = 60.0
     observe: Callable[[Instance, Answer], None] = lambda asked, answer: None
     verdicts: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, ...]] = field(default_factory=Counter)

@@ -67,7 +67,7 @@ class Campaign:
         asker = Asker(self.verify, self.timeout, self.files, begun + seconds / REPLAY_SHARE)
         new = [path for finding in self._replay(asker) if (path := self._keep(finding)) is not None]
         while time.monotonic() < until:
-            asker = Asker(self.verify, self.timeout, self.files, until)
+            asker = Asker(self.verify, self.timeout, self.files, until, min(60.0, seconds / 4))
             finding = self._round(asker)
             self.verdicts += asker.verdicts
             path = None if finding is None else self._keep(finding)

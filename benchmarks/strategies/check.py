@@ -25,7 +25,6 @@ from benchmarks.strategies.problems import Instance, instances, planted
 from benchmarks.strategies.relations import RELATIONS, Pair, pairs
 
 CHECKS = ("known sat", "planted needle", "known unsat", *RELATIONS)
-SHRINKING, MINIMISING = 60.0, 30.0  # seconds at most for a failure to get small, by Hypothesis and by delta debugging
 
 
 class Question(NamedTuple):
@@ -129,7 +128,7 @@ def search(asker: Asker, strategy: st.SearchStrategy[Question], max_examples: in
     small = None if finding is None else smaller(finding, asker)
     if small is not None:
         return small
-    asker.until = min(asker.until, time.monotonic() + SHRINKING)
+    asker.until = time.monotonic() + asker.patience
     shrunk = _find(strategy, fails, max_examples, seed, (Phase.generate, Phase.shrink))
     return finding if shrunk is None else judged(shrunk, asker)
 
@@ -152,9 +151,9 @@ def smaller(finding: Finding, asker: Asker) -> Finding | None:
         return None
     (asked,) = finding.questions
     point, expect = (asked.witness, "sat") if finding.kind == FALSE_UNSAT else (None, "unsat")
-    asker.until = time.monotonic() + MINIMISING
+    asker.until = time.monotonic() + asker.patience
     try:
-        found = minimise(asked.network.model, asked.property, asker, expect, point, MINIMISING)
+        found = minimise(asked.network.model, asked.property, asker, expect, point, asker.patience)
     except (NotReproduced, OutOfTime):
         return None
     known = found.instance._replace(truth=asked.truth if expect == "sat" else None, witness=found.problem.centre if expect == "sat" else None)

@@ -80,10 +80,13 @@ def cut_front(problem: Problem) -> Iterator[Problem]:
         if value.dtype != np.float32 or value.ndim == 0:
             continue
         flat, draft = value.reshape(-1), problem.draft.copy()
-        draft.input = helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape)
         draft.nodes = [node for node in draft.nodes if name not in node.output]
         draft = draft.without_dead()
-        if not draft.nodes or draft.readers(problem.draft.input.name) or not _closed(draft):
+        if not draft.nodes or draft.readers(draft.input.name):
+            continue
+        draft.rename_reads(name, draft.input.name)
+        draft.input = helper.make_tensor_value_info(draft.input.name, TensorProto.FLOAT, value.shape)
+        if not _closed(draft):
             continue
         if np.array_equal(flat, problem.centre):
             yield Problem(draft, box, flat)  # what was cut only reshapes, most likely
@@ -122,7 +125,8 @@ def bypass(problem: Problem) -> Iterator[Problem]:
     for k in reversed(range(len(problem.draft.nodes))):
         node = problem.draft.nodes[k]
         for operand in dict.fromkeys(node.input):
-            if operand and operand not in problem.draft.constants and shapes.get(operand) == shapes.get(node.output[0]):
+            last = node.op_type == "Identity" and operand == problem.draft.input.name and node.output[0] == problem.draft.output.name
+            if operand and not last and operand not in problem.draft.constants and shapes.get(operand) == shapes.get(node.output[0]):
                 yield replace(problem, draft=_without(problem.draft, k, operand))
 
 
@@ -213,9 +217,9 @@ def fewer_inputs(problem: Problem) -> Iterator[Problem]:
     weight = draft.constants[readers[0].input[1]]
     for i in range(len(box.lower)):
         if box.lower[i] == box.upper[i]:
-            smaller, name = draft.copy(), draft.fresh("input")
+            smaller, name = draft.copy(), draft.input.name
             smaller.input = helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, len(box.lower) - 1))
-            (node,) = smaller.readers(draft.input.name)
+            (node,) = smaller.readers(name)
             bias = np.take(weight, i, axis) * problem.centre[i]
             bias = bias + (draft.constants[node.input[2]].reshape(-1) if len(node.input) > 2 else 0)
             del node.input[:]

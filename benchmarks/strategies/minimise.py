@@ -120,24 +120,30 @@ class Oracle:
     room: Fraction
 
     def fails(self, problem: Problem) -> tuple[Problem, Answer] | None:
-        """The problem, its centre perhaps moved to the verifier's witness, and the answer; None if the answer may be right. Raises OutOfTime."""
+        """The problem, its centre perhaps moved to the verifier's witness, and the answer; None if the answer may be right, or the edit has made
+        the model invalid. Raises OutOfTime, what the verifier raises."""
+        asked = self._valid(problem)
+        if asked is None:
+            return None
+        answer = self.asker(asked)
+        if self.expect == "sat":
+            return (problem, answer) if answer.verdict == "unsat" else None
+        return self._false_sat(problem, asked, answer) if answer.verdict == "sat" else None
+
+    def _valid(self, problem: Problem) -> Instance | None:
+        """The question, if the model is valid, and the centre violates where the truth is to be sat."""
         try:
             asked = as_instance(problem)
             checker.check_model(asked.network.model, full_check=True)
-            if self.expect == "sat":
-                if not _inside(asked, problem.centre) or violation(asked, problem.centre)[0] < self.room:
-                    return None
-                answer = self.asker(asked)
-                return (problem, answer) if answer.verdict == "unsat" else None
-            answer = self.asker(asked)
-            return self._false_sat(problem, asked, answer) if answer.verdict == "sat" else None
+            good = self.expect == "unsat" or (_inside(asked, problem.centre) and violation(asked, problem.centre)[0] >= self.room)
         except UNUSABLE:
             return None
+        return asked if good else None
 
     def _false_sat(self, problem: Problem, asked: Instance, answer: Answer) -> tuple[Problem, Answer] | None:
         if answer.witness is not None:
             witness = np.array(answer.witness, np.float32)
-            wrong = witness.size != problem.centre.size or not _inside(asked, witness) or violation(asked, witness)[1] < -self.room
+            wrong = witness.size != problem.centre.size or not _inside(asked, witness) or self._missed(asked, witness)
             moved = problem if witness.size != problem.centre.size else replace(problem, centre=witness)
             return (moved, answer) if wrong else None
         try:
@@ -145,6 +151,13 @@ class Oracle:
         except (UnknownModel, TooManyPatterns):
             return None
         return (problem, answer) if truth.verdict == "unsat" else None
+
+    def _missed(self, asked: Instance, x: Array) -> bool:
+        """Whether the input is far from violating."""
+        try:
+            return violation(asked, x)[1] < -self.room
+        except UNUSABLE:
+            return False
 
 
 def _inside(asked: Instance, x: Array) -> bool:
