@@ -132,6 +132,17 @@ def _tilted(slope: str) -> Build:
     return lambda net, x: net.node("Sub", net.node("Sigmoid", x), net.node("Mul", x, net.constant([float(slope)])))
 
 
+def _bent(net: Net, x: str) -> str:
+    """x - relu(x)."""
+    return net.node("Sub", x, net.node("Relu", x))
+
+
+def _tent(net: Net, x: str) -> str:
+    """relu(3/8 - |relu(x) - 1/2|)."""
+    size = net.node("Abs", net.node("Sub", net.node("Relu", x), net.constant([0.5])))
+    return net.node("Relu", net.node("Sub", net.constant([0.375]), size))
+
+
 def _sum_with_bias(net: Net, x: str) -> str:
     """relu(x) + x + 2."""
     return net.node("Add", net.node("Add", net.node("Relu", x), x), net.constant([2.0]))
@@ -206,8 +217,8 @@ QUESTIONS = (
         1,
         ("Gemm",),
         _linear((1.0,)),
-        ("(or (>= Y_0 0.75) (<= Y_0 0.25))",),
-        (0.0,),
+        ("(or (>= Y_0 0.75) (and (<= Y_0 0.25) (>= Y_0 0.125)))",),
+        (0.1875,),
         "two alternatives leave disjoint parts of the upper half",
     ),
     Question(
@@ -340,7 +351,7 @@ QUESTIONS = (
     Question("absolute", CENTRED, 1, ("Abs",), _chain("Abs"), ("(<= Y_0 0.5)",), (0.0,), "the least value is at the kink, not at an end"),
     Question("sigmoid_top", (("-4", "4"),), 1, ("Sigmoid",), _chain("Sigmoid"), ("(>= Y_0 0.9375)",), (4.0,), "a sigmoid is largest at the end"),
     Question(
-        "sigmoid_end", (("0", "4"),), 1, ("Sigmoid",), _tilted("0.25"), ("(<= Y_0 0.0625)",), (4.0,), "sigmoid(x) - x / 4 is least at the far end"
+        "sigmoid_end", (("0.25", "4"),), 1, ("Sigmoid",), _tilted("0.25"), ("(<= Y_0 0.0625)",), (4.0,), "sigmoid(x) - x / 4 is least at the far end"
     ),
     Question(
         "carrier_low",
@@ -351,6 +362,19 @@ QUESTIONS = (
         ("(>= Y_0 1)",),
         (1.0,),
         "where the centre of a hidden layer is negative, some of it is not (alpha-beta-CROWN #103)",
+    ),
+    Question(
+        "inactive_side",
+        CENTRED,
+        1,
+        ("Relu", "Add"),
+        _bent,
+        ("(<= Y_0 -0.5)",),
+        (-1.0,),
+        "it is violated where the neuron is inactive, and nowhere else",
+    ),
+    Question(
+        "tent", CENTRED, 1, ("Relu", "Abs"), _tent, ("(>= Y_0 0.25)",), (0.5,), "a slope is negative, and what it multiplies is not known exactly"
     ),
     Question("fan_out", (("1", "2"),), 1, ("Gather",), _fan_out, ("(>= Y_0 3)",), (2.0,), "an element is read twice"),
     Question(
@@ -405,7 +429,7 @@ QUESTIONS = (
     Question("a_negative_sign", CENTRED, 1, ("Sign",), _chain("Sign"), ("(<= Y_0 -0.5)",), (-1.0,), "Sign is -1 below 0 (Marabou #605)"),
     Question(
         "sigmoid_inside",
-        (("-4", "4"),),
+        (("0.5", "4.5"),),
         1,
         ("Sigmoid",),
         _tilted("0.125"),
@@ -415,7 +439,7 @@ QUESTIONS = (
     ),
     Question(
         "sigmoid_inside_low",
-        (("-4", "4"),),
+        (("-4.5", "-0.5"),),
         1,
         ("Sigmoid",),
         _tilted("0.125"),
