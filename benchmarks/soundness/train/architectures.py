@@ -67,5 +67,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "sigmoid_a": Architecture((24,), _dense(48, 24, kind="Sigmoid"), 0.25, rate=1e-2),
     "sigmoid_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Sigmoid"), Flatten(), *_dense(40, kind="Sigmoid")), 0.25, rate=1e-2),
     "vit_a": Architecture((1, 6, 6), (Conv(16, 3, 3), Tokens(), *_encoder(16, 2), TokenMean(), *_dense(24)), 0.25),
-    "vit_b": Architecture((1, 6, 6), (Conv(12, 2, 2), Tokens(), *_encoder(12, 2), *_encoder(12, 2), Flatten(), *_dense(24)), 0.25),
+    "vit_b": Architecture((1, 4, 8), (Conv(12, 4, 2), Tokens(), *_encoder(12, 2), *_encoder(12, 2), Flatten(), *_dense(24)), 0.25),
 }  # fmt: skip

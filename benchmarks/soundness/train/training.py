@@ -40,7 +40,7 @@ class Knobs:
     rows: int = 192
     restarts: int = 2
     elite: int = 12
-    iterations: int = 8
+    iterations: int = 5
     decoys: int = 128
     mutants: int = 128
     weight: float = 2.0
