@@ -121,6 +121,14 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, name: str) -> None:
         run(network(tmp_path / "m", change.get("kind", TensorProto.FLOAT)), str(prop), **options)  # type: ignore[arg-type]
 
 
+def test_a_solver_over_the_reals_is_not_trusted_about_float32() -> None:
+    trusted = {
+        (engine, semantics): Options("m", "q", engine=engine, trust=("smt", "milp"), semantics=semantics).trusts_solver
+        for engine in ("smt", "milp", "smt-float32") for semantics in ("real", "float32") if (engine, semantics) != ("smt-float32", "real")
+    }  # fmt: skip
+    assert [pair for pair, word in trusted.items() if word] == [("smt", "real"), ("milp", "real"), ("smt-float32", "float32")]
+
+
 def test_capabilities_are_true() -> None:
     said = {flag: in_process("supports", flag)[1].split() for flag in (
         "--vnnlib-versions", "--onnx-element-types", "--multiple-input-output-theories", "--hidden-node-theories", "--multiple-network-theories",
