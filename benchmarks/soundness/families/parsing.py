@@ -88,9 +88,9 @@ class Probe:
         expression, _, style = written.partition("|")
         total, end = Fraction(0), 0
         for match in TERM.finditer(expression):
-            if expression[end : match.start()].strip():
-                raise SuiteError(f"{written!r} is no sum of values")
             sign, factor, tensor, index, place, constant = match.groups()
+            if expression[end : match.start()].strip() or (end and not sign):
+                raise SuiteError(f"{written!r} is no sum of values")
             if tensor is None:
                 value = Fraction(constant)
             else:
@@ -126,7 +126,7 @@ def second(text: str, outputs: int) -> str:
     kept = [line for line in text.splitlines(keepends=True) if not line.startswith("(declare-const")]
     body = re.sub(r"\b([XY])_(\d+)\b", r"\1[0,\2]", "".join(kept))
     body = SCIENTIFIC.sub(lambda match: f"{Decimal(match.group()):f}", body)
-    body = re.sub(r"\(\s+", "(", re.sub(r"[ \t]+\)", ")", body))
+    body = re.sub(r"\([ \t]+", "(", re.sub(r"[ \t]+\)", ")", body))
     head = f"(vnnlib-version <2.0>)\n(declare-network N\n  (declare-input X float32 [1, 2])\n  (declare-output Y float32 [1, {outputs}]))\n"
     return head + body
 
