@@ -30,7 +30,7 @@ class Architecture:
     layers: tuple[Layer, ...]
     radius: float
     boxes: int = 4
-    steps: int = 4000
+    steps: int = 2800
     rate: float = 4e-3
 
 
