@@ -16,8 +16,9 @@ from verifier.attack import Attacker
 from verifier.budget import Budget
 from verifier.domains import Boxes
 from verifier.events import Observer, Phase
+from verifier.exact_engines import ENGINES
 from verifier.groups import Groups
-from verifier.options import ENGINES, Options
+from verifier.options import Options
 from verifier.portfolio import CONSTANTS
 from verifier.problem import Problem
 from verifier.replay import Replayer, Witness
@@ -76,14 +77,15 @@ def decide(
 
 def _complete(search: Search, content: bytes, cases: Array, falsifier: _Falsifier | None, options: Options) -> None:
     """The complete engine that was asked for."""
-    if not ENGINES[options.engine]:
+    engine = ENGINES[options.engine]
+    if engine is None:
         search.branch(cases, None if falsifier is None else falsifier.interlude)
         return
     exact = importlib.import_module("verifier.exact_search")  # the solvers, only now
     near = None if falsifier is None else falsifier.near
     seconds = search.budget.seconds_left() * (1.0 if options.trusts_solver else SOLVER_SHARE)
     memory = None if options.memory is None else options.memory * 1e9
-    exact.decide(search, cases, exact.ENGINES[options.engine], content, near, options.trusts_solver, seconds, memory)
+    exact.decide(search, cases, engine, content, near, options.trusts_solver, seconds, memory)
 
 
 class _Nobody:

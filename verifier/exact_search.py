@@ -6,13 +6,10 @@ a certificate; what is not rests on the solver, which is said (`--trust`).
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +22,7 @@ from graph.float32_program import read_program
 from verifier.bounding import Bounder, raise_if_crossed
 from verifier.budget import Budget
 from verifier.events import Phase
+from verifier.exact_engines import Engine
 from verifier.groups import group_cases
 from verifier.memory import memory_of
 from verifier.portfolio import CONSTANTS
@@ -32,7 +30,7 @@ from verifier.problem import Problem
 from verifier.replay import Witness
 from verifier.result import ReasonCode
 from verifier.search import Search, Trouble
-from verifier.solver import Answer, Question, Solve, ask
+from verifier.solver import Answer, Question, ask
 from verifier.tighten import tighten
 
 Array = NDArray[Any]
@@ -42,27 +40,6 @@ KEPT_BOXES = 16  # whose bounds are kept for further cases on them
 
 BoxBounds = Callable[[int], tuple[dict[int, Array], dict[int, Array]]]  # a box -> bounds of every node over it
 Near = Callable[[Array, int], Witness | None]  # a point [n_in] and its case -> a witness at or near it
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An exact engine: its name for people, and where its `Solve` is. Only the solver that is asked for is loaded."""
-
-    name: str
-    module: str
-    function: str
-    float32: bool = False  # it is asked about the float32 program, not about the reals
-
-    def solver(self) -> Solve:
-        """The function that answers questions."""
-        return cast(Solve, getattr(importlib.import_module(self.module), self.function))
-
-
-ENGINES: Mapping[str, Engine] = MappingProxyType({
-    "smt": Engine("z3", "verifier.encode_smt", "solve_smt"),
-    "smt-float32": Engine("z3's floating point", "verifier.encode_float32", "solve_smt_float32", float32=True),
-    "milp": Engine("HiGHS", "verifier.milp", "solve_milp"),
-})
 
 
 def question(problem: Problem, case: int, memory: int) -> Question:

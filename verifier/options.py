@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from verifier.exact_engines import ENGINES
+
 DEVICES = ("auto", "cpu", "cuda")
 SEMANTICS = ("auto", "real", "float32")
 TRUSTABLE = ("engine", "milp", "smt")
-ENGINES = {"auto": "", "bab": "", "smt": "smt", "milp": "milp", "smt-float32": "smt"}  # complete engines, and whose word theirs is in TRUSTABLE
 
 
 class OptionError(ValueError):
@@ -87,7 +88,8 @@ class Options:
     def trusts_solver(self) -> bool:
         """Whether the word of the chosen exact engine is enough. What holds over the reals is not enough in float32."""
         speaks_of_it = self.engine == "smt-float32" or self.semantics != "float32"
-        return speaks_of_it and bool(ENGINES[self.engine]) and ENGINES[self.engine] in self.trust
+        exact = ENGINES[self.engine]
+        return speaks_of_it and exact is not None and exact.trust in self.trust
 
     @property
     def check_seconds(self) -> float:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 POLL_SECONDS = 0.05
+ENDING = 5.0  # seconds that a child which has closed its end may take to be gone
 STARTING = 400_000_000  # bytes of address space that a child takes before it holds anything: the interpreter and its libraries
 
 
@@ -87,7 +88,7 @@ def _converse(
                 return Answer("unknown", reason="memory")
         answer = channel.recv()
     except (EOFError, OSError):
-        child.join(1.0)
+        child.join(ENDING)
         return Answer("unknown", reason=f"the solver ended without an answer (exit code {child.exitcode})")
     if not isinstance(answer, Answer):
         raise TypeError(f"a solver answered {answer!r}")

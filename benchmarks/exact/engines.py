@@ -27,6 +27,7 @@ from graph.load import load
 from specs import vnnlib
 from verifier import exact_search
 from verifier.checker.main import Process
+from verifier.exact_engines import exact_engine
 from verifier.options import Options
 from verifier.problem import compile_problem
 from verifier.solver import Answer, Question, Solve
@@ -140,7 +141,7 @@ def solved(name: str, model: Path, text: Path, effort: Effort) -> Said:
     reasons = []
     for case in range(len(problem.case_box)):
         asked = exact_search.question(problem, case, BLOCK)
-        answer = exact_search.ENGINES[name].solver()(asked, max(deadline - time.monotonic(), 0.0))
+        answer = exact_engine(name).solver()(asked, max(deadline - time.monotonic(), 0.0))
         if answer.verdict == "sat":
             return {"verdict": "sat", "point": None if answer.point is None else [str(Fraction(v)) for v in answer.point.tolist()]}
         reasons += [answer.reason] * (answer.verdict == "unknown")

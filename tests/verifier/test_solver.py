@@ -13,7 +13,8 @@ import pytest
 from graph.load import load
 from specs import vnnlib
 from tests.soundproof.networks import property_file, relu_network
-from verifier.exact_search import ENGINES, question
+from verifier.exact_engines import exact_engine
+from verifier.exact_search import question
 from verifier.problem import compile_problem
 from verifier.solver import Answer, Question, ask
 
@@ -95,5 +96,5 @@ def test_only_answers_are_answers(asked: Question) -> None:
 def test_the_engines_answer(tmp_path: Path, name: str, least: str, verdict: str) -> None:
     prop = vnnlib.read(property_file(tmp_path / "p", f"(assert (>= Y_0 {least}))"))
     problem = compile_problem(load(relu_network(tmp_path / "m")).graph, prop)
-    found = ask(ENGINES[name].solver(), question(problem, 0, 1 << 26), 60)
+    found = ask(exact_engine(name).solver(), question(problem, 0, 1 << 26), 60)
     assert found.verdict == verdict and (found.point is not None) == (verdict == "sat")
