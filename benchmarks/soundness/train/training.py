@@ -1,7 +1,8 @@
 """Two objectives at once: cross-entropy over a sliding window of attack perturbations, and a margin on the planted points.
 
 Zhou et al. (arXiv 2412.03154), section 4, changed so that a minute or two of one core suffice instead of hours:
-- the outputs are to become safer on the way towards a planted point (`outward`), so that gradients lead away from it, up to its pit;
+- in each box the outputs are to become a little safer towards the planted point, up to its pit, and much safer along another diagonal of the box,
+  at right angles to the first: neither descending nor climbing leads to the pit;
 - decoys, planted points with some of their inputs drawn again, are training points: they keep the pit small;
 - of each box the worst points found so far, outside the pit, are kept (`elite`), attacked further and trained on at every step;
 - of a descent a point on its way enters the window too, and each step sees a sample of the window.
@@ -30,7 +31,8 @@ class Knobs:
 
     `margin`: how far planted points are to violate, a hinge of weight `weight`. `window`: steps it spans; `rows`: points of it that a step sees.
     `restarts`, `iterations`: of the attack of one step, per box and kind of start. `elite`: points kept per box. `decoys`, `mutants`: of one step.
-    `outward`, `slope`: weight of the objective that the margin rises by `slope` across the box towards a planted point. `check_every`: steps.
+    `outward`: weight of the objective that the margin rises across the box, by `slope` towards the planted point and by `sideways` along a
+    direction at right angles to that. `check_every`: steps.
     """
 
     steps: int
@@ -45,7 +47,8 @@ class Knobs:
     mutants: int = 128
     weight: float = 2.0
     outward: float = 2.0
-    slope: float = 4.0
+    slope: float = 1.0
+    sideways: float = 4.0
     check_every: int = 250
 
 
@@ -80,6 +83,9 @@ class Trainer:
         self.best = Best(Progress(0, 0.0, 0, 0, 1.0, len(boxes.planted)), self._copy())
         self.centres, self.labels = torch.from_numpy(boxes.centres), torch.from_numpy(boxes.labels)
         self.planted, self.radius = torch.from_numpy(boxes.planted), boxes.radius
+        self.aside = (self.planted - self.centres[: len(self.planted)]).sign()
+        for signs in self.aside:  # half of the signs turned: as far from the planted corner as from the opposite one
+            signs[torch.randperm(len(signs), generator=self.random)[: len(signs) // 2]] *= -1
         self.optimiser = torch.optim.Adam(self.network.parameters, lr=knobs.rate)
         per_step = 2 * len(self.centres)
         self.window = self._uniform(torch.arange(knobs.window * per_step) % len(self.centres))
@@ -106,15 +112,27 @@ class Trainer:
         guarded, others = rows[self.owner[rows] < count], rows[self.owner[rows] >= count]
         decoys, whose = self._decoys(k.decoys)
         far, owner = torch.cat([decoys, self.window[guarded]]), torch.cat([whose, self.owner[guarded]])
-        nearer = self._nearer(far, owner)
-        x = torch.cat([self.planted, nearer, far, self.centres, self.window[others], self.elite])
+        nearer, beside = self._nearer(far, owner), self._beside(far, owner)
+        x = torch.cat([self.planted, nearer, beside, far, self.centres, self.window[others], self.elite])
         every = torch.arange(len(self.centres))
-        labels = self.labels[torch.cat([every[:count], owner, owner, every, self.owner[others], self.elite_owner])]
+        labels = self.labels[torch.cat([every[:count], owner, owner, owner, every, self.owner[others], self.elite_owner])]
         margins = self.network.margins(x, labels)
-        planted, between, away, _ = margins.split([count, len(far), len(far), len(x) - count - 2 * len(far)])
-        wanted = k.slope * (nearer - far).abs().mean(dim=1) / (2 * self.radius)
-        entropy, outward = functional.softplus(-margins[count:]).mean(), functional.relu(wanted - (between - away)).mean()
-        return entropy + k.weight * functional.relu(planted + k.margin).mean() + k.outward * outward
+        planted, between, aside, away, _ = margins.split([count, len(far), len(far), len(far), len(x) - count - 3 * len(far)])
+        outward = functional.relu(k.slope * self._distance(nearer, far) - (between - away)).mean()
+        sideways = functional.relu(k.sideways * self._distance(beside, far) - (aside - away)).mean()
+        entropy, hold = functional.softplus(-margins[count:]).mean(), functional.relu(planted + k.margin).mean()
+        return entropy + k.weight * hold + k.outward * (outward + sideways)
+
+    def _distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """Mean distance of the inputs as a share of the box [B]."""
+        return (a - b).abs().mean(dim=1) / (2 * self.radius)
+
+    def _beside(self, far: Tensor, owner: Tensor) -> Tensor:
+        """Points along the aside direction of their box from `far`; `far` itself where that is in the pit."""
+        step = 0.2 + 0.6 * torch.rand(len(far), 1, generator=self.random)
+        centre = self.centres[owner]
+        moved = torch.clamp(far + step * self.radius * self.aside[owner], centre - self.radius, centre + self.radius)
+        return torch.where(self._in_pit(moved, owner)[:, None], far, moved)
 
     def _nearer(self, far: Tensor, owner: Tensor) -> Tensor:
         """Points between `far` and the planted ones: on the way there, or (half of them, outside the pit) with some inputs as in either."""
