@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -81,45 +80,24 @@ def _campaign(verify: Verify, corpus: Path, seconds: float, timeout: float, oper
 def _minimise(
     verify: Verify, files: tuple[Path, Path], expect: str | None, witness: Path | None, out: Path, timeout: float, seconds: float
 ) -> NoReturn:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    from benchmarks.formula import FormulaError, decompressed
+    from benchmarks.formula import FormulaError
     from benchmarks.strategies.asker import Asker
+    from benchmarks.strategies.files import FileError, read_model, read_point, read_text
     from benchmarks.strategies.findings import small, write
     from benchmarks.strategies.minimise import NotReproduced, minimise
 
     if expect not in ("sat", "unsat"):
         _fail(EXIT_USAGE, "--minimise needs --expect sat or --expect unsat: the truth")
     try:
-        model, text = onnx.load_model_from_string(decompressed(files[0])), decompressed(files[1]).decode()
-        point = None if witness is None else _point(witness)
-        told = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-        found = minimise(model, text, Asker(verify, timeout, files=True), expect, point, seconds, told)
+        model, text = read_model(files[0]), read_text(files[1])
+        point = None if witness is None else read_point(witness)
+        asker = Asker(verify, timeout, files=True)
+        found = minimise(model, text, asker, expect, point, seconds, lambda line: print(line, file=sys.stderr, flush=True))
     except NotReproduced as error:
         print(f"not reproduced: {error}")
         raise SystemExit(0) from None
-    except (FormulaError, DecodeError, UnicodeDecodeError, ValueError) as error:
+    except (FileError, FormulaError, ValueError) as error:
         _fail(EXIT_INPUT, str(error))
     path = write(small(found.instance, found.answer, expect, found.problem.centre), out)
     print(f"{path}: nodes, numbers, varying inputs and atoms were {found.before}, are {found.problem.size}, after {len(found.edits)} edits")
     raise SystemExit(EXIT_FOUND)
-
-
-def _point(path: Path):  # type: ignore[no-untyped-def]
-    """The input in a results file, or in a planted point of the suite. Raises ValueError."""
-    import numpy as np
-
-    from benchmarks.formula import nearest_float32, number
-    from benchmarks.soundness.answers import AnswerError, witness
-
-    text = path.read_text()
-    if text.lstrip().startswith("{"):
-        return np.array([float.fromhex(v) for v in json.loads(text)["point"]], np.float32)
-    try:
-        values = witness(text)
-    except AnswerError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if values is None:
-        raise ValueError(f"{path} holds no witness")
-    return np.array([nearest_float32(number(v)) for v in values], np.float32)
