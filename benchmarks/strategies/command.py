@@ -18,7 +18,7 @@ GRACE = 10.0  # seconds more than the limit before a command is ended
 PLACES = ("{onnx}", "{vnnlib}", "{timeout}", "{out}")
 
 
-class CommandError(ValueError):
+class CommandError(Exception):
     """The template cannot be a verifier; the message says why."""
 
 
