@@ -39,7 +39,7 @@ def commit() -> str:
 
 def run(name: str, seed: int, out: Path, work: Path, steps: int | None = None) -> Path:
     """Train, export, write the recipe. Returns its path."""
-    architecture = ARCHITECTURES[name]
+    architecture, code = ARCHITECTURES[name], commit()
     knobs = Knobs(steps=steps or architecture.steps, rate=architecture.rate)
     boxes = draw(prod(architecture.shape), architecture.boxes, architecture.radius, seed)
     trainer = Trainer(architecture, boxes, knobs, seed)
@@ -53,7 +53,7 @@ def run(name: str, seed: int, out: Path, work: Path, steps: int | None = None) -
 
     last = train(trainer, report)
     model = export(architecture, [p.numpy() for p in trainer.best.parameters])
-    recipe = save(out, name, seed, model, boxes, _made(architecture, trainer, last, time.process_time() - began))
+    recipe = save(out, name, seed, model, boxes, {**_made(architecture, trainer, last, time.process_time() - began), "commit": code})
     kept.unlink(missing_ok=True)
     return recipe
 
@@ -63,7 +63,7 @@ def _made(architecture: Architecture, trainer: Trainer, last: Progress, seconds:
     return {
         "shape": list(architecture.shape), "layers": [repr(layer) for layer in architecture.layers], "parameters": trainer.network.size(),
         "knobs": asdict(trainer.knobs), "steps": trainer.done, "taken": asdict(trainer.best.progress), "last": asdict(last),
-        "cpu_seconds": round(seconds, 1), "torch": torch.__version__, "commit": commit(),
+        "cpu_seconds": round(seconds, 1), "torch": torch.__version__,
     }  # fmt: skip
 
 
