@@ -36,10 +36,12 @@ def _local_response(call: Call) -> Value:
     alpha, beta, bias = (Fraction(call.take(n, float(np.float32(d)))) for n, d in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
     if beta not in ROOTS:
         raise UnknownOperator(f"LRN with beta {float(beta):g}")
+    if size % 2 == 0:  # onnxruntime refuses it
+        raise UnknownOperator(f"LRN over {size} channels")
     channels = x.shape[1]
     near = np.zeros((channels, channels), dtype=object)
     for c in range(channels):
-        near[c, max(0, c - (size - 1) // 2) : c + math.ceil((size - 1) / 2) + 1] = 1
+        near[c, max(0, c - size // 2) : c + size // 2 + 1] = 1
     weights = of_fractions([Fraction(int(v)) for v in near.reshape(-1)], near.shape)
     squares = weights.product(x * x, lambda a, b: np.moveaxis(np.tensordot(a, b, axes=([1], [1])), 0, 1))
     sums = squares.scaled(alpha / size) + of_fractions([bias], ())
