@@ -217,8 +217,8 @@ def optimise(
             )
             best.update(low.value.detach(), slopes, betas)
             finished = None if done is None else done(best.value)
-            if step == steps or (finished is not None and bool(finished.all())):
-                break
+            if step == steps or (finished is not None and bool(finished.all())) or not low.value.requires_grad:
+                break  # the last: nothing that is relaxed lies below the functional
             optimiser.zero_grad(set_to_none=True)
             useful = low.value if finished is None else low.value[~finished]
             (-useful.sum()).backward()

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from benchmarks.strategies import boxes, networks
 from bounds.linear import LinearBounds
 from bounds.torch_graph import TorchGraph
-from graph.core import Elementwise
+from graph.core import Elementwise, Max
 from graph.functions.facts import Pieces
 from graph.load import load
+from tests.verifier.small_networks import onnx_file
 from verifier.optimise import Multipliers, builders, initial, optimise, planes_of, planes_with, relaxed_nodes, signed, storable
 
 OPERATORS = ("Gemm", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Conv", "Flatten", "Mul")
@@ -92,3 +94,20 @@ def test_any_slopes_and_any_multipliers_are_valid(data: st.DataObject) -> None:
     found = bounds.lower_bound(state, functional, None, planes=planes_of(builders(bounds, state, slopes), slopes), betas=signed(betas, signs))
     reached = values[out][keep] @ functional[out][0].T
     assert len(reached) and bool((found.value <= reached + 1e-9 * (1 + reached.abs())).all())
+
+
+def test_a_functional_above_nothing_that_is_relaxed_is_left_alone() -> None:
+    """|x| as Max(x, -x), beside a ReLU that it does not depend on: there is nothing to optimise, and that is no error."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Neg", ["x"], ["n"]), helper.make_node("Max", ["x", "n"], ["m"]),
+        helper.make_node("Add", ["r", "m"], ["y"]),
+    ]  # fmt: skip
+    bounds = LinearBounds(TorchGraph(load(onnx_file(nodes, 2, 2)).graph, torch.float64))
+    one = torch.ones(1, 2, dtype=torch.float64)
+    state = bounds.propagate(-one, 2 * one)
+    place = next(i for i, node in bounds.graph if isinstance(node, Max))
+    functional, constant = {place: torch.eye(2, dtype=torch.float64).unsqueeze(0)}, torch.zeros(1, 2, dtype=torch.float64)
+    start = initial(bounds, state, 2, relaxed_nodes(bounds, state))
+    assert start.slopes  # those of the ReLU
+    found = optimise(bounds, state, functional, constant, start, {}, steps=3, rate=0.2)
+    assert found.slopes.keys() == start.slopes.keys()
