@@ -109,6 +109,10 @@ MUTANTS = (
         "a function that jumps has no value at the jump",
         (f"{RELAX}:_pieces_offset", "least = torch.minimum(least, torch.where(inside, side * (v - slope * below), infinite))", "pass"),
         ("bounds.interval:_pieces", "inside = (lower <= at) & (upper >= at)", "inside = (lower < at) & (upper < at)"),
+        note=(
+            "The value of Sign at 0 lies between both limits, so that bounds without it are the same; no operator of the suite "
+            "has a value outside of its limits."
+        ),
     ),
     _mutant(
         "sign_of_one_side",
@@ -228,6 +232,10 @@ MUTANTS = (
             "Form(positive * form.low + negative * form.low, positive * form.high + negative * form.high)",
         ),
         setup="forward",
+        note=(
+            "It needs a negative slope behind a function whose two forms differ, in a network that is bounded forwards, and no "
+            "backward bound that is better: `regress_tent` has the first two."
+        ),
     ),
     _mutant(
         "forward_maps_without_signs",
@@ -279,6 +287,7 @@ MUTANTS = (
         "a reciprocal is bounded by its ends across its pole",
         (f"{RELAX}:_is_defined", "for pole in function.poles:", "for pole in ():"),
         ("bounds.interval:_smooth", "for pole in function.poles:", "for pole in ():"),
+        note="No instance has a pole in its box, since the network has no value there.",
     ),
     _mutant(
         "periodic_by_its_ends",
@@ -292,6 +301,7 @@ MUTANTS = (
             "points = [lower, upper]",
         ),
         ("bounds.interval:_smooth", "wide = upper - lower > function.period", "wide = upper < lower"),
+        note=("No instance has Sin or Cos: the suite's rational program has no enclosure of them, so their truth could not be stated."),
     ),
     _mutant(
         "nan_is_a_proof",
@@ -329,6 +339,11 @@ MUTANTS = (
         "where float64 could help it is said to have helped",
         ("verifier.bounding:Bounder.retry_in_double", "found.closed[retry] | again.closed)", "found.closed[retry] | rescued[retry])"),
         ("verifier.bounding:Bounder.confirm_in_double", "found.closed[retry] | again.closed)", "found.closed[retry] | rescued[retry])"),
+        note=(
+            "It lies where a violation is nearer than the rounding of float32, but where that is so at the centre of the first "
+            "box the engine computes in float64 throughout: only an instance without any margin shows it "
+            "(tests/verifier/test_mutants.py has one), and planted violations have one."
+        ),
     ),
     _mutant(
         "box_rounded_inward",
@@ -345,11 +360,16 @@ MUTANTS = (
             "rounded_high.double() > high, torch.nextafter(rounded_high, -infinity)",
         ),
         ("specs.rounding:hull_lower", "return _table(values).hull_lower[values.index]", "return _table(values).up[values.index]"),
+        note=(
+            "It leaves out what lies between a decimal and its neighbouring double, or between it and its float32: real points of "
+            "the box lose less than one double, and a float32 point beyond the decimal violates nothing over the reals."
+        ),
     ),
     _mutant(
         "threshold_rounded_to_the_strong_side",
         "soundness.md 5.2 class 3: boundary",
         "thresholds are rounded so that less is unsafe",
         ("specs.rounding:hull_upper", "return _table(values).hull_upper[values.index]", "return _table(values).hull_lower[values.index]"),
+        note="Thresholds move by less than one float32; a planted violation is farther from its threshold than that.",
     ),
 )

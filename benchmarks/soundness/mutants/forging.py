@@ -33,6 +33,11 @@ from verifier.checker.refusal import Refusal
 PLANTED, SAFE = 150, 12
 NEVER = ("model", "property", "format")  # changes of the manifest after which no certificate may be accepted
 SMALL_MODEL = 60_000  # bytes
+TEXTS = ("regress", "parsing")  # families whose properties are hard to read
+OPERATORS = {  # the function of a broken reader of models -> operators of instances that may show it
+    "_pads": ("Conv", "MaxPool", "AveragePool"), "average_pool": ("AveragePool",), "gemm": ("Gemm",), "_plus": ("Gemm",), "concat": ("Concat",),
+    "transpose": ("Transpose",), "batch_normalization": ("BatchNormalization",), "leaky_relu": ("LeakyRelu",), "subtract": ("Sub",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,9 @@ def _accepted(broken: Judge, source: Subject, stage: str, semantics: str, random
 
 def _subjects(mutant: Mutant, entries: Sequence[Entry]) -> Iterator[Subject]:
     """Violated ones: of the suite first where a reader is broken, planted ones else."""
-    of_suite = (found for found in map(of_entry, entries) if found is not None and _usable(mutant, found))
+    names = {name for place in mutant.places for name in OPERATORS.get(place.rpartition(":")[2], ())}
+    mine = [entry for entry in entries if names.intersection(entry.operators) or (not names and entry.family in TEXTS)]
+    of_suite = (found for found in map(of_entry, mine) if found is not None and _usable(mutant, found))
     random = (found for found in map(planted, range(PLANTED)) if found is not None and _usable(mutant, found))
     yield from (*of_suite, *random) if mutant.area == "readers" else random
     if mutant.area != "readers":

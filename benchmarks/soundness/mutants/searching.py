@@ -228,6 +228,10 @@ MUTANTS = (
         "a contradiction in one sub-problem of a batch closes the batch",
         ("verifier.bounding:Bounder.bound_in", "closed = closed | state.crossed.unsqueeze(-1)", "closed = closed | state.crossed.any()"),
         setup="neurons",
+        note=(
+            "It needs a batch with a contradiction and, beside it, a part that is violated and that no split can close; networks "
+            "of the suite that split into contradictions close all else."
+        ),
     ),
     _mutant(
         "trial_taken_for_the_search",

@@ -7,8 +7,8 @@ from benchmarks.soundness.mutants.edit import Edit, Mutant
 REPLAY, EVALUATE = "verifier.replay:Replayer", "specs.evaluate"
 
 
-def _mutant(name: str, row: str, about: str, *changes: tuple[str, str, str]) -> Mutant:
-    return Mutant(name, "witness", row, about, tuple(Edit(*change) for change in changes), attack=True)
+def _mutant(name: str, row: str, about: str, *changes: tuple[str, str, str], note: str = "") -> Mutant:
+    return Mutant(name, "witness", row, about, tuple(Edit(*change) for change in changes), attack=True, note=note)
 
 
 MUTANTS = (
@@ -27,6 +27,7 @@ MUTANTS = (
             "return replace(found, float32_only=self._only_rounding(found))",
             "return replace(found, inputs=points[0], float32_only=None)",
         ),
+        note="Candidates are ordered by their margins, and the first one violates wherever any does, but for rounding.",
     ),
     _mutant(
         "four_digits_printed",
