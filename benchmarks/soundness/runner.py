@@ -184,7 +184,7 @@ def _record(entry: Entry, mode: str, ending: Ending, found: Answer) -> Record:
     return {"category": category(entry.family, mode), "network": network, "property": prop, "name": entry.name, "family": entry.family, "mode": mode,
             "result": found.result, "witness": None if found.witness is None else list(found.witness), "malformed": found.malformed,
             "error": found.error, "exit_code": ending.code, "stopped": ending.stopped, "run_seconds": ending.seconds,
-            "peak_memory_bytes": ending.peak_memory_bytes}
+            "peak_memory_bytes": ending.peak_memory_bytes, "instance_sha256": digest([entry])}
 
 
 def progress(text: str) -> None:
