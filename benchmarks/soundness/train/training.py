@@ -2,7 +2,7 @@
 
 Zhou et al. (arXiv 2412.03154), section 4, changed so that a minute or two of one core suffice instead of hours:
 - in each box the outputs are to become safer towards the planted point, up to its pit (`slope`), or along another diagonal of the box at right
-  angles to that (`sideways`), so that neither descending nor climbing leads to the pit; the second takes longer to train;
+  angles to that (`sideways`), so that neither descending nor climbing leads to the pit (with `slope` alone, an attack that climbs first finds it);
 - decoys, planted points with some of their inputs drawn again, are training points: they keep the pit small;
 - of each box the worst points found so far, outside the pit, are kept (`elite`), attacked further and trained on at every step;
 - of a descent a point on its way enters the window too, and each step sees a sample of the window.
@@ -47,8 +47,8 @@ class Knobs:
     mutants: int = 128
     weight: float = 2.0
     outward: float = 2.0
-    slope: float = 4.0
-    sideways: float = 0.0
+    slope: float = 1.0
+    sideways: float = 4.0
     check_every: int = 250
 
 
