@@ -98,8 +98,8 @@ def write_table(path: Path, lines: Sequence[Mapping[str, str]]) -> None:
 def measured(subjects: Sequence[Instance], known: Mapping[str, dict[str, str]]) -> Iterator[dict[str, str]]:
     """The line of every instance, taken from the table where it is the same instance."""
     for instance in subjects:
-        if instance.name in known and known[instance.name]["key"] == key(instance):
-            yield known[instance.name]
+        if key(instance) in known:
+            yield known[key(instance)] | {"instance": instance.name}
             continue
         with tempfile.TemporaryDirectory() as folder:
             found = line(instance, judge(instance, Path(folder)))
@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs/soundness_hidden.md")
     options = parser.parse_args(arguments)
     try:
-        known = {line["instance"]: line for line in read_table(options.out)}
+        known = {line["key"]: line for line in read_table(options.out)}
     except ValueError as error:
         print(error, file=sys.stderr)
         return 3
@@ -122,7 +122,7 @@ def main(arguments: list[str]) -> int:
     lines: list[dict[str, str]] = []
     for found in measured(subjects, known):
         lines.append(found)
-        write_table(options.out, [*lines, *(v for k, v in known.items() if k not in {done["instance"] for done in lines})])
+        write_table(options.out, [*lines, *(v for k, v in known.items() if k not in {done["key"] for done in lines})])
     write_table(options.out, lines)
     options.page.write_text(page(lines), encoding="utf-8")
     return 0
