@@ -110,6 +110,11 @@ def check(instance: Instance) -> None:
     if theorem.name == "corners":
         box = patterns.unsafe_cases(violation)[0].box
         points = list(_corners([float(v) for v in box.lower], [float(v) for v in box.upper]))
+    if theorem.name == "projection" and not sat:
+        box = patterns.unsafe_cases(violation)[0].box
+        most = margin(violation.formula, box.lower, rational.bound(instance.model, list(zip(box.lower, box.upper, strict=True))))[1]
+        if most is None or most >= 0:
+            raise SuiteError(f"{instance.name}: the box is not mapped to one point")
     for place in points if not sat else points[:1]:
         at = list(exactly(np.array(point if sat else place)))
         low, high = margin(violation.formula, at, rational.enclose(instance.model, at))
