@@ -154,7 +154,7 @@ def _moved(trained: Shipped, random: np.random.Generator) -> Subject:
     if kinds not in ({"Gemm"}, {"Conv"}):
         raise SuiteError(f"{plain.name}: the input is read by {sorted(kinds)}")
     order = random.permutation(size) if kinds == {"Gemm"} else np.arange(size)
-    signs, scale, swap = random.integers(0, 2, size) * 2 - 1, 2.0 ** int(random.integers(-3, 4)), bool(random.integers(2))
+    signs, scale, swap = random.integers(0, 2, size) * 2 - 1, 2.0 ** int(random.choice([-3, -2, -1, 1, 2, 3])), bool(random.integers(2))
     for node in readers:  # weights [out, in, ...]; new input i is sign * scale * old input order[i]
         by = (signs / scale).astype(np.float32).reshape(1, size, *[1] * (0 if kinds == {"Gemm"} else 2))
         _replace(model, node.input[1], lambda w, by=by: w[:, order] * by)
