@@ -32,6 +32,7 @@ class Architecture:
     boxes: int = 4
     steps: int = 2800
     rate: float = 4e-3
+    gain: float = 1.0  # of the first weights; a sigmoid passes on a quarter at most
 
 
 def _dense(*sizes: int, kind: str = "Relu") -> tuple[Layer, ...]:
@@ -64,8 +65,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "tanh_a": Architecture((20,), _dense(64, 32, kind="Tanh"), 0.25),
     "tanh_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Tanh"), Flatten(), *_dense(40, 16, kind="Tanh")), 0.25),
-    "sigmoid_a": Architecture((24,), _dense(48, 24, kind="Sigmoid"), 0.25, rate=1e-2),
-    "sigmoid_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Sigmoid"), Flatten(), *_dense(40, kind="Sigmoid")), 0.25, rate=1e-2),
+    "sigmoid_a": Architecture((24,), _dense(48, 24, kind="Sigmoid"), 0.25, rate=6e-3, gain=3.0),
+    "sigmoid_b": Architecture(
+        (1, 5, 5), (Conv(8, 3, 1, 0), Activation("Sigmoid"), Flatten(), *_dense(40, kind="Sigmoid")), 0.25, rate=6e-3, gain=3.0
+    ),
     "vit_a": Architecture((1, 6, 6), (Conv(16, 3, 3), Tokens(), *_encoder(16, 2), TokenMean(), *_dense(24)), 0.25),
     "vit_b": Architecture((1, 4, 8), (Conv(12, 4, 2), Tokens(), *_encoder(12, 2), *_encoder(12, 2), Flatten(), *_dense(24)), 0.25),
 }  # fmt: skip

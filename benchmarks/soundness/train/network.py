@@ -87,15 +87,16 @@ def _pool_matrix(layer: AveragePool, shape: Shape) -> tuple[Tensor, Shape]:
 
 
 class _Fresh(Torch):
-    """The same, making every parameter when it is first asked for: uniform, of variance 2 / fan-in for weights (He et al. 2015)."""
+    """The same, making every parameter when it is first asked for: uniform, weights of variance 2 gain^2 / fan-in (He et al. 2015)."""
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, generator: torch.Generator, gain: float) -> None:
         super().__init__(())
+        self._gain = gain
         self.made: list[Tensor] = []
         self._generator = generator
 
     def parameter(self, shape: Shape, fan_in: int) -> Tensor:
-        limit = (6.0 / fan_in) ** 0.5 if len(shape) > 1 else fan_in**-0.5
+        limit = self._gain * (6.0 / fan_in) ** 0.5 if len(shape) > 1 else fan_in**-0.5
         self.made.append((2 * torch.rand(shape, generator=self._generator) - 1) * limit)
         return self.made[-1]
 
@@ -110,7 +111,7 @@ class Network:
     @classmethod
     def fresh(cls, architecture: Architecture, seed: int) -> Network:
         """With random parameters."""
-        language = _Fresh(torch.Generator().manual_seed(seed))
+        language = _Fresh(torch.Generator().manual_seed(seed), architecture.gain)
         write(architecture.layers, torch.zeros(1, *architecture.shape), language)
         return cls(architecture, [p.requires_grad_(True) for p in language.made])
 
