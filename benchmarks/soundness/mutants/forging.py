@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.forgery import attempts, mutate, proof, subjects
+from benchmarks.forgery import attempts, models, mutate, proof, subjects
 from benchmarks.forgery.broken import HONEST, LIES, Engine
 from benchmarks.forgery.climb import Climb
 from benchmarks.forgery.judge import Judge
@@ -33,6 +33,10 @@ from verifier.checker.refusal import Refusal
 PLANTED, SAFE = 150, 12
 NEVER = ("model", "property", "format")  # changes of the manifest after which no certificate may be accepted
 SMALL_MODEL = 60_000  # bytes
+KINDS = {  # a word in the name of a mutant -> kinds of random models that run what is broken
+    "maximum": ("pooling",), "smooth": ("smooth",), "tangent": ("smooth",), "sin_": ("smooth",), "even_power": ("smooth",), "kink": ("pieces",),
+    "piece_": ("pieces",), "product": ("product", "softmax"), "shared": ("residual", "product"), "sums_": ("linear",), "float32": ("linear",),
+}  # fmt: skip
 TEXTS = ("regress", "parsing")  # families whose properties are hard to read
 OPERATORS = {  # the function of a broken reader of models -> operators of instances that may show it
     "_pads": ("Conv", "MaxPool", "AveragePool"), "average_pool": ("AveragePool",), "gemm": ("Gemm",), "_plus": ("Gemm",), "concat": ("Concat",),
@@ -60,6 +64,11 @@ def safe_subjects() -> tuple[Subject, ...]:
     """A few subjects without one."""
     found = (subjects.safe(seed) for seed in range(1000, 1000 + SAFE))
     return tuple(subject for subject in found if subject is not None)
+
+
+def _kinds(mutant: Mutant) -> tuple[str, ...]:
+    """The kinds of random models that run the broken rule."""
+    return next((kinds for word, kinds in KINDS.items() if word in mutant.name), models.KINDS)
 
 
 def of_entry(entry: Entry) -> Subject | None:
@@ -149,7 +158,9 @@ def _subjects(mutant: Mutant, entries: Sequence[Entry]) -> Iterator[Subject]:
     names = {name for place in mutant.places for name in OPERATORS.get(place.rpartition(":")[2], ())}
     mine = [entry for entry in entries if names.intersection(entry.operators) or (not names and entry.family in TEXTS)]
     of_suite = (found for found in map(of_entry, mine) if found is not None and _usable(mutant, found))
-    random = (found for found in map(planted, range(PLANTED)) if found is not None and _usable(mutant, found))
+    kinds = _kinds(mutant)
+    seeds = [seed for seed in range(PLANTED) if models.KINDS[seed % len(models.KINDS)] in kinds]
+    random = (found for found in map(planted, seeds) if found is not None and _usable(mutant, found))
     yield from (*of_suite, *random) if mutant.area == "readers" else random
     if mutant.area != "readers":
         yield from of_suite
