@@ -22,7 +22,9 @@ def _fail(code: int, text: str) -> NoReturn:
 
 
 def fuzz(
-    verifier: Annotated[str, typer.Option(metavar="CMD", help="Command with {onnx} {vnnlib} {timeout} {out} [default: soundproof verify].")] = OURS,
+    verifier: Annotated[
+        str, typer.Option(metavar="CMD", help="Command with {onnx} {vnnlib} {timeout} {out}.", show_default="soundproof verify ...")
+    ] = OURS,
     minutes: Annotated[float, typer.Option(metavar="N", help="How long to search.")] = 10.0,
     corpus: Annotated[Path, typer.Option(metavar="DIR", help="Questions, findings and state; the same folder continues a campaign.")] = Path("fuzz"),
     timeout: Annotated[float, typer.Option(metavar="S", help="Seconds for each question.")] = 5.0,

@@ -45,7 +45,7 @@ def weighted(draft: Draft, node: onnx.NodeProto) -> bool:
 
 
 def _follow(draft: Draft, first: int) -> Link | None:
-    tensor, between = draft.nodes[first].output[0], []
+    tensor, between = draft.nodes[first].output[0], list[int]()
     while tensor != draft.output.name:
         reading = [k for k, node in enumerate(draft.nodes) if tensor in node.input]
         if len(reading) != 1:

@@ -224,8 +224,8 @@ def fewer_inputs(problem: Problem) -> Iterator[Problem]:
             bias = bias + (draft.constants[node.input[2]].reshape(-1) if len(node.input) > 2 else 0)
             del node.input[:]
             node.input.extend([name, smaller.constant("weight", np.delete(weight, i, axis)), smaller.constant("bias", bias.astype(np.float32))])
-            sides = (side[:i] + side[i + 1 :] for side in (box.lower, box.upper))
-            yield Problem(smaller, Property(*sides, box.cases), np.delete(problem.centre, i))
+            lower, upper = (side[:i] + side[i + 1 :] for side in (box.lower, box.upper))
+            yield Problem(smaller, Property(lower, upper, box.cases), np.delete(problem.centre, i))
 
 
 def fewer_outputs(problem: Problem) -> Iterator[Problem]:
