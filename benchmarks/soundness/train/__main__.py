@@ -40,7 +40,7 @@ def commit() -> str:
 def run(name: str, seed: int, out: Path, work: Path, steps: int | None = None) -> Path:
     """Train, export, write the recipe. Returns its path."""
     architecture, code = ARCHITECTURES[name], commit()
-    knobs = Knobs(steps=steps or architecture.steps, rate=architecture.rate)
+    knobs = Knobs(steps=steps or architecture.steps, rate=architecture.rate, slope=architecture.slope, sideways=architecture.sideways)
     boxes = draw(prod(architecture.shape), architecture.boxes, architecture.radius, seed)
     trainer = Trainer(architecture, boxes, knobs, seed)
     kept = work / f"{name}_{seed}.pt"

@@ -32,6 +32,8 @@ class Architecture:
     boxes: int = 4
     steps: int = 2800
     rate: float = 4e-3
+    slope: float = 1.0  # of the objectives that lead gradients away from planted points
+    sideways: float = 4.0
     gain: float = 1.0  # of the first weights; a sigmoid passes on a quarter at most
 
 
@@ -48,13 +50,17 @@ def _encoder(size: int, heads: int) -> tuple[Layer, ...]:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "mlp_a": Architecture((20,), _dense(64, 48, 24), 0.25),
+    "mlp_a": Architecture((20,), _dense(64, 48, 24), 0.25, slope=4.0, sideways=0.0),
     "mlp_b": Architecture((24,), _dense(64, 48, 32, 24, 16), 0.25),
     "cnn_a": Architecture((1, 5, 5), (Conv(8, 3), RELU, Flatten(), *_dense(48, 24)), 0.25),
     "cnn_b": Architecture((2, 5, 5), (Conv(8, 3, 1, 1), RELU, Conv(12, 3, 2, 1), RELU, Flatten(), *_dense(48)), 0.25),
-    "avgpool_a": Architecture((1, 5, 5), (Conv(8, 3, 1, 1), RELU, AveragePool(3, 1, 1, True), Flatten(), *_dense(32, 16)), 0.25),
-    "avgpool_b": Architecture((1, 6, 6), (Conv(10, 3, 1, 1), RELU, AveragePool(3, 2, 1, False), Flatten(), *_dense(48, 16)), 0.25),
-    "residual_a": Architecture((24,), (Dense(32), RELU, *_block(32), *_block(32), Dense(2)), 0.25),
+    "avgpool_a": Architecture(
+        (1, 5, 5), (Conv(8, 3, 1, 1), RELU, AveragePool(3, 1, 1, True), Flatten(), *_dense(32, 16)), 0.25, steps=3500, slope=4.0, sideways=0.0
+    ),
+    "avgpool_b": Architecture(
+        (1, 6, 6), (Conv(10, 3, 1, 1), RELU, AveragePool(3, 2, 1, False), Flatten(), *_dense(48, 16)), 0.25, slope=4.0, sideways=0.0
+    ),
+    "residual_a": Architecture((24,), (Dense(32), RELU, *_block(32), *_block(32), Dense(2)), 0.25, slope=4.0, sideways=0.0),
     "residual_b": Architecture(
         (1, 5, 5),
         (
@@ -63,7 +69,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
         0.25,
     ),
-    "tanh_a": Architecture((20,), _dense(64, 32, kind="Tanh"), 0.25),
+    "tanh_a": Architecture((20,), _dense(64, 32, kind="Tanh"), 0.25, slope=4.0, sideways=0.0),
     "tanh_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Tanh"), Flatten(), *_dense(40, 16, kind="Tanh")), 0.25),
     "sigmoid_a": Architecture((24,), _dense(48, 24, kind="Sigmoid"), 0.25, rate=6e-3, gain=3.0),
     "sigmoid_b": Architecture(
