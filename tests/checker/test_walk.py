@@ -442,6 +442,14 @@ def test_a_clipped_box_is_the_hull_over_cases_and_the_intersection_over_atoms() 
         assert part.open_.sum() == len(cases) - (lower == [-0.5, -1.0] and len(cases) == 2 and upper[0] == 0.25)
 
 
+def test_a_node_that_cuts_close_keeps_its_box() -> None:
+    """It goes on in one batch with others, whose bounds must not become infinite."""
+    walker = Scene(cases=[(0, [({1: 1.0}, -0.25), ({1: -1.0}, -0.25)])]).tree(clip_of(leaf())).walk()
+    (root,) = walker._roots()
+    part = walker._clip(walker._forms(root))
+    assert not part.open_.any() and np.array_equal(part.lower, root.lower) and np.array_equal(part.upper, root.upper)
+
+
 def test_contradicting_cuts_close_a_case_by_forms() -> None:
     apart: list[Atom] = [({1: 1.0}, -0.25), ({1: -1.0}, -0.25)]  # x0 <= -1/4 and x0 >= 1/4
     meet: list[Atom] = [({1: 1.0}, 0.25), ({1: -1.0}, -0.25)]
@@ -748,6 +756,9 @@ def test_slopes_of_what_has_none() -> None:
 def test_slopes_behind_the_rows_they_should_bound() -> None:
     nodes = (*two_relus().nodes, Elementwise("s", (3,), (1, 1), None, RELU))
     of = Network(nodes, (0,), (4,), ("X",), ("Y",), {("r", 0): 2, ("s", 0): 4}, ())
+    scene = Scene(of, cases=above(4.5))
+    which = scene.draft.slopes((0, 0, [0]))  # an input, and the last node is a function
+    assert scene.tree(multipliers(which, gamma=[1.0], slope=[0.5])).rule() == "slopes"
     for codes, rule in (([0], "slopes"), ([1], "slopes")):
         scene = Scene(of, cases=above(4.5))
         which = scene.draft.slopes((2, 0, [0]))
