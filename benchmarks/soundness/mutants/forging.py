@@ -22,6 +22,7 @@ from benchmarks.forgery import attempts, models, mutate, proof, subjects
 from benchmarks.forgery.broken import HONEST, LIES, Engine
 from benchmarks.forgery.climb import Climb
 from benchmarks.forgery.judge import Judge
+from benchmarks.forgery.proof import EMPTY, Node, Record, leaf, split
 from benchmarks.forgery.subjects import Random, Subject
 from benchmarks.soundness.instance import Entry
 from benchmarks.soundness.mutants.campaign import Row, rows, write
@@ -31,6 +32,7 @@ from verifier.checker import read_model, read_property
 from verifier.checker.refusal import Refusal
 
 PLANTED, SAFE = 150, 12
+CONTAINER = ("verifier.checker.certificate", "verifier.checker.main:Process._check")
 NEVER = ("model", "property", "format")  # changes of the manifest after which no certificate may be accepted
 SMALL_MODEL = 60_000  # bytes
 KINDS = {  # a word in the name of a mutant -> kinds of random models that run what is broken
@@ -94,6 +96,7 @@ def reread(subject: Subject) -> Subject | None:
         return None
 
 
+STRUCTURE_FIRST = ("structure", "lies", "changes", "short search", "search", "climb", "long search")  # where it is not a bound that is broken
 STAGES = ("short search", "search", "climb", "lies", "long search", "changes")
 NODES = {"short search": (4, 8), "search": (20, 30), "long search": (80, 160)}
 
@@ -108,6 +111,8 @@ def certificates(subject: Subject, stage: str, semantics: str, random: Random) -
         case "lies":
             for lie in LIES:
                 yield f"a lying search: {lie.name}", attempts.packed(subject, semantics, Engine(subject, lie, random, 8).run())
+        case "structure":
+            yield from ((stage, attempts.packed(subject, semantics, made)) for made in _structures(Engine(subject, HONEST, random, 8)))
         case "changes":
             for k in range(8):
                 made, how = mutate.changed(Engine(subject, HONEST, random, 8 + 8 * (k % 3)).run(), random)
@@ -115,6 +120,25 @@ def certificates(subject: Subject, stage: str, semantics: str, random: Random) -
         case _:
             for nodes in NODES[stage]:
                 yield "a search by the broken rules", attempts.packed(subject, semantics, Engine(subject, HONEST, random, nodes).run())
+
+
+def _structures(engine: Engine) -> Iterator[proof.Proof]:
+    """A proof without one of its trees; one whose trees are empty at once; one whose splits are all at one end of what they split."""
+    whole = engine.run()
+    for k in range(len(whole.trees) if len(whole.trees) > 1 else 0):
+        less = whole.copy()
+        del less.trees[k]
+        yield less
+    for j in list(engine.site_of)[:3]:
+        empty = whole.copy()
+        tensor = empty.tensor(engine.site_of[j])
+        for tree in empty.trees:
+            tree.root = Node(Record(EMPTY, [tensor, 0]))
+        yield empty
+        halves = whole.copy()
+        for tree in halves.trees:
+            tree.program, tree.root = 0, split(halves.tensor(engine.site_of[j]), 0, -1e6, leaf(), leaf())
+        yield halves
 
 
 def _usable(mutant: Mutant, subject: Subject | None) -> bool:
@@ -126,7 +150,7 @@ def _usable(mutant: Mutant, subject: Subject | None) -> bool:
 def forge(mutant: Mutant, real: Judge, folder: Path, entries: Sequence[Entry], seconds: float) -> tuple[Forgery | None, int]:
     """A forgery that the mutant accepts and the real checker refuses, or None; and how many were tried."""
     broken, deadline, tried = Judge(folder), time.process_time() + seconds, 0
-    for stage in STAGES:
+    for stage in STRUCTURE_FIRST if mutant.area == "proof" else STAGES:
         for number, source in enumerate(_subjects(mutant, entries)):
             with applied(mutant.changes):
                 found, count = _accepted(broken, source, stage, mutant.semantics, np.random.default_rng([7, number]), deadline)
@@ -157,6 +181,7 @@ def _subjects(mutant: Mutant, entries: Sequence[Entry]) -> Iterator[Subject]:
     """Violated ones: of the suite first where a reader is broken, planted ones else."""
     names = {name for place in mutant.places for name in OPERATORS.get(place.rpartition(":")[2], ())}
     mine = [entry for entry in entries if names.intersection(entry.operators) or (not names and entry.family in TEXTS)]
+    mine.sort(key=lambda entry: not any(name.lower() in entry.name for name in names))
     of_suite = (found for found in map(of_entry, mine) if found is not None and _usable(mutant, found))
     kinds = _kinds(mutant)
     seeds = [seed for seed in range(PLANTED) if models.KINDS[seed % len(models.KINDS)] in kinds]
@@ -198,7 +223,7 @@ def checker_row(mutant: Mutant, entries: Sequence[Entry], seconds: float) -> Row
         real_folder.mkdir()
         real = Judge(real_folder)
         found, tried = forge(mutant, real, folder, entries, seconds)
-        if found is None and mutant.area == "proof":
+        if found is None and any(place.startswith(CONTAINER) for place in mutant.places):
             found, more = forge_container(mutant, real, folder)
             tried += more
     facts = {} if found is None else {"killed": "yes", "lie": f"accepts a forgery: {found.how}", "families": found.subject, "checked": found.refused}
