@@ -124,7 +124,7 @@ class Session:
         if written is not None:
             facts = CertificateFacts(written.path, written.sha256, written.bytes)
             return {"proof": replace(result, certificate=facts).to_dict(), "path": written.path}
-        if outcome.verdict == "unsat" and "engine" not in options.trust:
+        if outcome.verdict == "unsat" and ("engine" not in options.trust or options.semantics == "float32"):
             result = uncertified(result, Reason("disk", f"the certificate could not be written: {self._proof.trouble}"), options)
         return {"result": result.to_dict()}
 
