@@ -12,13 +12,14 @@ import pytest
 
 from benchmarks.soundness.instance import Entry, Instance, Planted, write
 from benchmarks.soundness.mutants import forging
-from benchmarks.soundness.mutants.campaign import Budget, Suite, engine_row, rows
+from benchmarks.soundness.mutants.campaign import Budget, Row, Suite, engine_row, rows
 from benchmarks.soundness.mutants.campaign import write as write_table
 from benchmarks.soundness.mutants.checking import MUTANTS as CHECKERS
 from benchmarks.soundness.mutants.edit import Edit, EditError, Mutant, Setting, applied, changed_code, found, function, touched
 from benchmarks.soundness.mutants.engine import command
 from benchmarks.soundness.mutants.play import Limits, checked, lie, options_for, trusted
 from benchmarks.soundness.mutants.registry import ENGINES, SETUPS, changes
+from benchmarks.soundness.mutants.report import page
 from benchmarks.soundness.net import Net
 from benchmarks.soundness.property import Atom, Property, vnnlib1, vnnlib2
 
@@ -124,3 +125,15 @@ def test_a_mutant_as_processes(tiny: Entry) -> None:
     files = [str(tiny.model), str(tiny.property)]
     run = [*command("box_shrunk"), *files, "--no-attack", "--timeout", "60", "--trust", "engine", "--nodes", "60"]
     assert subprocess.run(run, capture_output=True, text=True, timeout=120, check=False).stdout == "unsat\n"
+
+
+def test_the_page_counts_kills_and_tells_what_came_out_with_the_checker_on() -> None:
+    facts = {"killed": "yes", "families": "regress:a needles:b", "tried": "regress needles", "seen": 2}
+    table = {
+        "one": Row("one", "engine", "bounds", "invented", "wrong", lie="false unsat", **facts),
+        "two": Row("two", "engine", "witness", "invented", "wrong", lie="invalid witness", leak="a: invalid witness", **facts),
+        "three": Row("three", "engine", "bounds", "invented", "wrong", tried="regress", seen=7),
+    }
+    text = page(table)
+    assert "| engine: **all** | 2 of 3 | 1 | 1 | 1 |" in text and "| regress | 3 | 2 | 0 |" in text
+    assert "- `two`: wrong (a: invalid witness)." in text and "- `three` (7 runs): wrong. Not explained yet." in text
