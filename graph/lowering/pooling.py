@@ -32,7 +32,7 @@ def lower_average_pool(op: Operator) -> Value:
     shape = (*x.shape[:2], *w.positions)
     op.builder.check_size((*shape, *w.kernel))
     weight = np.ones((channels, 1, *w.kernel))
-    total = Conv(x.shape, shape, weight, w.strides, w.pads_begin, w.pads_end, w.dilations, groups=channels)
+    total = Conv(x.shape, shape, weight, w.strides, w.pads_begin, w.reached_end(x.shape[2:]), w.dilations, groups=channels)
     padded = tuple(n + b + e for n, b, e in zip(x.shape[2:], w.pads_begin, w.pads_end, strict=True))
     include = bool(op.integer("count_include_pad"))
     inside = window_taps(padded, w.positions, w.kernel, w.strides, (0,) * len(padded), w.dilations) if include else total.columns

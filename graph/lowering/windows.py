@@ -19,6 +19,11 @@ class Windows:
     pads_end: Shape
     positions: Shape
 
+    def reached_end(self, spatial: Shape) -> Shape:
+        """`pads_end`, or more where a last window that ceil_mode adds overhangs them."""
+        axes = zip(spatial, self.positions, self.strides, self.kernel, self.dilations, self.pads_begin, self.pads_end, strict=True)
+        return tuple(max(end, (p - 1) * s + (k - 1) * d + 1 - n - begin) for n, p, s, k, d, begin, end in axes)
+
 
 def convolution_windows(op: Operator, spatial: Shape, kernel: Shape) -> Windows:
     """The windows of a Conv or pooling over `spatial`, by the formulas of the ONNX standard."""

@@ -13,9 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from bounds import torch_map as tm
+from graph.core import Affine
 from graph.linear_map import Composition, Conv, Dense, Gather, LinearMap, Reshape, Scale, Sum, Transposed
+from graph.load import load
 
 Array = Any
 CPU = torch.device("cpu")
@@ -113,6 +116,19 @@ def test_any_convolution_and_its_transpose(seed: int, rank: int) -> None:
     source = conv(rng, rank, int(rng.integers(1, 3)))
     for m in (source, transposed(source)):
         compare(tm.torch_map(m, tm.Context(torch.float64, CPU)), m, rng, torch.float64, (2,))
+
+
+@pytest.mark.parametrize("pads", [(0, 0), (1, 0), (0, 1), (1, 1)])
+@pytest.mark.parametrize("stride", [2, 3])
+def test_means_over_windows_that_overhang(stride: int, pads: tuple[int, int]) -> None:
+    """ceil_mode adds a last window that goes beyond the padding; torch's convolution knows none."""
+    node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2], strides=[stride], pads=pads, ceil_mode=1)
+    for size in (3, 4, 5, 6):
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", [1, 2, size]), ("y", None))]
+        made = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        (pooled,) = (node for _, node in load(made.SerializeToString()).graph if isinstance(node, Affine))
+        rng = np.random.default_rng(size)
+        compare(tm.torch_map(pooled.maps[0], tm.Context(torch.float64, CPU)), pooled.maps[0], rng, torch.float64, (2,))
 
 
 def with_weight(source: LinearMap, old: Array, new: Array) -> LinearMap:
