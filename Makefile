@@ -11,7 +11,7 @@ JOBS ?= --jobs 2 --threads 1
 JUDGE := $(patsubst %,--judge %,$(wildcard ../shared/tools/replay.py))
 DEV_TABLE := benchmarks/results/dev.csv
 
-.PHONY: demo test check coverage-checker test-all bench bench-dev bench-float32 bench-certificates bench-exact bench-speed bench-kernels bench-forgery bench-mutants dist clean
+.PHONY: demo test check coverage-checker test-all bench bench-dev bench-float32 bench-certificates bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -68,6 +68,20 @@ bench-forgery: $(STAMP)
 # Which of a sample of mutants of the checker's kernel the tests kill; resumable.
 bench-mutants: $(STAMP)
 	$(BIN)/python -m benchmarks.mutants
+
+# Our own verifier on the soundness suite, 5 s each, attack on and off, in both semantics; resumable.
+SUITE := build/suite
+bench-soundness: $(STAMP)
+	test -f $(SUITE)/manifest.json || $(BIN)/soundproof soundness build --out $(SUITE)
+	for s in real float32; do \
+	  $(BIN)/soundproof soundness run --suite $(SUITE) --adapter soundproof --attack both --timeout 5 --jobs 2 --semantics $$s --results benchmarks/results/soundness_$$s.csv && \
+	  $(BIN)/soundproof soundness score --suite $(SUITE) benchmarks/results/soundness_$$s.csv || exit 1; done
+
+# Broken engines against the suite, broken checkers against forgers; resumable.
+bench-soundness-mutants: $(STAMP)
+	test -f $(SUITE)/manifest.json || $(BIN)/soundproof soundness build --out $(SUITE)
+	$(BIN)/python -m benchmarks.soundness.mutants $(SUITE)
+	$(BIN)/python -m benchmarks.soundness.mutants --report docs/soundness_mutants.md
 
 bench-speed: $(STAMP)
 	$(BIN)/python -m benchmarks.speed
