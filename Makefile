@@ -11,13 +11,21 @@ JOBS ?= --jobs 2 --threads 1
 JUDGE := $(patsubst %,--judge %,$(wildcard ../shared/tools/replay.py))
 DEV_TABLE := benchmarks/results/dev.csv
 
-.PHONY: demo test check coverage-checker test-all bench bench-dev bench-float32 bench-certificates bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants dist clean
+.PHONY: demo test test-apart test-others check coverage-checker test-all bench bench-dev bench-float32 bench-certificates bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
+# Two processes, one for each core; what one leaves out the other takes.
+APART := checker benchmarks
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-apart test-others
+
+test-apart:
+	$(BIN)/python -m pytest -q -m "not slow" $(APART:%=tests/%)
+
+test-others:
+	$(BIN)/python -m pytest -q -m "not slow" $(APART:%=--ignore=tests/%)
 
 check: $(STAMP)
 	$(BIN)/python -m ruff check .
