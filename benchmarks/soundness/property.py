@@ -52,7 +52,7 @@ def vnnlib1(prop: Property) -> str:
     outputs = len(prop.cases[0][0].coefficients)
     lines = [f"(declare-const X_{i} Real)" for i in range(len(prop.lower))] + [f"(declare-const Y_{j} Real)" for j in range(outputs)]
     for i, (low, high) in enumerate(zip(prop.lower, prop.upper, strict=True)):
-        lines += [f"(assert (>= X_{i} {low:f}))", f"(assert (<= X_{i} {high:f}))"]
+        lines += [f"(assert (>= X_{i} {_number(low)}))", f"(assert (<= X_{i} {_number(high)}))"]
     lines += _unsafe(prop, [f"Y_{j}" for j in range(outputs)])
     return "\n".join(lines) + "\n"
 
@@ -67,7 +67,7 @@ def vnnlib2(prop: Property, input_shape: Sequence[int], output_shape: Sequence[i
         f"  (declare-output Y float32 {_shape(output_shape)}))",
     ]
     for name, low, high in zip(x, prop.lower, prop.upper, strict=True):
-        lines += [f"(assert (>= {name} {low:f}))", f"(assert (<= {name} {high:f}))"]
+        lines += [f"(assert (>= {name} {_number(low)}))", f"(assert (<= {name} {_number(high)}))"]
     return "\n".join(lines + _unsafe(prop, y)) + "\n"
 
 
@@ -97,12 +97,18 @@ def _atom(atom: Atom, outputs: Sequence[str]) -> str:
         case []:
             raise ValueError("an atom without outputs")
         case [(c, name)] if abs(c) == 1:
-            return f"({less if c > 0 else greater} {name} {_negated(atom.bound) if c < 0 else atom.bound:f})"
+            return f"({less if c > 0 else greater} {name} {_number(_negated(atom.bound) if c < 0 else atom.bound)})"
         case [(c, first), (d, second)] if not atom.bound and c == -d and abs(c) == 1:
             return f"({less if c > 0 else greater} {first} {second})"
-    terms = [name if c == 1 else f"(* {c:f} {name})" for c, name in used]
+    terms = [name if c == 1 else f"(* {_number(c)} {name})" for c, name in used]
     form = terms[0] if len(terms) == 1 else "(+ " + " ".join(terms) + ")"
-    return f"({less} {form} {atom.bound:f})"
+    return f"({less} {form} {_number(atom.bound)})"
+
+
+def _number(value: Decimal) -> str:
+    """Without an exponent and with a decimal place: to the standard's parser `1` is a whole number, and no float32."""
+    text = f"{value:f}"
+    return text if "." in text else f"{text}.0"
 
 
 def _negated(value: Decimal) -> Decimal:
