@@ -8,11 +8,11 @@ Resumable: networks that are in the table are not run again. The picture is draw
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from benchmarks import table
 from benchmarks.instances import DataError, Instance, default_folder, read_instances
 from graph.load import load
 from specs.vnnlib import read
@@ -76,22 +76,12 @@ def _number(text: str) -> float | None:
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """The lines of a table that is there already. Raises DataError where it is another table."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise DataError(f"{path}: it has other columns than {', '.join(COLUMNS)}; remove it or name another file with --out")
-        return list(reader)
+    return table.read(path, COLUMNS)
 
 
 def write_table(path: Path, found: list[dict[str, str]]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
-    part.replace(path)
+    """All of it."""
+    table.write(path, COLUMNS, found)
 
 
 def subjects() -> list[Instance]:

@@ -9,7 +9,6 @@ point on the file and the property, in exact rationals of its outputs, is violat
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import sys
 import tempfile
@@ -22,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import formula
+from benchmarks import formula, table
+from benchmarks.instances import DataError
 from benchmarks.runtime import Runtime
 from benchmarks.soundness.families.trained import instances
 from benchmarks.soundness.hidden_page import page
@@ -75,26 +75,6 @@ def judge(instance: Instance, folder: Path) -> Callable[[Array], bool]:
     return violates
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The lines of a table that is there already. Raises ValueError where it has other columns."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path}: other columns than {', '.join(COLUMNS)}; remove it or name another file with --out")
-        return list(reader)
-
-
-def write_table(path: Path, lines: Sequence[Mapping[str, str]]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    part.replace(path)
-
-
 def measured(subjects: Sequence[Instance], known: Mapping[str, dict[str, str]]) -> Iterator[dict[str, str]]:
     """The line of every instance, taken from the table where it is the same instance."""
     for instance in subjects:
@@ -114,16 +94,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs/soundness_hidden.md")
     options = parser.parse_args(arguments)
     try:
-        known = {line["key"]: line for line in read_table(options.out)}
-    except ValueError as error:
+        known = {line["key"]: line for line in table.read(options.out, COLUMNS)}
+    except DataError as error:
         print(error, file=sys.stderr)
         return 3
     subjects = [instance for instance in instances(options.seed) if instance.planted is not None]
     lines: list[dict[str, str]] = []
     for found in measured(subjects, known):
         lines.append(found)
-        write_table(options.out, [*lines, *(v for k, v in known.items() if k not in {done["key"] for done in lines})])
-    write_table(options.out, lines)
+        table.write(options.out, COLUMNS, [*lines, *(v for k, v in known.items() if k not in {done["key"] for done in lines})])
+    table.write(options.out, COLUMNS, lines)
     options.page.write_text(page(lines), encoding="utf-8")
     return 0
 

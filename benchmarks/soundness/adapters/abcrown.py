@@ -6,26 +6,18 @@ Its results file has the word and the counterexample of VNN-COMP; `--tool-config
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.soundness.adapters.base import Output, Task, Tool, described, failed, only_first_version
+from benchmarks.soundness.adapters.base import Known, Output, Task, failed, only_first_version
 from benchmarks.soundness.answers import Answer, read
 
 WHAT = "a checkout of Verified-Intelligence/alpha-beta-CROWN"
 
 
 @dataclass(frozen=True)
-class AlphaBetaCrown:
+class AlphaBetaCrown(Known):
     """`--tool DIR --tool-python PYTHON --tool-config F.yaml`. What it prints is a log in which verdicts occur; only the file counts."""
 
-    tool: Tool
     name: str = "alpha-beta-crown"
-
-    def describe(self) -> dict[str, Any]:
-        return described(self.name, self.tool)
-
-    def prepare(self, task: Task) -> None:
-        return None
 
     def command(self, task: Task) -> list[str]:
         only_first_version(self.name, task)

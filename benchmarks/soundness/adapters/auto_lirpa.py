@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks.soundness.adapters.base import Output, Task, Tool, described, failed, only_first_version
+from benchmarks.soundness.adapters.base import Known, Output, Task, failed, only_first_version
 from benchmarks.soundness.answers import Answer, read
 
 WHAT = "a checkout of Verified-Intelligence/auto_LiRPA"
@@ -18,17 +17,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
-class AutoLirpa:
+class AutoLirpa(Known):
     """`--tool DIR --tool-python PYTHON`, a Python with torch, onnx and onnx2pytorch; `--tool-option METHOD` (default CROWN)."""
 
-    tool: Tool
     name: str = "auto-lirpa"
-
-    def describe(self) -> dict[str, Any]:
-        return described(self.name, self.tool)
-
-    def prepare(self, task: Task) -> None:
-        return None
 
     def command(self, task: Task) -> list[str]:
         only_first_version(self.name, task)

@@ -100,6 +100,20 @@ def described(name: str, tool: Tool) -> dict[str, Any]:
     return {"adapter": name, "tool": path, "python": tool.python, "config": config, "options": list(tool.options)}
 
 
+@dataclass(frozen=True)
+class Known:
+    """A tool that needs nothing before an instance; each names itself."""
+
+    tool: Tool
+    name: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        return described(self.name, self.tool)
+
+    def prepare(self, task: Task) -> Sequence[str] | None:
+        return None
+
+
 def killed(output: Output) -> str | None:
     """What to say of a process that died of a signal: whatever it printed before does not count."""
     return None if output.code >= 0 else f"killed by signal {-output.code}: {last_lines(output.stderr)}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soundness.adapters.base import AdapterError, Output, Task, Tool, described, failed, only_first_version
+from benchmarks.soundness.adapters.base import AdapterError, Known, Output, Task, Tool, described, failed, only_first_version
 from benchmarks.soundness.answers import Answer, read
 
 HOME = Path("build/adapters/marabou")
@@ -36,10 +36,9 @@ def _install(tool: Tool) -> list[list[str]]:
 
 
 @dataclass(frozen=True)
-class Marabou:
+class Marabou(Known):
     """The Python interface. Marabou has no gradient attack; its local search is part of its procedure and cannot be turned off."""
 
-    tool: Tool
     name: str = "marabou"
 
     def describe(self) -> dict[str, Any]:
@@ -47,9 +46,6 @@ class Marabou:
 
     def install(self) -> list[list[str]]:
         return _install(self.tool)
-
-    def prepare(self, task: Task) -> None:
-        return None
 
     def command(self, task: Task) -> list[str]:
         only_first_version(self.name, task)
@@ -63,10 +59,9 @@ class Marabou:
 
 
 @dataclass(frozen=True)
-class MarabouCommand:
+class MarabouCommand(Known):
     """The command. Six digits may take a witness off the edge of a box: an invalid one found here is to be looked at with `marabou` too."""
 
-    tool: Tool
     name: str = "marabou-command"
 
     def describe(self) -> dict[str, Any]:
@@ -74,9 +69,6 @@ class MarabouCommand:
 
     def install(self) -> list[list[str]]:
         return _install(self.tool)
-
-    def prepare(self, task: Task) -> None:
-        return None
 
     def command(self, task: Task) -> list[str]:
         only_first_version(self.name, task)

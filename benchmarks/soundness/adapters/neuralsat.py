@@ -6,9 +6,8 @@ Its results file is `STATUS,SECONDS` and, with --export_cex, VNN-COMP's countere
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.soundness.adapters.base import AdapterError, Output, Task, Tool, described, failed, only_first_version
+from benchmarks.soundness.adapters.base import AdapterError, Known, Output, Task, failed, only_first_version
 from benchmarks.soundness.answers import VERDICTS, Answer, answer
 
 PLACES = ("neuralsat-pt201/main.py", "src/main.py", "main.py")
@@ -16,17 +15,10 @@ WHAT = "a checkout of dynaroars/neuralsat"
 
 
 @dataclass(frozen=True)
-class NeuralSat:
+class NeuralSat(Known):
     """`--tool DIR --tool-python PYTHON`; the device is what the tool finds unless an option says otherwise."""
 
-    tool: Tool
     name: str = "neuralsat"
-
-    def describe(self) -> dict[str, Any]:
-        return described(self.name, self.tool)
-
-    def prepare(self, task: Task) -> None:
-        return None
 
     def command(self, task: Task) -> list[str]:
         only_first_version(self.name, task)

@@ -6,26 +6,18 @@ It writes sat or unsat and VNN-COMP's counterexample, but for other outcomes the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.soundness.adapters.base import AdapterError, Output, Task, Tool, described, failed, only_first_version
+from benchmarks.soundness.adapters.base import AdapterError, Known, Output, Task, failed, only_first_version
 from benchmarks.soundness.answers import Answer, read
 
 WHAT = "a checkout of stanleybak/nnenum"
 
 
 @dataclass(frozen=True)
-class Nnenum:
+class Nnenum(Known):
     """`--tool DIR --tool-python PYTHON`, one process. Its tries of concrete points are part of its search and cannot be turned off."""
 
-    tool: Tool
     name: str = "nnenum"
-
-    def describe(self) -> dict[str, Any]:
-        return described(self.name, self.tool)
-
-    def prepare(self, task: Task) -> None:
-        return None
 
     def command(self, task: Task) -> list[str]:
         only_first_version(self.name, task)

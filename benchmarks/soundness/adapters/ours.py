@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.harness import EXIT_WORDS
-from benchmarks.soundness.adapters.base import Output, Task, Tool, described, failed
+from benchmarks.soundness.adapters.base import Known, Output, Task, failed
 from benchmarks.soundness.answers import Answer, read
 
 
 @dataclass(frozen=True)
-class Ours:
+class Ours(Known):
     """`tool.options` are passed on (`--trust engine`, `--engine smt`)."""
 
-    tool: Tool
     name: str = "soundproof"
-
-    def describe(self) -> dict[str, Any]:
-        return described(self.name, self.tool)
-
-    def prepare(self, task: Task) -> None:
-        return None
 
     def command(self, task: Task) -> list[str]:
         start = [self.tool.python or sys.executable, "-m", "soundproof", "verify"]

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.soundness.adapters.base import Output, Task, Tool, described, failed, only_first_version
+from benchmarks.soundness.adapters.base import Known, Output, Task, failed, only_first_version
 from benchmarks.soundness.answers import Answer, answer
 
 WHAT = "the folder of pyrat.pyc"
@@ -18,17 +17,10 @@ WORDS = {"True": "unsat", "False": "sat", "Unknown": "unknown", "Timeout": "time
 
 
 @dataclass(frozen=True)
-class PyRat:
+class PyRat(Known):
     """`--tool DIR --tool-python PYTHON`; domains and splitting through further options."""
 
-    tool: Tool
     name: str = "pyrat"
-
-    def describe(self) -> dict[str, Any]:
-        return described(self.name, self.tool)
-
-    def prepare(self, task: Task) -> None:
-        return None
 
     def command(self, task: Task) -> list[str]:
         only_first_version(self.name, task)
