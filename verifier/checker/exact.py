@@ -23,6 +23,7 @@ from verifier.checker.slack import Slack
 from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT, WITHIN, Forest
 
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS = 0, 1, 2
+LEVELS, MOST_HALVED = 5, 256  # how often a leaf's box is halved; halvings in one certificate
 LOW_SIDE = 1  # side of a child: value <= threshold
 
 
@@ -61,6 +62,7 @@ class ExactWalk:
     def __init__(self, network: Network, cases: Cases, certificate: Certificate, forest: Forest, slack: Slack | None) -> None:
         self.network, self.cases, self.certificate, self.forest = network, cases, certificate, forest
         self.bounds = ExactBounds(network, slack)
+        self.halved = 0
 
     def run(self) -> None:
         waiting: list[Scene] = []  # of nodes whose parents are done, the next one last
@@ -141,6 +143,10 @@ class ExactWalk:
             return low, high
         if not scene.lower[target][element] < threshold < scene.upper[target][element]:
             raise Rejected("threshold", f"an input is not split strictly inside its interval, {self.place(node)}")
+        return self._cut_in_two(scene, target, element, threshold)
+
+    def _cut_in_two(self, scene: Scene, target: int, element: int, threshold: Fraction) -> tuple[Scene, Scene]:
+        """What lies below and above a value of an input."""
         upper, lower = list(scene.upper[target]), list(scene.lower[target])
         upper[element] = lower[element] = threshold
         return replace(scene, upper={**scene.upper, target: upper}), replace(scene, lower={**scene.lower, target: lower})
@@ -267,10 +273,24 @@ class ExactWalk:
         if state.crossed:
             return True
         if mode == BY_BOUND:
-            return all(self._refuted(state, scene, case) for case in scene.open_cases)
+            return self._closed_by_bound(node, scene, state, LEVELS)
         if mode == BY_MULTIPLIERS:
             return self._by_multipliers(node, scene, state, int(self.forest.record[node])).minimum(state.lower, state.upper) > 0
         raise Rejected("no-rule", f"leaf of mode {mode}, {self.place(node)}")
+
+    def _closed_by_bound(self, node: int, scene: Scene, state: State, levels: int) -> bool:
+        """Whether bounds close every open case over the box, or over both its halves across the widest side, `levels` times."""
+        if state.crossed or all(self._refuted(state, scene, case) for case in scene.open_cases):
+            return True
+        if not levels or self.halved == MOST_HALVED:
+            return False
+        self.halved += 1
+        width, target, element = max(
+            ((high - low, k, i) for k in scene.lower for i, (low, high) in enumerate(zip(scene.lower[k], scene.upper[k], strict=True))),
+            key=lambda side: side[0],
+        )
+        halves = self._cut_in_two(replace(scene, narrowed=True), target, element, scene.lower[target][element] + width / 2)
+        return all(self._closed_by_bound(node, half, self._state(node, half), levels - 1) for half in halves)
 
     def _by_multipliers(self, node: int, scene: Scene, state: State, record: int) -> Form:
         """Below the gamma-weighted atoms of the one case of the tree, plus beta (z - t) for z <= t and beta (t - z) for z >= t on the path."""

@@ -23,6 +23,7 @@ from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT,
 
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS = 0, 1, 2
 MOST_FAILURES = 20_000  # after that many there is no use in looking for more
+LEVELS, MOST_HALVED = 5, 256  # how often a leaf's box is halved; halvings in one certificate
 Diagnose = Callable[[int, str, float, Array, Array, Array], None]  # node, what failed, best value, the node's box, cases that are open
 
 
@@ -64,7 +65,7 @@ class Walk:
     def __init__(self, checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int, diagnose: Diagnose | None) -> None:
         self.checker, self.cases, self.certificate, self.forest, self.block = checker, cases, certificate, forest, block
         self.diagnose = diagnose
-        self.closed = self.failed = self.visited = 0
+        self.closed = self.failed = self.visited = self.halved = 0
         self.targets = [self._target(t) for t in range(len(certificate.tensors))]
         self.splits = [column.tolist() for column in (forest.parent, forest.tensor, forest.element, forest.threshold, forest.side)]
         starts = dict(zip(checker.network.inputs, np.cumsum([0, *checker.sizes]).tolist()[:-1], strict=True))
@@ -166,12 +167,10 @@ class Walk:
         if ending == EMPTY:
             self._count(part, self._is_empty(part), np.full(len(part), -np.inf))
         elif ending == LEAF and self.forest.mode[first] == BY_FORMS:
-            closed, best = self._closed_by_forms(part)
+            closed, best, _, _ = self._cut(part)
             self._count(part, _all(~part.open_ | closed), best)
         elif ending == LEAF and self.forest.mode[first] == BY_BOUND:
-            state = self._state(part)
-            closed, best = self._closed_by_bound(part, state)
-            self._count(part, _all(~part.open_ | closed) | state.crossed, best)
+            self._count(part, *self._closed_by_bound(part, LEVELS))
         elif ending == LEAF and self.forest.mode[first] == BY_MULTIPLIERS:
             state = self._state(part)
             value = self.checker.evaluate(self._multipliers(part, state, self.forest.record[part.nodes]), *self.checker.box(state))[:, 0]
@@ -259,8 +258,7 @@ class Walk:
 
     def _functionals(self, part: Chunk, state: State) -> tuple[Forms, Array, Array]:
         """Of the distinct functionals that open cases of these nodes read, thresholds not included: forms, lower bounds, numbers."""
-        _, _, case = self._pairs(part)
-        atoms, _ = self._atoms(np.unique(case))
+        atoms, _ = self._atoms(np.unique(self._pairs(part)[2]))
         rows = np.unique(self.cases.row[atoms])
         functional, radius = self._dense(rows)
         start = {i: d[None] for i, d in functional.items()}
@@ -309,9 +307,24 @@ class Walk:
         np.minimum.at(worst, node, best)
         return closed, worst
 
-    def _closed_by_bound(self, part: Chunk, state: State) -> tuple[Array, Array]:
+    def _closed_by_bound(self, part: Chunk, levels: int) -> tuple[Array, Array]:
+        """Which of these nodes bounds over their box close, or over both its halves, `levels` times; the best excess over the box."""
+        state = self._state(part)
         _, value, rows = self._functionals(part, state)
-        return self._refuted(part, value, rows)
+        refuted, best = self._refuted(part, value, rows)
+        closed = _all(~part.open_ | refuted) | state.crossed
+        for m in np.flatnonzero(~closed):
+            if levels and self.halved < MOST_HALVED:
+                closed[m] = self._closed_by_bound(self._halves(part.select(np.array([m, m]))), levels - 1)[0].all()
+        return closed, best
+
+    def _halves(self, twice: Chunk) -> Chunk:
+        """One node, given twice, over the halves of its box across the widest side. Whatever the middle is, they cover the box."""
+        self.halved += 1
+        lower, upper = twice.lower[twice.box], twice.upper[twice.box]
+        widest = int((upper - lower)[0].argmax())
+        upper[0, widest] = lower[1, widest] = lower[0, widest] / 2 + upper[0, widest] / 2
+        return replace(twice, box=np.arange(2), lower=lower, upper=upper, narrowed=np.ones(2, dtype=bool))
 
     def _forms(self, part: Chunk) -> Chunk:
         """Forms in force from here on; what they close here is closed below."""
@@ -320,10 +333,6 @@ class Walk:
         forms, value, rows = self._functionals(part, self._state(part))
         closed, _ = self._refuted(part, value, rows)
         return replace(part, forms=forms, rows=rows, open_=part.open_ & ~closed)
-
-    def _closed_by_forms(self, part: Chunk) -> tuple[Array, Array]:
-        closed, best, _, _ = self._cut(part)
-        return closed, best
 
     def _clip(self, part: Chunk) -> Chunk:
         """The box without what the forms show to be safe for every open case; cases without a rest are closed."""
@@ -466,8 +475,6 @@ class Walk:
 
     def _split(self, part: Chunk) -> list[Chunk]:
         """Both children of every node: input splits cut the box, other splits are read off the path."""
-        if not len(part):
-            return []
         forest, offset = self.forest, self.offset[self.forest.tensor[part.nodes]]
         cut = np.flatnonzero(offset >= 0)
         at, x = (offset + forest.element[part.nodes])[cut], forest.threshold[part.nodes[cut]]
@@ -476,7 +483,7 @@ class Walk:
             for m in outside:
                 self._fail(part.select(np.array([m])), "threshold", -np.inf, "an input is not split strictly inside its interval")
                 self._pass_by(int(part.nodes[m]))
-            return self._split(part.select(np.delete(np.arange(len(part)), outside)))
+            return self._split(part.select(np.delete(np.arange(len(part)), outside))) if len(outside) < len(part) else []
         halves = []
         for side, children in enumerate((forest.child_low, forest.child_high)):
             half = replace(part, nodes=children[part.nodes], narrowed=np.ones(len(part), dtype=bool))
@@ -514,13 +521,9 @@ def _joined(a: Chunk, b: Chunk) -> Chunk:
 
 def _stacked(a: Chunk, x: Array, b: Chunk, y: Array) -> Array:
     """One row for each node of both chunks, or the one that all share."""
-    if x is y and len(x) == 1:
-        return x
-    return np.concatenate([np.broadcast_to(end, (len(of), end.shape[1])) for of, end in ((a, x), (b, y))])
+    return x if x is y and len(x) == 1 else np.concatenate([np.broadcast_to(end, (len(of), end.shape[1])) for of, end in ((a, x), (b, y))])
 
 
-def check(
-    checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int = 256, diagnose: Diagnose | None = None
-) -> None:
+def check(checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int = 256, diagnose: Diagnose | None = None) -> None:
     """Return only if every case of the property is closed: vacuous, or by every leaf of its tree. Raises Rejected otherwise."""
     Walk(checker, cases, certificate, forest, block, diagnose).run()
