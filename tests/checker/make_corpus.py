@@ -22,6 +22,7 @@ PROPERTIES = {
     "above-2.5": small.text("(>= Y_0 2.5)"),  # needs splits or clipping
     "above-2.1": small.text("(>= Y_0 2.1)"),  # needs them many times
     "above-4.5": small.text("(>= Y_0 4.5)"),  # closed by intervals
+    "above-2.01": small.text("(>= Y_0 2.01)"),  # needs them more often than the checker halves a leaf by itself
     "above-1.9": small.text("(>= Y_0 1.9)"),  # violated
     "two-cases": small.text("(or (>= Y_0 4.5) (<= Y_0 -0.5))"),
     "vacuous": small.text("(or (>= Y_0 4.5) (and (>= X_0 2) (>= Y_0 0)))"),
@@ -74,10 +75,10 @@ VALID = {
 TAMPERED = {
     "violated": ("above-1.9", "leaf", draft("above-1.9", forms() + clip() + leaf())),
     "violated-and-split": ("above-1.9", "leaf", draft("above-1.9", phases(INFEASIBLE))),
-    "not-split": ("above-2.5", "leaf", draft("above-2.5", leaf())),
+    "not-split": ("above-2.01", "leaf", draft("above-2.01", leaf())),
     "within-violated": ("above-1.9", "leaf", draft("above-1.9", ONCE * 9 + leaf())),
-    "within-next-door": ("above-2.5", "leaf", draft("above-2.5", split(X, 1, 0.0, ONCE + leaf(), leaf()))),
-    "within-of-nothing": ("above-2.5", "leaf", draft("above-2.5", build.within(0, [0.0]) + leaf())),
+    "within-next-door": ("above-2.01", "leaf", draft("above-2.01", split(X, 1, 0.0, ONCE + leaf(), leaf()))),
+    "within-of-nothing": ("above-2.01", "leaf", draft("above-2.01", build.within(0, [0.0]) + leaf())),
     "within-huge-slopes": ("above-2.5", "not-finite", draft("above-2.5", build.within(1, [1.0], [1e308, -1e308, 1e308]) + leaf())),
     "no-betas": ("above-2.5", "leaf", draft("above-2.5", phases(multipliers(0, gamma=[0], beta=[0, 0])))),
     "one-beta": ("above-2.5", "leaf", draft("above-2.5", phases(multipliers(0, gamma=[0], beta=[1, 0])))),

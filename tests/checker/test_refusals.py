@@ -136,7 +136,7 @@ def check(model: bytes, text: bytes, data: bytes, folder: Path, **options: Any) 
         Process(argparse.Namespace(**chosen))._check(files)
 
 
-SAFE, CLOSE = small.text("(>= Y_0 3.5)"), small.text("(>= Y_0 2.5)")
+SAFE, CLOSE = small.text("(>= Y_0 3.5)"), small.text("(>= Y_0 2.01)")
 BOTH = small.text("(or (>= Y_0 4.5) (<= Y_0 -0.5))")
 X, H = 0, 1  # tensors: the input, the pre-activations of the ReLUs
 

@@ -33,6 +33,8 @@ Found = dict[int, float]  # node of the stream -> best value
 BY_FORMS = 1
 LOOSE = 2**40
 
+pytestmark = pytest.mark.usefixtures("one_pass")  # tests/checker/test_halves.py is about the rest
+
 
 def dense(i: int, weight: list[list[float]], bias: list[float] | None = None) -> Affine:
     return Affine("dense", (i,), (1, len(weight)), None, (Dense(np.array(weight)),), None if bias is None else np.array(bias))

@@ -28,6 +28,7 @@ from verifier.checker.slack import Slack
 from verifier.checker.state import Forms
 from verifier.checker.walk import Chunk, Walk
 
+pytestmark = pytest.mark.usefixtures("one_pass")
 Run = tuple[list[list[Fraction]], list[list[Fraction]]]  # enclosures of every node's elements
 HOSTILE: dict[str, Callable[[Array], Array]] = {
     "nan": lambda m: m * np.nan,
