@@ -32,7 +32,7 @@ import runpy, sys
 sys.path.insert(0, {root!r})
 from verifier.checker import walk
 from verifier.checker.state import Forms
-LOSS = {loss}
+LOSS, walk.LEVELS = {loss}, 0
 functionals, multipliers = walk.Walk._functionals, walk.Walk._multipliers
 def lose(self, part, state):
     forms, value, rows = functionals(self, part, state)

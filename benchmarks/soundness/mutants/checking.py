@@ -346,9 +346,9 @@ PROOF = (
         "verifiers.md 3.3 Spec: all vs any",
         "a leaf is closed when one of its cases is",
         (
-            f"{WALK}._finish",
-            "self._count(part, _all(~part.open_ | closed) | state.crossed, best)",
-            "self._count(part, (part.open_ & closed).any(1) | state.crossed, best)",
+            f"{WALK}._closed_by_bound",
+            "closed = _all(~part.open_ | refuted) | state.crossed",
+            "closed = (part.open_ & refuted).any(1) | state.crossed",
         ),
     ),
     _mutant(
@@ -365,9 +365,9 @@ PROOF = (
         CLASS[4],
         "a contradiction in one node closes all that are looked at with it",
         (
-            f"{WALK}._finish",
-            "closed, best = self._closed_by_bound(part, state)\n        self._count(part, _all(~part.open_ | closed) | state.crossed, best)",
-            "closed, best = self._closed_by_bound(part, state)\n        self._count(part, _all(~part.open_ | closed) | state.crossed.any(), best)",
+            f"{WALK}._closed_by_bound",
+            "closed = _all(~part.open_ | refuted) | state.crossed",
+            "closed = _all(~part.open_ | refuted) | state.crossed.any()",
         ),
     ),
     _mutant(
