@@ -48,7 +48,7 @@ TESTED_BY = {  # file of the kernel -> its tests, the quickest first
     "slack": ("slack", "traps"),
     "state": ("bounds", "walk"),
     "tree": ("tree",),
-    "walk": ("walk",),
+    "walk": ("walk", "halves"),
 }
 
 Key = tuple[str, str, str, str]
