@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from graph.lowering import CONSTANT_ONLY, LOWERINGS, MOVES_ONLY
 from graph.lowering.builder import Builder, Known, Tensor, Value
 from graph.lowering.operator import Operator, describe, read_attributes
 from graph.lowering.reference import COMPLAINTS, run_reference
+from graph.lowering.schemas import CONTRIBUTED, STANDARD
 from graph.simplify import simplify
 from graph.weights import WeightReader, type_name
 
@@ -89,9 +91,9 @@ def load(source: str | Path | bytes, *, limits: Limits = Limits()) -> Model:
 
 def _load(content: bytes, path: Path | None, limits: Limits) -> Model:
     proto = _parse(content)
-    opset = _opset(proto)
+    opsets = _opsets(proto)
     reader = WeightReader(proto.graph, path.parent if path else None, limits.tensor_elements)
-    lowered, inputs, outputs, notes = _Lowering(proto.graph, opset, reader, limits).run()
+    lowered, inputs, outputs, notes = _Lowering(proto.graph, opsets, reader, limits).run()
     return Model(
         graph=simplify(lowered),
         lowered=lowered,
@@ -99,7 +101,7 @@ def _load(content: bytes, path: Path | None, limits: Limits) -> Model:
         external=reader.external_hashes(),
         onnx_bytes=content,
         path=path,
-        opset=opset,
+        opset=opsets[""],
         inputs=inputs,
         outputs=outputs,
         notes=notes,
@@ -141,23 +143,32 @@ def _parse(content: bytes) -> onnx.ModelProto:
     return proto
 
 
-def _opset(proto: onnx.ModelProto) -> int:
-    """The version of the standard operator set. Other sets may be imported as long as no node uses them."""
-    versions = {entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")}
-    if len(versions) != 1:
-        raise ModelError(f"opset_import names {len(versions)} versions of the standard operator set; exactly one is needed")
-    version = int(versions.pop())
-    newest = onnx.defs.onnx_opset_version()
+def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
+    """The version of every imported operator set by domain, that of the standard's under "". Sets that no node uses do no harm."""
+    versions: dict[str, set[int]] = {}
+    for entry in proto.opset_import:
+        versions.setdefault("" if entry.domain in STANDARD else entry.domain, set()).add(int(entry.version))
+    standard = versions.setdefault("", set())
+    if len(standard) != 1:
+        raise ModelError(f"opset_import names {len(standard)} versions of the standard operator set; exactly one is needed")
+    twice = sorted(domain for domain, found in versions.items() if len(found) > 1)
+    if twice:
+        raise ModelError(f"opset_import names several versions of {', '.join(twice)}; one of each is needed")
+    version, newest = max(standard), onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= version <= newest:
         raise ModelError(f"opset {version} is not supported ({OLDEST_OPSET} to {newest} are); convert the model with onnx.version_converter")
-    return version
+    return {domain: max(found) for domain, found in versions.items()}
+
+
+def _domain(node: onnx.NodeProto) -> str:
+    return "" if node.domain in STANDARD else str(node.domain)
 
 
 class _Lowering:
     """One pass over the file's nodes; `values` holds every tensor computed so far."""
 
-    def __init__(self, graph: onnx.GraphProto, opset: int, reader: WeightReader, limits: Limits) -> None:
-        self.graph, self.opset, self.reader, self.limits = graph, opset, reader, limits
+    def __init__(self, graph: onnx.GraphProto, opsets: Mapping[str, int], reader: WeightReader, limits: Limits) -> None:
+        self.graph, self.opsets, self.reader, self.limits = graph, opsets, reader, limits
         self.builder = Builder(limits.core_nodes, limits.tensor_elements)
         self.values: dict[str, Value] = {}
         self.notes: list[str] = []
@@ -175,7 +186,7 @@ class _Lowering:
             outputs=tuple(t.node for t in outputs),
             output_names=tuple(info.name for info in infos),
             names=names,
-            opset=self.opset,
+            opset=self.opsets[""],
             notes=tuple(self.notes),
             shifts=tuple(self.builder.shifts),
         )
@@ -228,28 +239,38 @@ class _Lowering:
                 wanted.update(name for name in node.input if name)
         return needed[::-1]
 
+    def _opset(self, node: onnx.NodeProto) -> int:
+        """The version of the node's operator set."""
+        domain = _domain(node)
+        if domain not in self.opsets:
+            raise ModelError(f"{describe(node, 0)}: opset_import does not name the domain {domain!r}")
+        return self.opsets[domain]
+
     def _lower(self, node: onnx.NodeProto) -> None:
-        if node.domain not in ("", "ai.onnx") or (("", node.op_type) not in LOWERINGS and node.op_type not in CONSTANT_ONLY):
-            supported = ", ".join(sorted({name for _, name in LOWERINGS} | CONSTANT_ONLY))
-            raise UnsupportedOperator(f"{describe(node, self.opset)} is not supported. Supported are: {supported}")
-        version, attributes = read_attributes(node, self.opset)
+        place = _domain(node), node.op_type
+        if place not in LOWERINGS and not (place[0] == "" and node.op_type in CONSTANT_ONLY):
+            supported = ", ".join(sorted({f"{domain}{'.' if domain else ''}{name}" for domain, name in LOWERINGS} | CONSTANT_ONLY))
+            raise UnsupportedOperator(f"{describe(node, self.opsets.get(place[0], 0))} is not supported. Supported are: {supported}")
+        opset = self._opset(node)
+        version, attributes = read_attributes(node, opset)
         inputs = tuple(self._value(name, node) if name else None for name in node.input)
         variables = [x for x in inputs if isinstance(x, Tensor)]
-        if variables:
-            self.builder.begin(f"{node.op_type} {node.name or node.output[0]!r}", variables[0].element_type, node.output[0])
-            results = self._emit(Operator(self.builder, node, self.opset, version, attributes, inputs))
+        if variables or place[0] == CONTRIBUTED:  # no reference implementation: on constants these are lowered like all others
+            element_type = variables[0].element_type if variables else "float32"
+            self.builder.begin(f"{node.op_type} {node.name or node.output[0]!r}", element_type, node.output[0])
+            results = self._emit(Operator(self.builder, node, opset, version, attributes, inputs))
         else:
-            results = self._fold(node, [x.value if isinstance(x, Known) else None for x in inputs])
+            results = self._fold(node, opset, [x.value if isinstance(x, Known) else None for x in inputs])
         for name, value in zip(node.output, results, strict=False):
             if name in self.values or name in self.reader:
-                raise ModelError(f"{describe(node, self.opset)}: tensor {name!r} is defined twice")
+                raise ModelError(f"{describe(node, opset)}: tensor {name!r} is defined twice")
             if name:
                 self.values[name] = value
         if len([name for name in node.output if name]) > len(results):
-            raise UnsupportedOperator(f"{describe(node, self.opset)}: only the first {len(results)} outputs are supported")
+            raise UnsupportedOperator(f"{describe(node, opset)}: only the first {len(results)} outputs are supported")
 
     def _emit(self, op: Operator) -> list[Value]:
-        lowering = LOWERINGS.get(("", op.kind))
+        lowering = LOWERINGS.get((_domain(op.node), op.kind))
         if lowering is None:
             raise op.refuse("its input depends on the network's input; only constants are supported")
         try:
@@ -258,23 +279,24 @@ class _Lowering:
             raise op.malformed(f"its inputs or attributes do not fit together: {error}") from error
         return found if isinstance(found, list) else [found]
 
-    def _fold(self, node: onnx.NodeProto, inputs: list[Array | None]) -> list[Value]:
+    def _fold(self, node: onnx.NodeProto, opset: int, inputs: list[Array | None]) -> list[Value]:
         """A node whose inputs are all constant: integers in the file's types, floats in float64."""
         if node.op_type not in MOVES_ONLY:
             inputs = [x.astype(np.float64) if x is not None and x.dtype == np.float32 else x for x in inputs]
         first = inputs[0] if inputs else None
         if node.op_type == "Cast" and first is not None and first.dtype.kind == "f" and node.attribute[0].i in ELEMENT_TYPES:
             return [Known(first)]
-        found = run_reference(node, self.opset, inputs, self.limits.tensor_elements)
+        found = run_reference(node, opset, inputs, self.limits.tensor_elements)
         for x in found:
             if x.dtype.kind == "f" and not np.isfinite(x).all():
-                raise ModelError(f"{describe(node, self.opset)}: its constant value contains NaN or Inf")
+                raise ModelError(f"{describe(node, opset)}: its constant value contains NaN or Inf")
         return [Known(x) for x in found]
 
     def _value(self, name: str, node: onnx.NodeProto) -> Value:
         if name not in self.values:
             if name not in self.reader:
-                raise ModelError(f"{describe(node, self.opset)}: input {name!r} is neither made by an earlier node nor an input or initialiser")
+                where = describe(node, self._opset(node))
+                raise ModelError(f"{where}: input {name!r} is neither made by an earlier node nor an input or initialiser")
             self.values[name] = Known(self.reader.read(name))
         return self.values[name]
 

@@ -14,12 +14,13 @@ Lowering = Callable[[Operator], Value | list[Value]]
 
 
 def register(*entries: tuple[str, Lowering]) -> Mapping[tuple[str, str], Lowering]:
-    """The read-only registry {(domain, operator): lowering} of the standard domain. Raises MalformedGraph for duplicates."""
+    """The read-only registry {(domain, operator): lowering}; a name without a domain is of the standard's. Raises MalformedGraph for duplicates."""
     table: dict[tuple[str, str], Lowering] = {}
     for name, lowering in entries:
-        if ("", name) in table:
+        domain, _, operator = name.rpartition(".")
+        if (domain, operator) in table:
             raise MalformedGraph(f"the operator {name!r} is registered twice")
-        table["", name] = lowering
+        table[domain, operator] = lowering
     return MappingProxyType(table)
 
 

@@ -13,19 +13,10 @@ from numpy.typing import NDArray
 from graph.errors import ModelError, UnsupportedOperator
 from graph.lowering.builder import Builder, Known, Tensor, Value
 from graph.lowering.reference import run_reference
+from graph.lowering.schemas import REQUIRED, STANDARD, schema_of
 
 Array = NDArray[Any]
-Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | onnx.TensorProto
-
-_ATTRIBUTE_TYPES = {
-    onnx.defs.OpSchema.AttrType.FLOAT: onnx.AttributeProto.FLOAT,
-    onnx.defs.OpSchema.AttrType.INT: onnx.AttributeProto.INT,
-    onnx.defs.OpSchema.AttrType.STRING: onnx.AttributeProto.STRING,
-    onnx.defs.OpSchema.AttrType.TENSOR: onnx.AttributeProto.TENSOR,
-    onnx.defs.OpSchema.AttrType.FLOATS: onnx.AttributeProto.FLOATS,
-    onnx.defs.OpSchema.AttrType.INTS: onnx.AttributeProto.INTS,
-    onnx.defs.OpSchema.AttrType.STRINGS: onnx.AttributeProto.STRINGS,
-}
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | onnx.TensorProto
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +104,7 @@ class Operator:
 def describe(node: onnx.NodeProto, opset: int) -> str:
     """A node in words: name (or first output), operator, opset."""
     name = node.name or (node.output[0] if node.output else "")
-    domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
+    domain = f"{node.domain}." if node.domain not in STANDARD else ""
     return f"node {name!r}: operator {domain}{node.op_type} (opset {opset})"
 
 
@@ -123,32 +114,26 @@ def read_attributes(node: onnx.NodeProto, opset: int) -> tuple[int, dict[str, At
     Raises UnsupportedOperator for an operator the opset does not have (or has deprecated) and for an attribute it does not define.
     """
     where = describe(node, opset)
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opset, "")
-    except onnx.defs.SchemaError as error:
-        raise UnsupportedOperator(f"{where}: the ONNX standard has no such operator in this opset; check the model's opset_import") from error
-    if schema.deprecated:
-        raise UnsupportedOperator(f"{where}: deprecated in this opset and without a meaning; export the model again with a current exporter")
+    schema = schema_of(node, opset, where)
     found: dict[str, Attribute] = {}
     for attribute in node.attribute:
         defined = schema.attributes.get(attribute.name)
         if defined is None:
             raise UnsupportedOperator(f"{where}: attribute {attribute.name!r} is not defined; defined are {', '.join(schema.attributes) or 'none'}")
-        if attribute.ref_attr_name or _ATTRIBUTE_TYPES.get(defined.type) != attribute.type:
+        if attribute.ref_attr_name or defined.kind != attribute.type:
             raise ModelError(f"{where}: attribute {attribute.name!r} has the wrong type")
         if attribute.name in found:
             raise ModelError(f"{where}: attribute {attribute.name!r} is given twice")
         found[attribute.name] = _plain(attribute, where)
     for name, defined in schema.attributes.items():
-        if name in found:
+        if name in found or defined.default is None:
             continue
-        if defined.required:
+        if defined.default is REQUIRED:
             raise ModelError(f"{where}: the required attribute {name!r} is missing")
-        if defined.default_value.type not in (onnx.AttributeProto.UNDEFINED, onnx.AttributeProto.TENSOR):
-            found[name] = _plain(defined.default_value, where)
-    if not schema.min_input <= len(node.input) <= schema.max_input:
-        raise ModelError(f"{where}: {len(node.input)} inputs, but the operator takes {schema.min_input} to {schema.max_input}")
-    return schema.since_version, found
+        found[name] = defined.default
+    if not schema.least_inputs <= len(node.input) <= schema.most_inputs:
+        raise ModelError(f"{where}: {len(node.input)} inputs, but the operator takes {schema.least_inputs} to {schema.most_inputs}")
+    return schema.since, found
 
 
 def _plain(attribute: onnx.AttributeProto, where: str) -> Attribute:
@@ -159,5 +144,7 @@ def _plain(attribute: onnx.AttributeProto, where: str) -> Attribute:
         return value
     if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
         return tuple(value)
+    if attribute.type == onnx.AttributeProto.STRINGS:
+        return tuple(v.decode(errors="replace") for v in value)
     kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
     raise UnsupportedOperator(f"{where}: attribute {attribute.name!r} is a {kind}, which is not supported")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from graph.errors import ModelError
+from graph.lowering.schemas import STANDARD
 
 Array = NDArray[Any]
 
@@ -41,7 +42,8 @@ def run_reference(node: onnx.NodeProto, opset: int, inputs: Sequence[Array | Non
     try:
         if (size := _result_size(node, inputs)) > element_limit:
             raise ModelError(f"{where} would make a tensor of {size} elements; raise the limit to load it")
-        found = ReferenceEvaluator(graph, opsets={"": opset}).run(None, {n: x for n, x in zip(names, inputs, strict=True) if n})
+        opsets = {"" if node.domain in STANDARD else node.domain: opset}
+        found = ReferenceEvaluator(graph, opsets=opsets).run(None, {n: x for n, x in zip(names, inputs, strict=True) if n})
     except COMPLAINTS as error:
         raise ModelError(f"{where} cannot be evaluated on its constant inputs: {error}") from error
     return [np.asarray(x) for x in found]
