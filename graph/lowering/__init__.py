@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from graph.errors import MalformedGraph
-from graph.lowering import arithmetic, elementwise, linear, normalisation, pooling, reduction, reindex
+from graph.lowering import arithmetic, centring, elementwise, linear, normalisation, pooling, reduction, reindex
 from graph.lowering.builder import Value
 from graph.lowering.operator import Operator
 
@@ -46,18 +46,24 @@ LOWERINGS = register(
     ("Gemm", linear.lower_gemm),
     ("GlobalAveragePool", pooling.lower_global_average_pool),
     ("GlobalMaxPool", pooling.lower_global_max_pool),
+    ("GroupNormalization", centring.lower_group_normalization),
     ("Identity", reindex.lower_identity),
+    ("InstanceNormalization", centring.lower_instance_normalization),
+    ("LayerNormalization", centring.lower_layer_normalization),
     ("LeakyRelu", elementwise.lower_leaky_relu),
     ("Log", elementwise.apply("log")),
+    ("LogSoftmax", normalisation.lower_log_softmax),
     ("MatMul", linear.lower_matmul),
     ("Max", arithmetic.lower_max),
     ("MaxPool", pooling.lower_max_pool),
     ("Mean", arithmetic.lower_mean),
+    ("MeanVarianceNormalization", centring.lower_mean_variance_normalization),
     ("Min", arithmetic.lower_min),
     ("Mul", arithmetic.lower_mul),
     ("Neg", arithmetic.lower_neg),
     ("Pad", reindex.lower_pad),
     ("Pow", arithmetic.lower_pow),
+    ("RMSNormalization", centring.lower_rms_normalization),
     ("Reciprocal", elementwise.apply("reciprocal")),
     ("ReduceMax", reduction.lower_reduce_max),
     ("ReduceMean", reduction.lower_reduce_mean),

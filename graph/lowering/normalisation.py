@@ -1,15 +1,16 @@
-"""Batch normalisation and softmax."""
+"""Batch normalisation, softmax and its logarithm."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from graph.functions import build
 from graph.linear_map import Reshape, Scale, Sum
 from graph.lowering.arithmetic import broadcast, float64
-from graph.lowering.builder import Tensor, Value, indices
+from graph.lowering.builder import Builder, Tensor, Value, indices
 from graph.lowering.operator import Operator
 
 
@@ -34,26 +35,44 @@ def lower_batch_normalization(op: Operator) -> Value:
 
 
 def lower_softmax(op: Operator) -> Value:
-    """exp(x - c) / sum exp(x - c) per row, c a constant that `simplify.recentre_softmax` may set (the same function for every c).
+    """exp(x - c) / sum exp(x - c) per row, c a constant that `simplify.recentre_softmax` may set (the same function for every c)."""
+    return _by_rows(op, softmax_rows)
 
-    Before version 13 all axes from `axis` on form one row; since then `axis` alone does.
-    """
+
+def lower_log_softmax(op: Operator) -> Value:
+    """(x - c) - log sum exp(x - c) per row, the same function for every c."""
+    return _by_rows(op, _log_softmax_rows)
+
+
+def _by_rows(op: Operator, lower: Callable[[Builder, Tensor], Tensor]) -> Value:
+    """`lower` on a matrix of rows. Before version 13 all axes from `axis` on form one row; since then `axis` alone does."""
     x = op.variable(0)
     axis = op.axis(op.integer("axis"), len(x.shape))
     if op.version < 13:
-        return _softmax_rows(op, x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])), x.shape)
-    order = np.moveaxis(indices(x.shape), axis, -1)
-    rows = op.builder.gather(x, order)
-    result = _softmax_rows(op, rows, (x.size // x.shape[axis], x.shape[axis]), rows.shape)
+        result = lower(op.builder, Tensor(x.node, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])), x.element_type))
+        return Tensor(result.node, x.shape, result.element_type)
+    rows = op.builder.gather(x, np.moveaxis(indices(x.shape), axis, -1))
+    result = lower(op.builder, Tensor(rows.node, (x.size // x.shape[axis], x.shape[axis]), rows.element_type))
     return op.builder.gather(result, np.moveaxis(indices(rows.shape), -1, axis))
 
 
-def _softmax_rows(op: Operator, x: Tensor, shape: tuple[int, int], out_shape: tuple[int, ...]) -> Tensor:
-    builder = op.builder
-    shifted = builder.affine([(Reshape(x.shape, shape), x)], np.zeros(shape), shape)
+def softmax_rows(builder: Builder, x: Tensor) -> Tensor:
+    """The softmax of every row of the matrix x."""
+    weight, total = _weights(builder, x)[1:]
+    inverse = broadcast(builder, builder.elementwise(build("reciprocal"), total), x.shape)
+    return builder.multiply(weight, inverse)
+
+
+def _log_softmax_rows(builder: Builder, x: Tensor) -> Tensor:
+    shifted, _, total = _weights(builder, x)
+    logarithm = broadcast(builder, builder.elementwise(build("log"), total), x.shape)
+    shape = x.shape
+    return builder.affine([(Reshape(shape, shape), shifted), (Scale(shape, shape, np.array([-1.0])), logarithm)], None, shape)
+
+
+def _weights(builder: Builder, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x - c, exp(x - c) and the sum of that over each row."""
+    shifted = builder.affine([(Reshape(x.shape, x.shape), x)], np.zeros(x.shape), x.shape)
     builder.shifts.append(shifted.node)
     weight = builder.elementwise(build("exp"), shifted)
-    total = builder.linear(Sum(shape, (shape[0], 1), (1,)), weight)
-    inverse = broadcast(builder, builder.elementwise(build("reciprocal"), total), shape)
-    product = builder.multiply(weight, inverse)
-    return Tensor(product.node, out_shape, product.element_type)
+    return shifted, weight, builder.linear(Sum(x.shape, (x.shape[0], 1), (1,)), weight)

@@ -16,7 +16,20 @@ from tests.architecture.source import ROOT
 from verifier.checker.lowering import LOWERINGS as CHECKED
 
 NOT_FUNCTIONS = {"__init__", "facts"}
-ENGINE_ONLY: dict[str, str] = {}  # operator: why certificates of networks with it cannot be checked
+NOT_YET = "its lowering in the checker is not written yet"
+ENGINE_ONLY: dict[str, str] = {  # operator: why certificates of networks with it cannot be checked
+    **dict.fromkeys(
+        (
+            "GroupNormalization",
+            "InstanceNormalization",
+            "LayerNormalization",
+            "LogSoftmax",
+            "MeanVarianceNormalization",
+            "RMSNormalization",
+        ),
+        NOT_YET,
+    ),
+}
 
 
 def imported(init: Path) -> set[str]:

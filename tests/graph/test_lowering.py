@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from composition_cases import COMPOSITIONS
 from graph_models import floats, model, node
 
 from graph.core import Affine, Bilinear, Elementwise, Max
@@ -138,6 +139,7 @@ CASES: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any]]
     ("Unsqueeze", 13, {"x": (3,)}, {"a": ints(-1)}, {}),
     ("Upsample", 9, {"x": (1, 2, 3, 2)}, {"s": np.array([1, 1, 2, 3], np.float32)}, {"mode": "nearest"}),
     ("Upsample", 7, {"x": (1, 2, 3, 2)}, {}, {"mode": "nearest", "scales": [1.0, 1.0, 2.0, 3.0]}),
+    *COMPOSITIONS,
 ]
 POSITIVE = [  # operators whose domain is x > 0
     ("Div", 13, {"x": (2, 3), "z": (2, 1)}, {}, {}),
