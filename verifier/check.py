@@ -6,27 +6,20 @@ a last line that names the certificate, the files and the semantics we asked abo
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from verifier.memory import memory_of
+from verifier import beside
 from verifier.options import Options
 from verifier.result import Reason, ReasonCode, Result, sync_and_rename
 from verifier.statement import statement
 
-POLL_SECONDS = 0.05
 FEW_NODES = 100
-_BOOT = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('verifier.checker', run_name='__main__', alter_sys=True)"
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class Answer:
 
 def checker_command() -> list[str]:
     """`python -I -m verifier.checker`, from the folder that this file is in, also where the package is not installed."""
-    return [sys.executable, "-I", "-c", _BOOT, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    return beside.module_command("verifier.checker")
 
 
 def run(
@@ -58,45 +51,16 @@ def run(
     threads = options.threads if (proof.nodes or 0) <= FEW_NODES else 1  # many nodes mean small matrices, for which threads wait for each other
     limits = ["--timeout", f"{left:.3f}", "--threads", str(threads), *([] if options.memory is None else ["--memory", str(options.memory)])]
     limits += [] if diagnosis is None else ["--diagnose", diagnosis]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
-        checker = subprocess.Popen(
-            [*(command or checker_command()), options.model_path, options.property_path, path, *limits],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True,
-        )
-        peak, stopped = 0, None
-        try:
-            while checker.poll() is None and stopped is None:
-                memory = memory_of(checker.pid)
-                peak = max(peak, 0 if memory is None else memory.peak)
-                make_room(0 if memory is None else memory.resident)
-                stopped = _stopped(options, received, 0 if memory is None else memory.resident)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    checker.wait(min(POLL_SECONDS, max(0.0, options.limit - time.monotonic())))
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(checker.pid, signal.SIGKILL)
-            checker.wait()
-        if stopped is not None and checker.returncode < 0:
-            return replace(stopped, peak=peak)
-        out.seek(0)
-        log.seek(0)
-        return replace(_read(out.read(), log.read(), checker.returncode, proof, _wanted(options, proof)), peak=peak)
+    whole = [*(command or checker_command()), options.model_path, options.property_path, path, *limits]
+    ended = beside.run(whole, options, received, "the certificate was checked", make_room)
+    if ended.stopped is not None:
+        return Answer("unfinished", ended.stopped.code, ended.stopped.text, peak=ended.peak)
+    return replace(_read(ended.out, ended.log, ended.exit_code, proof, _wanted(options, proof)), peak=ended.peak)
 
 
 def _wanted(options: Options, proof: Result) -> str:
     """The semantics that a certificate has to be about: what was asked for, or what the property asks for. (The checker looks, too.)"""
     return proof.semantics if options.semantics == "auto" else options.semantics
-
-
-def _stopped(options: Options, received: Sequence[int], resident: int) -> Answer | None:
-    """Why the check has to end now, if it has to."""
-    if time.monotonic() >= options.limit:
-        return Answer("unfinished", "check-unfinished", f"the limit of {options.timeout:g} s was reached while the certificate was checked")
-    if received:
-        return Answer("unfinished", "interrupted", f"interrupted by {signal.Signals(received[0]).name} while the certificate was checked")
-    if options.memory is not None and resident > options.memory * 1e9:
-        return Answer("unfinished", "memory", f"the memory limit of {options.memory:g} GB was reached while the certificate was checked")
-    return None
 
 
 def _read(out: str, log: str, code: int, proof: Result, semantics: str) -> Answer:
@@ -107,8 +71,7 @@ def _read(out: str, log: str, code: int, proof: Result, semantics: str) -> Answe
     except ValueError:
         facts = None
     if not isinstance(facts, dict) or (word, code) not in (("ACCEPTED", 0), ("REJECTED", 5), ("MALFORMED", 5)):
-        last = ([line for line in log.splitlines() if line.strip()] or ["(it left no message)"])[-1]
-        return Answer("unfinished", "check-unfinished", f"the checker ended without an answer (exit code {code}): {last}")
+        return Answer("unfinished", "check-unfinished", f"the checker ended without an answer (exit code {code}): {beside.last_line(log)}")
     wanted = {
         "certificate": proof.certificate.sha256, "model": proof.models[0].sha256, "property": proof.property_file.sha256, "semantics": semantics,
     }

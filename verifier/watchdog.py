@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from verifier import check
+from verifier import check, confirm
 from verifier.memory import memory_of
 from verifier.options import Options
 from verifier.result import FileIdentity, Result, write_atomically
@@ -67,9 +67,11 @@ def worker_command() -> list[str]:
     return [sys.executable, "-P", "-c", _BOOT, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 
-def supervise(options: Options, say: Say, command: Sequence[str] | None = None, checker: Sequence[str] | None = None) -> Result | Failure:
-    """Run the worker, then the checker, to their end or to a limit; write the results file and the JSON file, whatever happens;
-    return what to tell.
+def supervise(
+    options: Options, say: Say, command: Sequence[str] | None = None, checker: Sequence[str] | None = None, judge: Sequence[str] | None = None
+) -> Result | Failure:
+    """Run the worker, then the checker of its proof or the judge of its witness, to their end or to a limit; write the results file and
+    the JSON file, whatever happens; return what to tell.
 
     Called in the main thread, SIGINT and SIGTERM end the run as `unknown` (interrupted). `say` gets lines for the user.
     """
@@ -85,6 +87,8 @@ def supervise(options: Options, say: Say, command: Sequence[str] | None = None, 
             ending = watch.until_the_end(received)
             answer = _checked(watch, ending, received, checker) if isinstance(ending, Proof) else ending
             _stop(worker)
+            if isinstance(answer, Result) and answer.verdict == "sat":
+                answer = confirm.confirmed(options, answer, received, judge)
             keep = (answer.certificate.path or "") if isinstance(answer, Result) else ""
             _write_files(options, answer, say)
         finally:

@@ -109,15 +109,15 @@ def bind(text: PropertyText, network: Network) -> Cases:
     return text
 
 
-class _And(NamedTuple):
+class And(NamedTuple):
     comparisons: Array  # their numbers
-    choices: list[_Or]
+    choices: list[Or]
     size: int  # number of cases
 
 
-_Or = list[_And]
+Or = list[And]
 Term = dict[int, Fraction]  # coefficients; what is absent is 0
-Item = bytes | Term | int | _And | _Or | None  # int: a comparison, None: a command that has been carried out
+Item = bytes | Term | int | And | Or | None  # int: a comparison, None: a command that has been carried out
 
 
 class Reader:
@@ -203,7 +203,7 @@ class Reader:
             case [b"declare-const", bytes(name), b"Real"] if (match := _NAME.fullmatch(name)) and name not in self._declared:
                 self._declared[name] = int(match[2]) + (INPUTS if match[1] == b"X" else 0)
                 return None
-            case [b"assert", int() | _And() | list() as formula]:
+            case [b"assert", int() | And() | list() as formula]:
                 self._asserted.append(formula)
                 return None
             case [b"and", _, *_]:
@@ -224,23 +224,23 @@ class Reader:
                 head = items[0] if items and isinstance(items[0], bytes) else b"an empty list, or a list of lists,"
                 self._refuse("with such operands is nothing that this version of VNN-LIB knows, or a name twice, or out of place", head)
 
-    def _conjunction(self, items: list[Item]) -> _And:
+    def _conjunction(self, items: list[Item]) -> And:
         """All of the items, in this order; inner conjunctions are spliced."""
         comparisons: list[int] = []
-        choices: list[_Or] = []
+        choices: list[Or] = []
         for item in items:
             if isinstance(item, int):
                 comparisons.append(item)
             elif isinstance(item, list):
                 choices.append(item)
-            elif isinstance(item, _And):
+            elif isinstance(item, And):
                 comparisons.extend(item.comparisons.tolist())
                 choices.extend(item.choices)
             else:
                 self._refuse("a formula is expected where a word, a term or a command stands")
         if _size(choices) > MOST_CASES:
             self._refuse(f"more than {MOST_CASES} cases")
-        return _And(np.array(comparisons, np.int32), choices, _size(choices))
+        return And(np.array(comparisons, np.int32), choices, _size(choices))
 
     def _at_most(self, left: Item, right: Item, strict: bool) -> Item:
         """left <= right (< if strict): the number of a new comparison, or a conjunction."""
@@ -294,11 +294,11 @@ class Reader:
         return {v: c for v, c in total.items() if c}
 
 
-def _size(choices: Sequence[_Or]) -> int:
+def _size(choices: Sequence[Or]) -> int:
     return math.prod(sum(option.size for option in choice) for choice in choices)
 
 
-def _list(root: _And, comparisons: Array, whole: Array) -> tuple[Array, Array, list[Array], int]:
+def _list(root: And, comparisons: Array, whole: Array) -> tuple[Array, Array, list[Array], int]:
     """Boxes as ranks [n_boxes, 2, n_in]; box and atoms (numbers of comparisons) of every case; how many are vacuous.
     comparisons [3, K]: kind, index, rank. `whole` [2, n_in]: the box without bounds, -1 and the number of ranks."""
     boxes: dict[bytes, int] = {}
@@ -306,7 +306,7 @@ def _list(root: _And, comparisons: Array, whole: Array) -> tuple[Array, Array, l
     atoms: list[Array] = []
     dropped = 0
     # The `or`s still to be decided are few: each doubles the number of cases.
-    stack: list[tuple[_And, Array, Array, tuple[_Or, ...]]] = [(root, whole, np.zeros(0, np.int32), ())]
+    stack: list[tuple[And, Array, Array, tuple[Or, ...]]] = [(root, whole, np.zeros(0, np.int32), ())]
     while stack:
         chosen, region, found, todo = stack.pop()
         kind, index, rank = comparisons[:, chosen.comparisons]

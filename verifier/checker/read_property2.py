@@ -36,7 +36,7 @@ _WORDS = rb"""
 """
 _WORD = re.compile(_WORDS, re.VERBOSE)
 _LEXEME = re.compile(rb"(?:[ \t\r\n]++|;[^\n]*+)*+ (?:(\([^();]*+\))|(\()|(\))|(" + _WORDS + rb")|\Z)", re.VERBOSE)
-_QUERY = re.compile(rb"(?:\xef\xbb\xbf)?+(?:[ \t\r\n]++|;[^\n]*+)*+\([ \t\r\n]*+(?:vnnlib-version|declare-network)")
+QUERY = re.compile(rb"(?:\xef\xbb\xbf)?+(?:[ \t\r\n]++|;[^\n]*+)*+\([ \t\r\n]*+(?:vnnlib-version|declare-network)")
 _NAME = re.compile(rb"(?!(?:and|or|initialized)\Z)[A-Za-z][A-Za-z0-9_]*")
 _INDEXED = re.compile(rb"([A-Za-z][A-Za-z0-9_]*)[ \t\r\n]*(?:\[([0-9, \t\r\n]*)\])?")
 _INDEX = re.compile(rb"[ \t\r\n]*(0|[1-9][0-9]{0,8})[ \t\r\n]*")
@@ -56,7 +56,7 @@ class Query:
 
 def read(data: bytes) -> PropertyText | Query:
     """The property of a text of version 1.0 or 2."""
-    return _QueryReader(data).query() if _QUERY.match(data) else read_property.read(data)
+    return QueryReader(data).query() if QUERY.match(data) else read_property.read(data)
 
 
 def bind(text: PropertyText | Query, network: Network, semantics: str) -> Cases:
@@ -79,7 +79,7 @@ class _Tensor(NamedTuple):
     in_float32: bool
 
 
-class _QueryReader(Reader):
+class QueryReader(Reader):
     lexeme, word = _LEXEME, _WORD
 
     def __init__(self, data: bytes) -> None:
