@@ -288,7 +288,8 @@ def mending(options: Options, more: str, left: list[int], rule: str = "open", sa
     """A run whose worker goes on with this script after its first proof."""
     worker = [sys.executable, "-c", PREAMBLE + (PROOF % finished("unsat")).replace("time.sleep(60)\n", "") + more]
     checker = [sys.executable, "-c", "import os, sys, json\ndef say(m): print(m, flush=True)\n" + MISSING % (left, rule, GOOD)]
-    found = supervise(options, (said if said is not None else []).append, worker, checker)
+    judge = [sys.executable, "-c", "print('CONFIRMED {\"inside_exact_box\": true}')"]
+    found = supervise(options, (said if said is not None else []).append, worker, checker, judge)
     assert isinstance(found, Result)
     return found
 

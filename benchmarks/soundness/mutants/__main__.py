@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--names", nargs="*", default=[])
     parser.add_argument("--family", nargs="*", default=[])
     parser.add_argument("--again", action="store_true", help="also mutants that have a row")
+    parser.add_argument("--second-line", action="store_true", help="nothing but: what comes out where killed engines lied, with checker and judge")
     parser.add_argument("--family-seconds", type=float, default=4.0)
     parser.add_argument("--forge-seconds", type=float, default=60.0)
     parser.add_argument("--engines", action="store_true", help="of engines only")
@@ -34,6 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("a suite is needed: `soundproof soundness build --out SUITE` makes one")
     options.cache.parent.mkdir(parents=True, exist_ok=True)
     budget = campaign.Budget(options.family_seconds)
+    if options.second_line:
+        campaign.ask_second_line(options.suite, options.out, options.cache, budget.limits, options.names)
+        return 0
     if not options.checkers:
         campaign.run_engines(options.suite, options.out, options.cache, budget, options.names, options.again, options.family)
     if not options.engines:

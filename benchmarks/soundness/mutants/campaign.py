@@ -179,6 +179,20 @@ def second_line(mutant: Mutant, entries: Sequence[Entry], limits: Limits) -> dic
     return {"checked": told[0], "shipped": told[1], "leak": "; ".join(leaks)}
 
 
+def ask_second_line(folder: Path, table: Path, cache: Path, limits: Limits, names: Sequence[str] = ()) -> None:
+    """For the mutants that are killed (or `names`): what comes out now where they lied, with the checker and the judge on."""
+    suite = {entry.name: entry for entry in Suite(folder, cache).entries}
+    done = rows(table)
+    for name, mutant in ENGINES.items():
+        row = done.get(name)
+        if row is None or row.killed != "yes" or (names and name not in names):
+            continue
+        lies = [part.partition(":")[2] for part in row.families.split()][:CHECKED]
+        done[name] = replace(row, **second_line(mutant, [suite[lie] for lie in lies], limits))  # type: ignore[arg-type]
+        write(table, done)
+        print(f"{name}: checked {done[name].checked} | shipped {done[name].shipped} | leak {done[name].leak}", flush=True)
+
+
 def run_engines(
     folder: Path, table: Path, cache: Path, budget: Budget, names: Sequence[str] = (), again: bool = False, families: Sequence[str] = ()
 ) -> None:

@@ -26,10 +26,11 @@ from graph import load as graph_load
 from graph.errors import MalformedGraph, ModelError
 from specs import vnnlib
 from specs.errors import PropertyError
-from verifier import engine, worker
+from verifier import engine, judge, worker
 from verifier.bounding import CrossedBounds
 from verifier.certificate import IncompleteProof
 from verifier.checker import main as checker_main
+from verifier.checker.refusal import Refusal
 from verifier.options import Options
 from verifier.report import Loaded, build_result
 from verifier.result import InvalidResult, Result
@@ -90,7 +91,7 @@ def trusted(options: Options) -> Answer:
 
 
 def checked(options: Options) -> Answer:
-    """The engine with its certificate, and the independent checker on that: `unsat` only if it accepts."""
+    """The engine and both second lines: `unsat` only if the checker accepts the certificate, `sat` only if the judge confirms the witness."""
     return _quietly(lambda: _checked(options))
 
 
@@ -108,7 +109,7 @@ def _checked(options: Options) -> Answer:
         message, diagnosis = session.decide(), os.path.join(folder, "diagnosis")
         for left in range(MENDED_MOST, -1, -1):
             if "proof" not in message:
-                return _told(Result.from_dict(message["result"]))
+                return _judged(options, Result.from_dict(message["result"]))
             line, accepted = _check(options, message["path"], diagnosis)
             if accepted:
                 return Answer("unsat", "unsat\n", line)
@@ -118,6 +119,16 @@ def _checked(options: Options) -> Answer:
                 return Answer("unknown", "unknown\n", f"the checker: {facts['rule']}")
             message = session.mend(diagnosis, 1.0)
     raise RuntimeError("a proof was mended without end")
+
+
+def _judged(options: Options, result: Result) -> Answer:
+    """The answer, a `sat` only if the judge of witnesses confirms what would be printed."""
+    if result.verdict == "sat":
+        try:
+            judge.judge(Path(options.model_path), Path(options.property_path), result.to_stdout(), result.to_competition())
+        except (judge.Refuted, Refusal) as error:
+            return Answer("unknown", "unknown\n", f"the judge: {str(error)[:120]}")
+    return _told(result)
 
 
 def _check(options: Options, path: str, diagnosis: str) -> tuple[str, bool]:

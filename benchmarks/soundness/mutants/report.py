@@ -42,7 +42,7 @@ def _killed(rows: Sequence[Row]) -> str:
 
 def _summary(engines: Sequence[Row], checkers: Sequence[Row]) -> Iterator[str]:
     yield "## In short\n"
-    yield "| broken | killed | by a false `unsat` | by a witness that is none | something false with the checker on |"
+    yield "| broken | killed | by a false `unsat` | by a witness that is none | something false with checker and judge on |"
     yield "|---|---|---|---|---|"
     for area in (*dict.fromkeys(row.area for row in engines), ""):
         mine = [row for row in engines if area in ("", row.area)]
@@ -58,10 +58,9 @@ def _leaks(engines: Sequence[Row]) -> Iterator[str]:
     false = [row for row in leaks if "false unsat" in row.leak]
     yield "## The second line\n"
     yield (
-        f"With the checker on, {len(false) or 'no'} mutant{'' if len(false) == 1 else 's'} got a false `unsat` out. "
-        f"{len(leaks) - len(false)} got a `sat` out whose witness is none: the checker is asked about `unsat` only. A `sat` rests on one run of the "
-        "file in onnxruntime and on our own reading of the property, so a reader that takes too much for unsafe, or a replay that is itself broken, "
-        "has nothing behind it but this suite and the reader of the results file.\n"
+        f"With the checker of certificates and the judge of witnesses on, {len(false) or 'no'} mutant{'' if len(false) == 1 else 's'} got a false "
+        f"`unsat` out, and {len(leaks) - len(false) or 'none'} a `sat` whose witness is none. The checker and the judge read the files for "
+        "themselves; what they share with each other is the checker's reader of properties.\n"
     )
     for row in leaks:
         yield f"- `{row.mutant}`: {row.about} ({row.leak.split(';')[0]})."
