@@ -16,12 +16,13 @@ from graph.functions.facts import Smooth
 
 @dataclass(frozen=True)
 class Accuracy:
-    """|computed f - f| <= value u |f|, |computed f' - f'| <= derivative u (|f'| + derivative_floor), plus underflow.
+    """|computed f - f| <= value u (|f| + value_floor), |computed f' - f'| <= derivative u (|f'| + derivative_floor), plus underflow.
 
     `curvature` bounds |f''| and |f'''|; it is needed where an inflection or stationary point is not a float (k pi).
     """
 
     value: float = 16.0
+    value_floor: float = 0.0
     derivative: float = 16.0
     derivative_floor: float = 0.0
     curvature: float = 0.0
@@ -29,16 +30,31 @@ class Accuracy:
 
 ACCURACY: Mapping[str, Accuracy] = MappingProxyType(
     {
+        "acosh": Accuracy(derivative=32.0),
+        "asin": Accuracy(derivative=32.0),
+        "asinh": Accuracy(derivative=32.0),
+        "atan": Accuracy(),
+        "atanh": Accuracy(derivative=32.0),
         "cos": Accuracy(curvature=1.0),
+        "cosh": Accuracy(derivative=32.0),
+        "elu": Accuracy(),
         "erf": Accuracy(derivative_floor=1.0),  # exp(-x^2): the rounding of x^2 becomes an absolute error
         "exp": Accuracy(),
+        # the gates: x times what has a relative error that grows with x^2, where x times it vanishes; parameters that are no floats
+        "gelu": Accuracy(value_floor=1.0, derivative=32.0, derivative_floor=1.0, curvature=4.0),
+        "hard_swish": Accuracy(value_floor=1.0, derivative=32.0, derivative_floor=1.0, curvature=4.0),
         "log": Accuracy(),
+        "mish": Accuracy(value_floor=1.0, derivative=32.0, derivative_floor=1.0, curvature=4.0),
         "pow": Accuracy(128.0, 128.0),  # a float32 exponent off by u |p| costs u |p log x|, and |p log x| < 89
         "reciprocal": Accuracy(),
         "sigmoid": Accuracy(),
         "sin": Accuracy(curvature=1.0),
+        "sinh": Accuracy(),
         "softplus": Accuracy(),
+        "softsign": Accuracy(),
         "sqrt": Accuracy(),
+        "swish": Accuracy(value_floor=1.0, derivative=32.0, derivative_floor=1.0, curvature=4.0),
+        "tan": Accuracy(derivative=64.0),
         "tanh": Accuracy(),
     }
 )

@@ -153,7 +153,7 @@ def _smooth(function: Smooth, lower: Array, upper: Array) -> Interval:
     low, high = np.minimum.reduce(values), np.maximum.reduce(values)
     relative = (facts.value + OWN_ROUNDINGS) * UNIT
     distance = 8 * UNIT * (np.maximum(np.abs(lower), np.abs(upper)) + 2 * (function.period or 0.0))
-    absolute = TINY + (facts.curvature * distance**2 if facts.curvature else 0.0)
+    absolute = TINY + relative * facts.value_floor + (facts.curvature * distance**2 if facts.curvature else 0.0)
     low = np.maximum(low - relative * np.abs(low) - absolute, function.range[0])
     high = np.minimum(high + relative * np.abs(high) + absolute, function.range[1])
     if function.period is not None:

@@ -247,9 +247,12 @@ def _smooth_offset(function: Smooth, slope: Tensor, lower: Tensor, upper: Tensor
     facts = accuracy(function)
     unit, _ = _unit(slope)
     least = slope.new_tensor(torch.inf)
-    for start, end, convex in _curved_pieces(function, lower, upper):
-        rule = _tangent_bound if convex == (side > 0) else _end_bound
+    for piece, (start, end, convex) in enumerate(_curved_pieces(function, lower, upper)):
+        rule = _tangent_bound if convex == (side > 0) and piece not in function.straight else _end_bound
         least = torch.minimum(least, rule(function, slope, start, end, side))
+    if facts.curvature and function.period is None:
+        # An inflection that is no float is off by less than 4 units: over that length |f''| is at most as much, times the curvature.
+        least = least - ((16 * unit) ** 2 * facts.curvature * (upper - lower)).detach()
     if function.period is not None:
         # The pieces end within a few units of the true inflection points, where |f''| <= curvature * distance.
         largest = torch.maximum(lower.abs(), upper.abs()) + 2 * function.period
@@ -318,9 +321,9 @@ def _touching_point(function: Smooth, slope: Tensor, start: Tensor, end: Tensor,
 
 def _gap(function: Smooth, slope: Tensor, x: Tensor, side: int) -> Tensor:
     """At most side * (f(x) - slope x)."""
-    unit, tiny = _unit(slope)
+    (unit, tiny), facts = _unit(slope), accuracy(function)
     y, line = torch_function(function).value(x), slope * x
-    error = (accuracy(function).value + OWN_ROUNDINGS) * unit * (y.abs() + line.abs()) + tiny * (4 + slope.abs())
+    error = (facts.value + OWN_ROUNDINGS) * unit * (y.abs() + line.abs() + facts.value_floor) + tiny * (4 + slope.abs())
     return side * (y - line) - error.detach()
 
 
@@ -340,7 +343,8 @@ def _smooth_interval(function: Smooth, lower: Tensor, upper: Tensor) -> tuple[Te
     for y in values[1:]:
         low, high = torch.minimum(low, y), torch.maximum(high, y)
     distance = 8 * unit * (torch.maximum(lower.abs(), upper.abs()) + 2 * (function.period or 0.0)).detach()
-    relative, absolute = (facts.value + OWN_ROUNDINGS) * unit, facts.curvature * distance**2 + tiny
+    relative = (facts.value + OWN_ROUNDINGS) * unit
+    absolute = facts.curvature * distance**2 + relative * facts.value_floor + tiny
     low = low - relative * low.detach().abs() - absolute
     high = high + relative * high.detach().abs() + absolute
     wide = _is_wide(function, lower, upper)
@@ -368,6 +372,8 @@ def _is_defined(function: Smooth, lower: Tensor, upper: Tensor) -> Tensor:
 def _smooth_slope(function: Smooth, lower: Tensor, upper: Tensor, side: int) -> Tensor:
     """See default_slopes. `near_lower`: at the lower end f curves away from the plane, so that a tangent there supports it."""
     form = torch_function(function)
+    if len(function.inflections) == 2 and function.period is None:
+        return _least_area(function, _gate_slopes(function, lower, upper), lower, upper, side)
     with torch.no_grad():
         near_lower = _is_convex(function, lower, torch.ge) == (side > 0)
         near_upper = _is_convex(function, upper, torch.gt) == (side > 0)
@@ -380,6 +386,20 @@ def _smooth_slope(function: Smooth, lower: Tensor, upper: Tensor, side: int) -> 
     if function.period is not None:
         slope = torch.where(upper - lower > function.period / 2, torch.zeros_like(slope), slope)
     return torch.where(torch.isfinite(slope), slope, torch.zeros_like(slope))
+
+
+def _gate_slopes(function: Smooth, lower: Tensor, upper: Tensor) -> list[Tensor]:
+    """For a function that is concave, convex, concave: the chord, the tangents at the midpoint and in the middle of what is convex, and the lines
+    through either end that touch f."""
+    form = torch_function(function)
+    middle, (first, last) = (lower + upper) / 2, function.inflections
+    inner = (torch.minimum(lower.clamp(first, last), upper) + torch.maximum(upper.clamp(first, last), lower)) / 2
+    slopes = [_chord(lower, form.value(lower), upper, form.value(upper)), form.derivative(middle), form.derivative(inner)]
+    for anchor, far in ((lower, upper), (upper, lower)):
+        with torch.no_grad():
+            touch = _tangent_through(function, anchor, far, lower, upper)
+        slopes.append(_chord(anchor, form.value(anchor), touch, form.value(touch)))
+    return [torch.where(torch.isfinite(slope), slope, torch.zeros_like(slope)) for slope in slopes]
 
 
 def _is_convex(function: Smooth, x: Tensor, passed: Callable[[Tensor, float], Tensor]) -> Tensor:

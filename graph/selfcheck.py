@@ -51,7 +51,24 @@ ACTIVATION_ERROR = {
     "pow": (8, 0),
     "softplus": (8, 4),
     "erf": (8, 4),
+    "elu": (8, 32),
+    "threshold": (0, 0),
+    "shrink": (1, 0),
+    "softsign": (4, 0),
+    "tan": (8, 4),
+    "asin": (8, 4),
+    "atan": (8, 4),
+    "sinh": (8, 4),
+    "cosh": (8, 0),
+    "asinh": (8, 4),
+    "acosh": (8, 4),
+    "atanh": (8, 4),
+    "gelu": (16, 16),
+    "hard_swish": (8, 8),
+    "mish": (16, 16),
+    "swish": (16, 16),
 }
+GATES = ("gelu", "hard_swish", "mish", "swish")  # x times a kernel with an absolute error: absolute errors in units of |x| + 1
 
 
 @dataclass(frozen=True)
@@ -289,7 +306,8 @@ def _step(graph: Graph, node: Node, value: Array, x: list[_Running], unit: float
             return _affine(node, value, x, unit, tiny)
         case Elementwise(function=function):
             relative, absolute = ACTIVATION_ERROR[function.name]
-            error = _spread(function, x[0].value, x[0].error, tiny) + unit * (relative * np.abs(value) + absolute) + tiny
+            size = np.abs(x[0].value) + 1 if function.name in GATES else 1.0
+            error = _spread(function, x[0].value, x[0].error, tiny) + unit * (relative * np.abs(value) + absolute * size) + tiny
         case Bilinear(kind="mul"):
             left, right = (np.abs(s.value) for s in x)
             error = left * x[1].error + right * x[0].error + x[0].error * x[1].error

@@ -7,22 +7,38 @@ from types import MappingProxyType
 
 from graph.errors import MalformedGraph
 from graph.functions.abs import absolute
+from graph.functions.acosh import acosh
+from graph.functions.asin import asin
+from graph.functions.asinh import asinh
+from graph.functions.atan import atan
+from graph.functions.atanh import atanh
 from graph.functions.clip import clip
 from graph.functions.cos import cos
+from graph.functions.cosh import cosh
+from graph.functions.elu import elu
 from graph.functions.erf import erf
 from graph.functions.exp import exp
 from graph.functions.facts import Function, Pieces, Smooth
+from graph.functions.gelu import gelu
+from graph.functions.hard_swish import hard_swish
 from graph.functions.leaky_relu import leaky_relu
 from graph.functions.log import log
+from graph.functions.mish import mish
 from graph.functions.pow import power
 from graph.functions.reciprocal import reciprocal
 from graph.functions.relu import relu
 from graph.functions.sigmoid import sigmoid
 from graph.functions.sign import sign
 from graph.functions.sin import sin
+from graph.functions.sinh import sinh
 from graph.functions.softplus import softplus
+from graph.functions.softsign import softsign
 from graph.functions.sqrt import sqrt
+from graph.functions.step import step
+from graph.functions.swish import swish
+from graph.functions.tan import tan
 from graph.functions.tanh import tanh
+from graph.functions.threshold import shrink, threshold
 
 Builder = Callable[..., Function]
 
@@ -39,21 +55,38 @@ def register(*entries: tuple[str, Builder]) -> Mapping[str, Builder]:
 
 FUNCTIONS = register(
     ("abs", absolute),
+    ("acosh", acosh),
+    ("asin", asin),
+    ("asinh", asinh),
+    ("atan", atan),
+    ("atanh", atanh),
     ("clip", clip),
     ("cos", cos),
+    ("cosh", cosh),
+    ("elu", elu),
     ("erf", erf),
     ("exp", exp),
+    ("gelu", gelu),
+    ("hard_swish", hard_swish),
     ("leaky_relu", leaky_relu),
     ("log", log),
+    ("mish", mish),
     ("pow", power),
     ("reciprocal", reciprocal),
     ("relu", relu),
+    ("shrink", shrink),
     ("sigmoid", sigmoid),
     ("sign", sign),
     ("sin", sin),
+    ("sinh", sinh),
     ("softplus", softplus),
+    ("softsign", softsign),
     ("sqrt", sqrt),
+    ("step", step),
+    ("swish", swish),
+    ("tan", tan),
     ("tanh", tanh),
+    ("threshold", threshold),
 )
 
 

@@ -16,8 +16,7 @@ Array = NDArray[Any]
 class Pieces:
     """A piecewise-linear function: f(x) = slopes[i] x + intercepts[i] between breakpoints[i-1] and breakpoints[i].
 
-    `values[i]` is f at breakpoints[i]; it matters where f jumps (Sign, Heaviside). A `period` p means
-    f(x + p) = f(x) + p * slopes_per_period, used by Floor and Round.
+    `values[i]` is f at breakpoints[i]; it matters where f jumps (Sign, Heaviside).
     """
 
     name: str
@@ -49,8 +48,10 @@ class Smooth:
     """A differentiable function on an open interval `domain`.
 
     `inflections`: where convexity changes; `convex_first` says whether f is convex to the left of the first one.
-    `stationary`: where f' = 0. With `period` p, both lists are those of one period [0, p).
+    `range` holds also once its ends are rounded to float32. `stationary`: where f' = 0. With `period` p, both lists are those of one period [0, p).
     `poles`: points inside `domain` where f does not exist (Reciprocal at 0); an interval that contains one has no bounds.
+    `straight`: the pieces between inflections, counted from the left, on which f is a line. Where f is not differentiable at an
+    inflection, `derivative` there is that of the curved piece beside it; where it has a convex kink elsewhere, any slope in between.
     `value(x)` and `derivative(x)` work in the dtype of x.
     """
 
@@ -65,6 +66,7 @@ class Smooth:
     range: tuple[float, float] = (-np.inf, np.inf)
     parameter: float | None = None
     poles: tuple[float, ...] = ()
+    straight: tuple[int, ...] = ()
 
 
 Function = Pieces | Smooth

@@ -54,6 +54,34 @@ def _value(name: str, parameter: float | None, x: Decimal) -> Decimal:
             return _series(one, x, shift=-1)
         case "erf":
             return _erf(x)
+        case "elu" if parameter is not None:
+            return x if x > 0 else Decimal(parameter) * (x.exp() - one)
+        case "hard_swish" if parameter is not None:
+            return x * min(max(x + Decimal(parameter), Decimal(0)), one)
+        case "swish" if parameter is not None:
+            return x / (one + (-(x + Decimal(parameter) * x**3)).exp())
+        case "gelu":
+            return x * (one + _erf(x)) / 2
+        case "mish":
+            return x - 2 * x / (one + (one + x.exp()) ** 2)
+        case "softsign":
+            return x / (one + abs(x))
+        case "sinh":
+            return (x.exp() - (-x).exp()) / 2
+        case "cosh":
+            return (x.exp() + (-x).exp()) / 2
+        case "asinh":
+            return (abs(x) + (x * x + one).sqrt()).ln().copy_sign(x)
+        case "acosh":
+            return (x + (x * x - one).sqrt()).ln()
+        case "atanh":
+            return ((one + x) / (one - x)).ln() / 2
+        case "tan":
+            return _series(x, x) / _series(one, x, shift=-1)
+        case "atan":
+            return _atan(x)
+        case "asin":
+            return _atan(x / (one - x * x).sqrt()) if abs(x) < 1 else (_PI / 2).copy_sign(x)
     raise NotImplementedError(f"no exact oracle for {name!r}: add it to tests/bounds/exact.py")
 
 
@@ -67,9 +95,23 @@ def _series(first: Decimal, x: Decimal, shift: int = 0) -> Decimal:
     return total
 
 
+def _atan(x: Decimal) -> Decimal:
+    """x/(1 + sqrt(1 + x^2)) has half the angle; six times, then the series."""
+    for _ in range(6):
+        x = x / (1 + (1 + x * x).sqrt())
+    total, term, n = Decimal(0), x, 1
+    while abs(term) > Decimal(10) ** -(DIGITS + 30):
+        total += term / n
+        term *= -x * x
+        n += 2
+    return 64 * total
+
+
+_PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798")
+
+
 def _erf(x: Decimal) -> Decimal:
     """2/sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (2n+1)!!, all terms of one sign."""
-    pi = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798")
     if abs(x) > 15:
         return Decimal(1).copy_sign(x)
     total, term, n = Decimal(0), x, 0
@@ -77,4 +119,4 @@ def _erf(x: Decimal) -> Decimal:
         total += term
         n += 1
         term *= 2 * x * x / (2 * n + 1)
-    return 2 / pi.sqrt() * (-x * x).exp() * total
+    return 2 / _PI.sqrt() * (-x * x).exp() * total

@@ -22,6 +22,11 @@ from graph.functions import FUNCTIONS, build
 from graph.functions.facts import Function, Pieces, Smooth
 
 PARAMETERS: dict[str, list[tuple[float, ...]]] = {
+    "elu": [(1.0,), (0.25,), (1.6732631921768188,)],
+    "hard_swish": [(0.5,), (0.0,), (1.0,), (0.3,)],
+    "shrink": [(0.5, 0.0), (1.5, 1.5), (0.7, -0.2)],
+    "swish": [(0.0,), (0.044715 * math.pi / 8,), (1.0,)],
+    "threshold": [(1.0,), (-0.3,)],
     "clip": [(0.0, 6.0), (-1.0, 1.0), (-math.inf, 0.3), (0.1, math.inf)],
     "leaky_relu": [(0.01,), (0.1,), (-0.5,), (3.0,)],
     "pow": [(2.0,), (3.0,), (4.0,), (-1.0,), (-2.0,), (-3.0,), (0.5,), (0.1,), (2.5,), (-0.7,)],
@@ -54,6 +59,10 @@ def boxes(function: Function, dtype: torch.dtype, seed: int, n: int = 60) -> tup
         centre = np.where(np.abs(centre) < 1e-3, 0.5, centre)
         centre = np.abs(centre) if function.domain[0] == 0 else centre
         half = np.minimum(half, 0.9 * np.abs(centre))
+    elif isinstance(function, Smooth) and function.domain[0] > -math.inf:
+        edge = 0.97 if function.name == "atanh" else 1.0  # the others are finite at the ends of their domains
+        centre = np.clip(centre, *(edge * np.clip(function.domain, -2.0, 3.0)))
+        half = np.minimum(half, np.minimum(np.abs(centre - function.domain[0]), np.abs(function.domain[1] - centre)) * (1 - 1e-6))
     low, high = centre - half, np.where(rng.random(n) < 0.1, np.maximum(centre, centre - half), centre + half)
     return torch.from_numpy(low).to(dtype), torch.from_numpy(high).to(dtype)
 

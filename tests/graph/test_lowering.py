@@ -11,6 +11,7 @@ from graph_models import floats, model, node
 
 from graph.core import Affine, Bilinear, Elementwise, Max
 from graph.errors import UnsupportedOperator
+from graph.evaluate import evaluate
 from graph.load import load
 from graph.lowering import LOWERINGS
 from graph.selfcheck import compare
@@ -45,6 +46,8 @@ CASES: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any]]
     ("Clip", 13, {"x": (4,)}, {"l": np.float32(-1), "h": np.float32(1)}, {}),
     ("Concat", 7, {"x": (1, 2, 3), "z": (1, 2, 2)}, {}, {"axis": 2}),
     ("Concat", 13, {"x": (1, 2, 3)}, {"w": floats(1, 4, 3)}, {"axis": -2}),
+    ("Celu", 12, {"x": (7,)}, {}, {}),
+    ("Celu", 12, {"x": (7,)}, {}, {"alpha": 1.7}),
     ("Conv", 7, {"x": (1, 2, 5, 6)}, {"w": floats(4, 2, 3, 2), "b": floats(4)}, {"strides": [2, 1], "pads": [1, 0, 2, 1]}),
     ("Conv", 11, {"x": (2, 4, 7)}, {"w": floats(6, 2, 3)}, {"group": 2, "dilations": [2], "kernel_shape": [3]}),
     ("Conv", 11, {"x": (1, 2, 3, 4, 3)}, {"w": floats(3, 2, 2, 2, 2)}, {}),
@@ -55,6 +58,31 @@ CASES: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any]]
     ("ConvTranspose", 11, {"x": (1, 4, 3, 2)}, {"w": floats(4, 1, 3, 2)}, {"group": 2, "strides": [2, 3], "output_padding": [1, 2]}),
     ("ConvTranspose", 11, {"x": (2, 2, 5)}, {"w": floats(2, 3, 3)}, {"dilations": [2], "pads": [1, 0]}),
     ("Cos", 7, {"x": (5,)}, {}, {}),
+    ("Cosh", 9, {"x": (5,)}, {}, {}),
+    ("Elu", 7, {"x": (2, 5)}, {}, {}),
+    ("Elu", 22, {"x": (2, 5)}, {}, {"alpha": 2.5}),
+    ("Elu", 13, {"x": (2, 5)}, {}, {"alpha": 0.3}),
+    ("Elu", 13, {"x": (2, 5)}, {}, {"alpha": 0.0}),
+    ("Asinh", 9, {"x": (9,)}, {}, {}),
+    ("Atan", 7, {"x": (9,)}, {}, {}),
+    ("Sinh", 9, {"x": (9,)}, {}, {}),
+    ("Softsign", 7, {"x": (9,)}, {}, {}),
+    ("Gelu", 20, {"x": (9,)}, {}, {}),
+    ("Gelu", 20, {"x": (9,)}, {}, {"approximate": "tanh"}),
+    ("HardSigmoid", 7, {"x": (3, 9)}, {}, {}),
+    ("HardSigmoid", 22, {"x": (3, 9)}, {}, {"alpha": -0.7, "beta": 0.1}),
+    ("HardSwish", 14, {"x": (3, 9)}, {}, {}),
+    ("Mish", 18, {"x": (3, 9)}, {}, {}),
+    ("PRelu", 7, {"x": (2, 3, 4)}, {"s": floats(3, 1)}, {}),
+    ("PRelu", 9, {"x": (2, 3, 4)}, {"s": floats(2, 3, 4)}, {}),
+    ("PRelu", 16, {"x": (2, 3, 4)}, {"s": np.array([0.25], np.float32)}, {}),
+    ("Selu", 7, {"x": (9,)}, {}, {}),
+    ("Selu", 22, {"x": (9,)}, {}, {"alpha": 0.5, "gamma": -2.0}),
+    ("Shrink", 9, {"x": (4, 9)}, {}, {}),
+    ("Shrink", 9, {"x": (4, 9)}, {}, {"lambd": 1.5, "bias": 1.5}),
+    ("ThresholdedRelu", 10, {"x": (4, 9)}, {}, {}),
+    ("ThresholdedRelu", 22, {"x": (4, 9)}, {}, {"alpha": -0.5}),
+    ("ThresholdedRelu", 10, {"x": (4, 9)}, {}, {"alpha": 0.0}),
     ("DepthToSpace", 13, {"x": (1, 8, 2, 3)}, {}, {"blocksize": 2, "mode": "CRD"}),
     ("Div", 7, {"x": (2, 3)}, {"w": floats(3, low=0.5)}, {}),
     ("Dropout", 7, {"x": (2, 3)}, {}, {"ratio": 0.3}),
@@ -152,6 +180,8 @@ POSITIVE = [  # operators whose domain is x > 0
     ("Reciprocal", 13, {"x": (9,)}, {}, {}),
     ("Sqrt", 13, {"x": (9,)}, {}, {}),
 ]
+SMALL = [(kind, opset, {"x": (9,)}, {}, {}) for kind in ("Acos", "Asin", "Tan", "Atanh") for opset in (9, 22)]
+LARGE = [("Acosh", 9, {"x": (9,)}, {}, {}), ("Acosh", 22, {"x": (3, 3)}, {}, {})]
 
 
 def name_of(case: Any) -> str:
@@ -188,8 +218,18 @@ def test_operator_on_positive_numbers_agrees_with_onnxruntime(case: Any) -> None
     run(case, 0.25, 3.0)
 
 
+@pytest.mark.parametrize("case", SMALL, ids=name_of)
+def test_operator_between_minus_one_and_one_agrees_with_onnxruntime(case: Any) -> None:
+    run(case, -0.95, 0.95)
+
+
+@pytest.mark.parametrize("case", LARGE, ids=name_of)
+def test_operator_above_one_agrees_with_onnxruntime(case: Any) -> None:
+    run(case, 1.25, 30.0)
+
+
 def test_every_registered_operator_has_a_case() -> None:
-    tested = {case[0] for case in [*CASES, *POSITIVE]} | {"Split", "Where"}  # those two have tests of their own below
+    tested = {case[0] for case in [*CASES, *POSITIVE, *SMALL, *LARGE]} | {"Split", "Swish", "Where"}  # those have tests of their own below
     assert {name for _, name in LOWERINGS} == tested
 
 
@@ -205,6 +245,14 @@ def test_every_registered_operator_has_a_case() -> None:
 def test_split(opset: int, weights: Weights, attributes: dict[str, Any]) -> None:
     nodes = [node("Split", ["x", *weights], ["p", "q", "r"], **attributes), node("Concat", ["r", "p"], ["y"], axis=1)]
     compare(load(model(nodes, {"x": (2, 6)}, ["y", "q"], weights, opset)), [[floats(2, 6)]])
+
+
+@pytest.mark.parametrize("alpha", [1.0, -0.7, 1.702])
+def test_swish(alpha: float) -> None:
+    """onnxruntime has no kernel of it yet."""
+    graph = load(model([node("Swish", ["x"], alpha=alpha)], {"x": (9,)}, opset=24)).graph
+    x = np.linspace(-5, 5, 9)
+    np.testing.assert_allclose(evaluate(graph, [x])[graph.outputs[0]][0], x / (1 + np.exp(-alpha * np.float32(1) * x)), rtol=1e-6)
 
 
 def test_where_with_a_constant_condition() -> None:
