@@ -23,12 +23,14 @@ class Origin:
     """Where a node comes from: the file's operators ("Gemm 'fc1'"), and the element type of the file's tensor.
 
     `site`, of non-linear nodes: (ONNX tensor, k), the node being the k-th non-linear one of the operator whose first output
-    the tensor is. So a certificate names it, whatever the passes do to the affine nodes around it.
+    the tensor is. So a certificate names it, whatever the passes do to the affine nodes around it. `roundings` are those that a
+    runtime makes in constants of an affine operator that it computes itself, beyond a few (weights of an interpolation).
     """
 
     operators: tuple[str, ...] = ()
     element_type: str = "float32"
     site: tuple[str, int] | None = None
+    roundings: int = 0
 
 
 @dataclass(frozen=True, eq=False)

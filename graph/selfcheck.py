@@ -39,7 +39,9 @@ ACTIVATION_ERROR = {
     "abs": (0, 0),
     "clip": (0, 0),
     "leaky_relu": (1, 0),
+    "lookup": (0, 0),
     "sign": (0, 0),
+    "step": (0, 0),
     "sigmoid": (8, 4),
     "tanh": (8, 4),
     "exp": (8, 0),
@@ -341,7 +343,7 @@ def _affine(node: Affine, value: Array, x: list[_Running], unit: float, tiny: fl
     if exact:
         return _Running(value, error, magnitude, x[0].roundings)
     # products and sums, the bias, and up to three roundings in a constant that the runtime computes itself (1/k, BatchNorm)
-    terms = max(m.fan_in() for m in node.maps) + len(node.maps) + 4
+    terms = max(m.fan_in() for m in node.maps) + len(node.maps) + 4 + node.origin.roundings
     roundings = terms + max(operand.roundings for operand in x)
     return _Running(value, error + _gamma(roundings, unit) * magnitude + 2 * terms * tiny, magnitude, roundings)
 

@@ -23,6 +23,7 @@ from graph.functions.gelu import gelu
 from graph.functions.hard_swish import hard_swish
 from graph.functions.leaky_relu import leaky_relu
 from graph.functions.log import log
+from graph.functions.lookup import lookup
 from graph.functions.mish import mish
 from graph.functions.pow import power
 from graph.functions.reciprocal import reciprocal
@@ -70,6 +71,7 @@ FUNCTIONS = register(
     ("hard_swish", hard_swish),
     ("leaky_relu", leaky_relu),
     ("log", log),
+    ("lookup", lookup),
     ("mish", mish),
     ("pow", power),
     ("reciprocal", reciprocal),

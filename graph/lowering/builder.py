@@ -85,11 +85,12 @@ class Builder:
     def constant(self, value: Array) -> Tensor:
         return self._emit(Constant(value.shape, (), self.origin, _flat64(value)), self.origin.element_type)
 
-    def affine(self, terms: Sequence[tuple[LinearMap, Tensor]], bias: Array | None, shape: Shape) -> Tensor:
-        """sum of map(x) over `terms`, plus `bias` (an array of `shape`)."""
+    def affine(self, terms: Sequence[tuple[LinearMap, Tensor]], bias: Array | None, shape: Shape, *, roundings: int = 0) -> Tensor:
+        """sum of map(x) over `terms`, plus `bias` (an array of `shape`); `roundings` as in Origin."""
         inputs = tuple(x.node for _, x in terms)
         maps = tuple(m for m, _ in terms)
-        return self._emit(Affine(shape, inputs, self.origin, maps, None if bias is None else _flat64(bias)), _common_type([x for _, x in terms]))
+        origin = replace(self.origin, roundings=roundings)
+        return self._emit(Affine(shape, inputs, origin, maps, None if bias is None else _flat64(bias)), _common_type([x for _, x in terms]))
 
     def linear(self, linear_map: LinearMap, x: Tensor) -> Tensor:
         """One map without a bias."""
