@@ -81,6 +81,14 @@ class Operator:
         found = self.attributes.get(name, default)
         return found if isinstance(found, str) else default
 
+    def strings(self, name: str) -> tuple[str, ...] | None:
+        found = self.attributes.get(name)
+        return tuple(str(v) for v in found) if isinstance(found, tuple) else None
+
+    def reals(self, name: str) -> tuple[float, ...] | None:
+        found = self.attributes.get(name)
+        return tuple(float(v) for v in found) if isinstance(found, tuple) else None
+
     def integers(self, name: str) -> tuple[int, ...] | None:
         found = self.attributes.get(name)
         return tuple(int(v) for v in found) if isinstance(found, tuple) else None

@@ -20,12 +20,15 @@ NOT_YET = "its lowering in the checker is not written yet"
 ENGINE_ONLY: dict[str, str] = {  # operator: why certificates of networks with it cannot be checked
     **dict.fromkeys(
         (
+            "GRU",
             "GroupNormalization",
             "InstanceNormalization",
+            "LSTM",
             "LayerNormalization",
             "LogSoftmax",
             "MeanVarianceNormalization",
             "RMSNormalization",
+            "RNN",
         ),
         NOT_YET,
     ),

@@ -22,4 +22,31 @@ NORMALISATION: list[Case] = [
     ("RMSNormalization", 23, {"x": (2, 3, 4)}, {"s": floats(4)}, {}),
     ("RMSNormalization", 23, {"x": (2, 3, 4)}, {"s": floats(3, 4)}, {"axis": -2, "epsilon": 0.25}),
 ]
-COMPOSITIONS = [*NORMALISATION]
+
+
+def recurrent(gates: int, directions: int, size: int, hidden: int, *, bias: bool = True) -> dict[str, Any]:
+    """W, R and perhaps B."""
+    found = {"w": 0.5 * floats(directions, gates * hidden, size), "r": 0.5 * floats(directions, gates * hidden, hidden, seed=1)}
+    return found | ({"b": 0.5 * floats(directions, 2 * gates * hidden, seed=2)} if bias else {})
+
+
+SHAPE = {"x": (3, 2, 4)}  # steps, batch, size
+RECURRENT: list[Case] = [
+    ("RNN", 7, SHAPE, recurrent(1, 1, 4, 3), {"hidden_size": 3}),
+    ("RNN", 14, SHAPE, recurrent(1, 2, 4, 3), {"hidden_size": 3, "direction": "bidirectional"}),
+    ("RNN", 14, SHAPE, recurrent(1, 1, 4, 3, bias=False), {"hidden_size": 3, "direction": "reverse", "activations": ["Relu"], "clip": 0.5}),
+    ("RNN", 22, SHAPE, recurrent(1, 1, 4, 3), {"hidden_size": 3, "activations": ["Affine"], "activation_alpha": [0.5], "activation_beta": [0.25]}),
+    ("RNN", 14, SHAPE, recurrent(1, 1, 4, 3), {"activations": ["ScaledTanh"], "activation_alpha": [0.5], "activation_beta": [2.0], "hidden_size": 3}),
+    ("RNN", 14, SHAPE, recurrent(1, 1, 4, 3), {"activations": ["LeakyRelu"], "hidden_size": 3}),
+    ("GRU", 7, SHAPE, recurrent(3, 1, 4, 3), {"hidden_size": 3}),
+    ("GRU", 14, SHAPE, recurrent(3, 1, 4, 3), {"hidden_size": 3, "linear_before_reset": 1}),
+    ("GRU", 22, SHAPE, recurrent(3, 2, 4, 2), {"hidden_size": 2, "linear_before_reset": 1, "direction": "bidirectional", "clip": 0.75}),
+    ("GRU", 14, SHAPE, recurrent(3, 1, 4, 2), {"hidden_size": 2, "direction": "reverse"}),
+    ("LSTM", 7, SHAPE, recurrent(4, 1, 4, 3), {"hidden_size": 3}),
+    ("LSTM", 14, SHAPE, recurrent(4, 2, 4, 2), {"hidden_size": 2, "direction": "bidirectional"}),
+    ("LSTM", 14, SHAPE, recurrent(4, 1, 4, 2), {"hidden_size": 2, "direction": "reverse"}),
+    ("LSTM", 22, SHAPE, recurrent(4, 1, 4, 3), {"hidden_size": 3, "clip": 0.4}),
+    ("LSTM", 14, SHAPE, recurrent(4, 1, 4, 3), {"hidden_size": 3, "activations": ["Sigmoid", "Relu", "Tanh"]}),
+    ("LSTM", 14, SHAPE, recurrent(4, 1, 4, 3, bias=False), {"hidden_size": 3, "input_forget": 1}),
+]
+COMPOSITIONS = [*NORMALISATION, *RECURRENT]
