@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Point = Mapping[str, Array] | Sequence[Array]
 
-UNIT = {"float32": 2.0**-24 * (1 + 2.0**-10), "float64": 2.0**-52}  # float64: their error and ours
-SMALLEST = {"float32": 2.0**-126, "float64": 2.0**-1022}
-LARGEST = {"float32": 2.0**127, "float64": 2.0**1023}
+INTEGERS = {"bool": 1, "int8": 7, "uint8": 8, "int16": 15, "uint16": 16, "int32": 31, "int64": 53}  # the bits of values that are exact in float64 too
+UNIT = {"float32": 2.0**-24 * (1 + 2.0**-10), "float64": 2.0**-52} | dict.fromkeys(INTEGERS, 0.0)  # float64: their error and ours
+SMALLEST = {"float32": 2.0**-126, "float64": 2.0**-1022} | dict.fromkeys(INTEGERS, 0.0)
+LARGEST = {"float32": 2.0**127, "float64": 2.0**1023} | {name: 2.0**bits for name, bits in INTEGERS.items()}
 
 # |computed f(x) - f(x)| <= relative |f(x)| + absolute, in units of the element type's UNIT, for onnxruntime's kernels
 # (measured by tests/graph/test_selfcheck.py; its sigmoid and tanh lose their tails, hence absolute terms).
@@ -163,7 +164,7 @@ def _own_errors(model: Model, inputs: Sequence[Array], lowered: list[_Running]) 
     unit = 4 * UNIT["float64"]
     if any(isinstance(node, Elementwise) and isinstance(node.function, Pieces) and node.function.jumps() for node in model.lowered.nodes):
         return running_errors(model.lowered, inputs, unit=unit)
-    shares = [unit / UNIT[node.origin.element_type] for node in model.lowered.nodes]
+    shares = [unit / (UNIT[node.origin.element_type] or UNIT["float32"]) for node in model.lowered.nodes]
     return [replace(state, error=state.error * share) for state, share in zip(lowered, shares, strict=True)]
 
 
