@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from graph.core import Graph, Origin, Shape, check
 from graph.errors import MalformedGraph, ModelError, UnsupportedOperator
-from graph.lowering import CONSTANT_ONLY, LOWERINGS, MOVES_ONLY
+from graph.lowering import CONSTANT_ONLY, LOWERINGS, MOVES_ONLY, gates
 from graph.lowering.builder import Builder, Known, Tensor, Value
 from graph.lowering.operator import Operator, describe, read_attributes
 from graph.lowering.reference import COMPLAINTS, run_reference
@@ -277,7 +277,10 @@ class _Lowering:
             found = lowering(op)
         except (*COMPLAINTS, MalformedGraph) as error:
             raise op.malformed(f"its inputs or attributes do not fit together: {error}") from error
-        return found if isinstance(found, list) else [found]
+        results = found if isinstance(found, list) else [found]
+        if len(results) == 1:
+            gates.note(op, results[0])
+        return results
 
     def _fold(self, node: onnx.NodeProto, opset: int, inputs: list[Array | None]) -> list[Value]:
         """A node whose inputs are all constant: integers in the file's types, floats in float64."""

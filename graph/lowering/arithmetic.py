@@ -118,10 +118,6 @@ def lower_neg(op: Operator) -> Value:
     return scale(op.builder, op.value(0), np.array(-1.0))
 
 
-def lower_mul(op: Operator) -> Value:
-    return multiply(op.builder, op.value(0), op.value(1))
-
-
 def lower_div(op: Operator) -> Value:
     """Division by a constant is a product with its float64 reciprocal, by a variable with a Reciprocal node."""
     divisor = op.value(1)

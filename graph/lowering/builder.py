@@ -14,6 +14,7 @@ from graph.core import Affine, Bilinear, Constant, Elementwise, Input, Max, Node
 from graph.errors import ModelError
 from graph.functions.facts import Function
 from graph.linear_map import Gather, LinearMap, Reshape
+from graph.lowering.forms import Form
 
 Array = NDArray[Any]
 
@@ -59,6 +60,7 @@ class Builder:
     element_limit: int
     nodes: list[Node] = field(default_factory=list)
     shifts: list[int] = field(default_factory=list)
+    forms: dict[int, Form] = field(default_factory=dict)  # of nodes that are known as functions of others
     origin: Origin = field(default_factory=Origin)
     _tensor: str = ""
     _sites: int = 0  # non-linear nodes of the operator so far
