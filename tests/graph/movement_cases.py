@@ -80,7 +80,7 @@ POOLED: list[Case] = [
     ("GlobalLpPool", 7, {"x": (1, 3, 4, 5)}, {}, {}),
     ("GlobalLpPool", 11, {"x": (1, 3, 4)}, {}, {"p": 1}),
     ("LRN", 7, {"x": (1, 5, 3, 2)}, {}, {"size": 3}),
-    ("LRN", 13, {"x": (2, 4, 3)}, {}, {"size": 3, "alpha": 0.5, "beta": 0.5, "bias": 2.0}),
+    ("LRN", 13, {"x": (2, 4, 3, 1)}, {}, {"size": 3, "alpha": 0.5, "beta": 0.5, "bias": 2.0}),
     ("LpNormalization", 7, {"x": (2, 3, 4)}, {}, {"axis": 1, "p": 1}),
     ("LpNormalization", 22, {"x": (2, 3, 4)}, {}, {}),
     ("LpPool", 7, {"x": (1, 2, 5, 5)}, {}, {"kernel_shape": [2, 3], "pads": [1, 1, 0, 1], "strides": [1, 2]}),
