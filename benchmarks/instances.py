@@ -81,7 +81,7 @@ def digest(instances: Iterable[Instance]) -> str:
 
 
 def _category(table: Path) -> list[Instance]:
-    labels = _labels(table.with_name("expected.csv"))
+    labels = read_labels(table.with_name("expected.csv"))
     instances = []
     for number, row in _rows(table):
         try:
@@ -92,7 +92,8 @@ def _category(table: Path) -> list[Instance]:
     return instances
 
 
-def _labels(table: Path) -> dict[tuple[str, str], str]:
+def read_labels(table: Path) -> dict[tuple[str, str], str]:
+    """The verdicts of an expected.csv by (network, property); none where there is no such file. Raises DataError."""
     if not table.exists():
         return {}
     (_, header), *rows = _rows(table)

@@ -60,7 +60,7 @@ class Ledger:
         """Add one finished instance; both lines are synced."""
         _append(self._lines, _line(record))
         text = io.StringIO()
-        row = [*record_key(record), "0.0", record["result"], f"{record['run_seconds']:.3f}"]
+        row = [*record_key(record), record.get("prepare_seconds", 0.0), record["result"], f"{record['run_seconds']:.3f}"]
         csv.writer(text, lineterminator="\n").writerow(row)
         _append(self._table, text.getvalue())
         self.done[record_key(record)] = record

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from soundproof import fuzz_cli, soundness_cli
+from soundproof import bench_cli, certify_cli, fuzz_cli, soundness_cli
 from soundproof.origin import ForeignPackage, check_origin
 
 EXIT_USAGE, EXIT_INPUT, EXIT_INTERNAL = 2, 3, 4
@@ -23,7 +23,10 @@ app = typer.Typer(
     help="Decide whether a neural network (ONNX) satisfies a property (VNN-LIB), and prove the answer.",
 )
 app.add_typer(soundness_cli.app, name="soundness")
+app.add_typer(bench_cli.app, name="bench")
 app.command()(fuzz_cli.fuzz)
+app.command()(certify_cli.certify)
+app.command()(certify_cli.recheck)
 
 
 def main() -> None:
@@ -217,11 +220,3 @@ def supports(
         _fail(EXIT_USAGE, "supports: name exactly one capability, for example --onnx-operators")
     for value in capability(asked[0]):
         print(value)
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
-def bench(context: typer.Context) -> None:
-    """Run a folder of VNN-COMP instances and score it; `soundproof bench --help` shows its options."""
-    from benchmarks.vnncomp import main as run_batch
-
-    raise SystemExit(run_batch(context.args))
