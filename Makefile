@@ -18,14 +18,15 @@ demo: $(STAMP)
 
 # Two processes, one for each core; what one leaves out the other takes.
 APART := checker benchmarks
+SELECT := -m "not slow"
 test: $(STAMP)
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-apart test-others
 
 test-apart:
-	$(BIN)/python -m pytest -q -m "not slow" $(APART:%=tests/%)
+	$(BIN)/python -m pytest -q $(SELECT) $(APART:%=tests/%)
 
 test-others:
-	$(BIN)/python -m pytest -q -m "not slow" $(APART:%=--ignore=tests/%)
+	$(BIN)/python -m pytest -q $(SELECT) $(APART:%=--ignore=tests/%)
 
 check: $(STAMP)
 	$(BIN)/python -m ruff check .
@@ -42,7 +43,7 @@ coverage-checker: $(STAMP)
 
 # Everything: also slow tests (the wheel in an empty environment), the kernel's coverage, the attack-off gate, an attack on every committed `unsat`.
 test-all: check coverage-checker
-	$(BIN)/python -m pytest -q
+	$(MAKE) --no-print-directory test SELECT=
 	$(BIN)/python -m benchmarks.vnncomp --only-expected sat --no-attack --timeout 20 --gate $(JOBS)
 	$(BIN)/python -m benchmarks.vnncomp --out $(DEV_TABLE) --confront 5 $(JOBS)
 
