@@ -7,25 +7,21 @@ import hashlib
 import io
 import math
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from graph.core import Graph, Origin, Shape, check
-from graph.errors import MalformedGraph, ModelError, UnsupportedOperator
-from graph.lowering import CONSTANT_ONLY, LOWERINGS, MOVES_ONLY, gates
-from graph.lowering.builder import Builder, Known, Tensor, Value
-from graph.lowering.operator import Operator, describe, read_attributes
-from graph.lowering.reference import COMPLAINTS, run_reference
-from graph.lowering.schemas import CONTRIBUTED, STANDARD
+from graph.errors import ModelError
+from graph.lowering.builder import Builder, Known, Tensor
+from graph.lowering.schemas import STANDARD
+from graph.scope import Scope, Shared, functions_of
 from graph.simplify import simplify
-from graph.weights import WeightReader, type_name
+from graph.weights import type_name
 
 Array = NDArray[Any]
 
@@ -92,13 +88,13 @@ def load(source: str | Path | bytes, *, limits: Limits = Limits()) -> Model:
 def _load(content: bytes, path: Path | None, limits: Limits) -> Model:
     proto = _parse(content)
     opsets = _opsets(proto)
-    reader = WeightReader(proto.graph, path.parent if path else None, limits.tensor_elements)
-    lowered, inputs, outputs, notes = _Lowering(proto.graph, opsets, reader, limits).run()
+    shared = _shared(proto, path.parent if path else None, limits)
+    lowered, inputs, outputs, notes = _Lowering(proto.graph, Scope(shared, opsets, shared.reader(proto.graph)), limits).run()
     return Model(
         graph=simplify(lowered),
         lowered=lowered,
         sha256=hashlib.sha256(content).hexdigest(),
-        external=reader.external_hashes(),
+        external=shared.external_hashes(),
         onnx_bytes=content,
         path=path,
         opset=opsets[""],
@@ -106,6 +102,10 @@ def _load(content: bytes, path: Path | None, limits: Limits) -> Model:
         outputs=outputs,
         notes=notes,
     )
+
+
+def _shared(proto: onnx.ModelProto, folder: Path | None, limits: Limits) -> Shared:
+    return Shared(Builder(limits.core_nodes, limits.tensor_elements), functions_of(proto), folder, limits.tensor_elements)
 
 
 def _read(path: Path) -> bytes:
@@ -136,7 +136,7 @@ def _parse(content: bytes) -> onnx.ModelProto:
         raise ModelError(f"not an ONNX file, or truncated: {error}") from error
     if not proto.HasField("graph") or not proto.graph.output:
         raise ModelError("not an ONNX file: it has no graph with outputs")
-    extras = {"local functions": proto.functions, "sparse initialisers": proto.graph.sparse_initializer, "training information": proto.training_info}
+    extras = {"sparse initialisers": proto.graph.sparse_initializer, "training information": proto.training_info}
     for what, present in extras.items():
         if present:
             raise ModelError(f"{what}: not supported; export the model without")
@@ -160,23 +160,17 @@ def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
     return {domain: max(found) for domain, found in versions.items()}
 
 
-def _domain(node: onnx.NodeProto) -> str:
-    return "" if node.domain in STANDARD else str(node.domain)
-
-
 class _Lowering:
-    """One pass over the file's nodes; `values` holds every tensor computed so far."""
+    """The file's graph: its inputs, its nodes (a scope), its outputs."""
 
-    def __init__(self, graph: onnx.GraphProto, opsets: Mapping[str, int], reader: WeightReader, limits: Limits) -> None:
-        self.graph, self.opsets, self.reader, self.limits = graph, opsets, reader, limits
-        self.builder = Builder(limits.core_nodes, limits.tensor_elements)
-        self.values: dict[str, Value] = {}
+    def __init__(self, graph: onnx.GraphProto, scope: Scope, limits: Limits) -> None:
+        self.graph, self.scope, self.limits = graph, scope, limits
+        self.builder, self.reader, self.values = scope.shared.builder, scope.reader, scope.values
         self.notes: list[str] = []
 
     def run(self) -> tuple[Graph, tuple[TensorInfo, ...], tuple[TensorInfo, ...], tuple[str, ...]]:
         inputs = self._inputs()
-        for node in self._needed():
-            self._lower(node)
+        self.scope.run(self.graph.node, [info.name for info in self.graph.output])
         outputs = [self._output(info.name) for info in self.graph.output]
         names = {name: value.node for name, value in self.values.items() if isinstance(value, Tensor)}
         infos = tuple(TensorInfo(o.name, t.shape, t.element_type) for o, t in zip(self.graph.output, outputs, strict=True))
@@ -186,7 +180,7 @@ class _Lowering:
             outputs=tuple(t.node for t in outputs),
             output_names=tuple(info.name for info in infos),
             names=names,
-            opset=self.opsets[""],
+            opset=self.scope.opsets[""],
             notes=tuple(self.notes),
             shifts=tuple(self.builder.shifts),
         )
@@ -229,90 +223,13 @@ class _Lowering:
             raise ModelError(f"input {proto.name!r} of shape {tuple(shape)} has more than {limit} elements; raise the limit to load it")
         return tuple(shape), ELEMENT_TYPES[tensor.elem_type]
 
-    def _needed(self) -> list[onnx.NodeProto]:
-        """The nodes an output depends on, in the order of the file."""
-        wanted = {info.name for info in self.graph.output}
-        needed = []
-        for node in reversed(self.graph.node):
-            if wanted.intersection(name for name in node.output if name):
-                needed.append(node)
-                wanted.update(name for name in node.input if name)
-        return needed[::-1]
-
-    def _opset(self, node: onnx.NodeProto) -> int:
-        """The version of the node's operator set."""
-        domain = _domain(node)
-        if domain not in self.opsets:
-            raise ModelError(f"{describe(node, 0)}: opset_import does not name the domain {domain!r}")
-        return self.opsets[domain]
-
-    def _lower(self, node: onnx.NodeProto) -> None:
-        place = _domain(node), node.op_type
-        if place not in LOWERINGS and not (place[0] == "" and node.op_type in CONSTANT_ONLY):
-            supported = ", ".join(sorted({f"{domain}{'.' if domain else ''}{name}" for domain, name in LOWERINGS} | CONSTANT_ONLY))
-            raise UnsupportedOperator(f"{describe(node, self.opsets.get(place[0], 0))} is not supported. Supported are: {supported}")
-        opset = self._opset(node)
-        version, attributes = read_attributes(node, opset)
-        inputs = tuple(self._value(name, node) if name else None for name in node.input)
-        variables = [x for x in inputs if isinstance(x, Tensor)]
-        if variables or place[0] == CONTRIBUTED:  # no reference implementation: on constants these are lowered like all others
-            element_type = variables[0].element_type if variables else "float32"
-            self.builder.begin(f"{node.op_type} {node.name or node.output[0]!r}", element_type, node.output[0])
-            results = self._emit(Operator(self.builder, node, opset, version, attributes, inputs))
-        else:
-            results = self._fold(node, opset, [x.value if isinstance(x, Known) else None for x in inputs])
-        for name, value in zip(node.output, results, strict=False):
-            if name in self.values or name in self.reader:
-                raise ModelError(f"{describe(node, opset)}: tensor {name!r} is defined twice")
-            if name:
-                self.values[name] = value
-        if len([name for name in node.output if name]) > len(results):
-            raise UnsupportedOperator(f"{describe(node, opset)}: only the first {len(results)} outputs are supported")
-
-    def _emit(self, op: Operator) -> list[Value]:
-        lowering = LOWERINGS.get((_domain(op.node), op.kind))
-        if lowering is None:
-            raise op.refuse("its input depends on the network's input; only constants are supported")
-        try:
-            found = lowering(op)
-        except (*COMPLAINTS, MalformedGraph) as error:
-            raise op.malformed(f"its inputs or attributes do not fit together: {error}") from error
-        results = found if isinstance(found, list) else [found]
-        if len(results) == 1:
-            gates.note(op, results[0])
-        return results
-
-    def _fold(self, node: onnx.NodeProto, opset: int, inputs: list[Array | None]) -> list[Value]:
-        """A node whose inputs are all constant: integers in the file's types, floats in float64."""
-        if node.op_type not in MOVES_ONLY:
-            inputs = [x.astype(np.float64) if x is not None and x.dtype == np.float32 else x for x in inputs]
-        first = inputs[0] if inputs else None
-        if node.op_type == "Cast" and first is not None and first.dtype.kind == "f" and node.attribute[0].i in ELEMENT_TYPES:
-            return [Known(first)]
-        found = run_reference(node, opset, inputs, self.limits.tensor_elements)
-        for x in found:
-            if x.dtype.kind == "f" and not np.isfinite(x).all():
-                raise ModelError(f"{describe(node, opset)}: its constant value contains NaN or Inf")
-        return [Known(x) for x in found]
-
-    def _value(self, name: str, node: onnx.NodeProto) -> Value:
-        if name not in self.values:
-            if name not in self.reader:
-                where = describe(node, self._opset(node))
-                raise ModelError(f"{where}: input {name!r} is neither made by an earlier node nor an input or initialiser")
-            self.values[name] = Known(self.reader.read(name))
-        return self.values[name]
-
     def _output(self, name: str) -> Tensor:
-        value = self.values.get(name)
-        if value is None and name in self.reader:
-            value = Known(self.reader.read(name))
-        if value is None:
-            raise ModelError(f"output {name!r} is not produced by any node")
+        value = self.scope.find(name)
         if isinstance(value, Known):
             if value.value.dtype.kind != "f":
                 raise ModelError(f"output {name!r} is a constant of type {value.value.dtype}; only float outputs are supported")
             self.builder.origin = Origin(("constant",))
-            value = self.builder.constant(value.value)
-            self.values[name] = value
+            value = self.values[name] = self.builder.constant(value.value)
+        if not isinstance(value, Tensor):
+            raise ModelError(f"output {name!r} is a sequence; only tensors are supported as outputs")
         return value

@@ -10,6 +10,7 @@ from graph.lowering import (
     activations,
     arithmetic,
     centring,
+    control,
     einsum,
     elementwise,
     gates,
@@ -23,11 +24,12 @@ from graph.lowering import (
     reindex,
     resampling,
     scatter,
+    sequences,
 )
-from graph.lowering.builder import Value
+from graph.lowering.builder import Held, Value
 from graph.lowering.operator import Operator
 
-Lowering = Callable[[Operator], Value | list[Value]]
+Lowering = Callable[[Operator], Held | list[Value] | list[Held]]
 
 
 def register(*entries: tuple[str, Lowering]) -> Mapping[tuple[str, str], Lowering]:
@@ -62,6 +64,7 @@ LOWERINGS = register(
     ("Col2Im", scatter.lower_col2im),
     ("Compress", reindex.lower_reindex),
     ("Concat", reindex.lower_concat),
+    ("ConcatFromSequence", sequences.lower_concat_from_sequence),
     ("Conv", linear.lower_conv),
     ("ConvTranspose", linear.lower_conv_transpose),
     ("Cos", elementwise.apply("cos")),
@@ -93,6 +96,7 @@ LOWERINGS = register(
     ("HardSwish", activations.lower_hard_swish),
     ("Hardmax", ordering.lower_hardmax),
     ("Identity", reindex.lower_identity),
+    ("If", control.lower_if),
     ("InstanceNormalization", centring.lower_instance_normalization),
     ("LRN", norms.lower_lrn),
     ("LSTM", recurrent.lower_lstm),
@@ -100,6 +104,7 @@ LOWERINGS = register(
     ("LeakyRelu", elementwise.lower_leaky_relu),
     ("Log", elementwise.apply("log")),
     ("LogSoftmax", normalisation.lower_log_softmax),
+    ("Loop", control.lower_loop),
     ("LpNormalization", norms.lower_lp_normalization),
     ("LpPool", pooling.lower_lp_pool),
     ("MatMul", linear.lower_matmul),
@@ -112,6 +117,9 @@ LOWERINGS = register(
     ("Mul", gates.lower_mul),
     ("Neg", arithmetic.lower_neg),
     ("OneHot", scatter.lower_one_hot),
+    ("Optional", sequences.lower_optional),
+    ("OptionalGetElement", sequences.lower_optional_get_element),
+    ("OptionalHasElement", sequences.lower_optional_has_element),
     ("PRelu", activations.lower_prelu),
     ("Pad", reindex.lower_pad),
     ("Pow", arithmetic.lower_pow),
@@ -132,10 +140,18 @@ LOWERINGS = register(
     ("Reshape", reindex.lower_reindex),
     ("Resize", resampling.lower_resize),
     ("ReverseSequence", reindex.lower_reindex),
+    ("Scan", control.lower_scan),
     ("Scatter", scatter.lower_scatter_elements),
     ("ScatterElements", scatter.lower_scatter_elements),
     ("ScatterND", scatter.lower_scatter_nd),
     ("Selu", activations.lower_selu),
+    ("SequenceAt", sequences.lower_sequence_at),
+    ("SequenceConstruct", sequences.lower_sequence_construct),
+    ("SequenceEmpty", sequences.lower_sequence_empty),
+    ("SequenceErase", sequences.lower_sequence_erase),
+    ("SequenceInsert", sequences.lower_sequence_insert),
+    ("SequenceLength", sequences.lower_sequence_length),
+    ("SequenceMap", control.lower_sequence_map),
     ("Shape", reindex.lower_shape),
     ("Shrink", activations.lower_shrink),
     ("Sigmoid", elementwise.apply("sigmoid")),
@@ -149,6 +165,7 @@ LOWERINGS = register(
     ("Softsign", elementwise.apply("softsign")),
     ("SpaceToDepth", reindex.lower_reindex),
     ("Split", reindex.lower_reindex),
+    ("SplitToSequence", sequences.lower_split_to_sequence),
     ("Sqrt", elementwise.apply("sqrt")),
     ("Squeeze", reindex.lower_reindex),
     ("Sub", arithmetic.lower_sub),
@@ -219,5 +236,26 @@ MOVES_ONLY = frozenset(
         "Trilu",
         "Unsqueeze",
         "Where",
+    )
+)
+
+# Operators on sequences, and with sub-graphs: lowered also where all they read is constant.
+ALWAYS_LOWERED = frozenset(
+    (
+        "ConcatFromSequence",
+        "If",
+        "Loop",
+        "Optional",
+        "OptionalGetElement",
+        "OptionalHasElement",
+        "Scan",
+        "SequenceAt",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceErase",
+        "SequenceInsert",
+        "SequenceLength",
+        "SequenceMap",
+        "SplitToSequence",
     )
 )

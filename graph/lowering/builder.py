@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,6 +53,16 @@ class Known:
 Value = Tensor | Known
 
 
+@dataclass(frozen=True, eq=False)
+class Items:
+    """A sequence of known length."""
+
+    values: tuple[Value, ...]
+
+
+Held = Value | Items
+
+
 @dataclass
 class Builder:
     """Collects core nodes in topological order. `origin` names the file operator that is being lowered; `begin` sets it."""
@@ -64,11 +75,22 @@ class Builder:
     origin: Origin = field(default_factory=Origin)
     _tensor: str = ""
     _sites: int = 0  # non-linear nodes of the operator so far
+    _begun: set[str] = field(default_factory=set)
 
     def begin(self, operator: str, element_type: str, tensor: str) -> None:
-        """From now on nodes belong to this operator of the file, `tensor` being its first output."""
+        """From now on nodes belong to this operator of the file, `tensor` being its first output. Raises ModelError for the second of a name."""
+        if tensor in self._begun:
+            raise ModelError(f"{operator}: two operators, one of them in a function or sub-graph, make {tensor!r}; rename one of the tensors")
+        self._begun.add(tensor)
         self.origin = Origin((operator,), element_type)
         self._tensor, self._sites = tensor, 0
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Operators of a sub-graph begin within; afterwards nodes belong to the operator of before."""
+        before = self.origin, self._tensor, self._sites
+        yield
+        self.origin, self._tensor, self._sites = before
 
     def check_size(self, shape: Sequence[int]) -> Shape:
         """`shape`, refused with ModelError before anything of that size is allocated if it is beyond the limit."""

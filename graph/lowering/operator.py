@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,21 @@ import onnx
 from numpy.typing import NDArray
 
 from graph.errors import ModelError, UnsupportedOperator
-from graph.lowering.builder import Builder, Known, Tensor, Value
+from graph.lowering.builder import Builder, Held, Items, Known, Tensor, Value
 from graph.lowering.reference import run_reference
 from graph.lowering.schemas import REQUIRED, STANDARD, schema_of
 
 Array = NDArray[Any]
-Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | onnx.TensorProto
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | onnx.TensorProto | onnx.GraphProto
 
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """A node of the file. `version` is the operator's own version (the opset in which its current form appeared)."""
+    """A node of the file. `version` is the operator's own version (the opset in which its current form appeared).
+
+    `inputs` has None also where an input is a sequence, which `held` has. `run_body` gives the outputs of a sub-graph for its
+    inputs; a label tells several runs apart.
+    """
 
     builder: Builder
     node: onnx.NodeProto
@@ -29,6 +33,8 @@ class Operator:
     version: int
     attributes: dict[str, Attribute]
     inputs: tuple[Value | None, ...]
+    held: tuple[Held | None, ...]
+    run_body: Callable[[onnx.GraphProto, Sequence[Held | None], str, str], list[Held]]
 
     @property
     def kind(self) -> str:
@@ -52,6 +58,24 @@ class Operator:
     def optional(self, i: int) -> Value | None:
         """Input `i`, or None where the file leaves it out."""
         return self.inputs[i] if i < len(self.inputs) else None
+
+    def items(self, i: int) -> tuple[Value, ...]:
+        """Input `i`, which must be a sequence."""
+        found = self.held[i] if i < len(self.held) else None
+        if not isinstance(found, Items):
+            raise self.malformed(f"input {i} is not a sequence")
+        return found.values
+
+    def body(self, name: str) -> onnx.GraphProto:
+        """The sub-graph in attribute `name`."""
+        found = self.attributes.get(name)
+        if not isinstance(found, onnx.GraphProto):
+            raise self.malformed(f"attribute {name!r} is not a graph")
+        return found
+
+    def run(self, name: str, inputs: Sequence[Held | None], label: str = "") -> list[Held]:
+        """The outputs of the sub-graph in attribute `name`."""
+        return self.run_body(self.body(name), inputs, label, next(tensor for tensor in self.node.output if tensor))
 
     def variable(self, i: int) -> Tensor:
         """Input `i` as a tensor that depends on the network's input; a constant becomes a node of its own."""
@@ -148,7 +172,7 @@ def _plain(attribute: onnx.AttributeProto, where: str) -> Attribute:
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    if isinstance(value, (int, float, onnx.TensorProto)):
+    if isinstance(value, (int, float, onnx.TensorProto, onnx.GraphProto)):
         return value
     if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
         return tuple(value)

@@ -111,4 +111,5 @@ _KINDS = {
     _TYPES.FLOATS: FLOATS,
     _TYPES.INTS: INTS,
     _TYPES.STRINGS: onnx.AttributeProto.STRINGS,
+    _TYPES.GRAPH: onnx.AttributeProto.GRAPH,
 }

@@ -87,7 +87,7 @@ BAD = {
     "future opset": (lambda p: p.opset_import[0].CopyFrom(helper.make_opsetid("", 900)), "opset 900"),
     "unknown operator": (lambda p: setattr(p.graph.node[1], "op_type", "Reul"), "Reul"),
     "foreign domain": (lambda p: setattr(p.graph.node[1], "domain", "evil"), "evil.Relu"),
-    "local function": (lambda p: p.functions.append(helper.make_function("evil", "Relu", ["x"], ["y"], [], [])), "local functions"),
+    "local function": (lambda p: p.functions.extend([helper.make_function("evil", "Relu", ["x"], ["y"], [], [])] * 2), "same domain"),
     "damaged weight": (damaged_weight, "'w'"),
     "negative dimension": (lambda p: p.graph.initializer[0].dims.__setitem__(0, -3), "negative"),
     "wrong dimension": (lambda p: p.graph.initializer[0].dims.__setitem__(0, 2), "elements"),

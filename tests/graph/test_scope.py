@@ -1,0 +1,206 @@
+"""Model-local functions, If, Loop, Scan and sequences: expanded at load, compared with onnxruntime, refused where their course is not known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from graph_models import floats, node
+from onnx import TensorProto, helper, numpy_helper
+
+from graph.errors import ModelError, UnsupportedOperator
+from graph.load import Limits, Model, load
+from graph.lowering import control
+from graph.selfcheck import compare
+
+FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+
+
+def info(name: str, kind: int = FLOAT, shape: Any = None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def graph(nodes: list[onnx.NodeProto], inputs: list[Any] = (), outputs: list[Any] = (), **weights: Any) -> onnx.GraphProto:  # type: ignore[assignment]
+    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
+    named = [info(x) if isinstance(x, str) else x for x in outputs]
+    return helper.make_graph(nodes, "g", [info(x) if isinstance(x, str) else x for x in inputs], named, stored)
+
+
+def built(nodes: list[onnx.NodeProto], shape: tuple[int, ...] = (2, 3), functions: Any = (), opset: int = 17, **weights: Any) -> onnx.ModelProto:
+    outer = graph(nodes, [info("x", FLOAT, shape)], ["y"], **weights)
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ours", 1)]
+    return helper.make_model(outer, opset_imports=imports, functions=list(functions), ir_version=10)
+
+
+def checked(proto: onnx.ModelProto) -> Model:
+    loaded = load(proto.SerializeToString())
+    for seed in range(3):
+        found = compare(loaded, [[floats(*loaded.inputs[0].shape, seed=seed)]])
+        assert found.compared > 0 and found.skipped == 0
+    return loaded
+
+
+def sites(loaded: Model) -> list[tuple[str, int]]:
+    return [part.origin.site for _, part in loaded.lowered if part.origin.site is not None]
+
+
+# Functions
+
+SCALED = helper.make_function(
+    "ours", "Scaled", ["a", "b"], ["out"],
+    [helper.make_node("Constant", [], ["c"], value_float=0.5), helper.make_node("LeakyRelu", ["a"], ["h"]),
+     helper.make_node("Mul", ["h", "c"], ["m"]), helper.make_node("Add", ["m", "b"], ["out"])],
+    [helper.make_opsetid("", 17)], ["slope"],
+)  # fmt: skip
+SCALED.node[1].attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT))
+
+
+def test_functions_are_expanded_with_their_attributes() -> None:
+    outer = helper.make_function(
+        "ours", "Twice", ["a"], ["out"],
+        [helper.make_node("Scaled", ["a", "a"], ["h"], domain="ours", slope=0.25), helper.make_node("Sigmoid", ["h"], ["s"]),
+         helper.make_node("Scaled", ["s", "h"], ["out"], domain="ours", slope=-1.5)],
+        [helper.make_opsetid("", 17), helper.make_opsetid("ours", 1)],
+    )  # fmt: skip
+    loaded = checked(built([helper.make_node("Twice", ["x"], ["h"], domain="ours"), node("Tanh", ["h"])], functions=[SCALED, outer]))
+    assert sites(loaded) == [("h/h/h", 0), ("h/s", 0), ("h/out/h", 0), ("y", 0)]
+
+
+def test_a_function_may_have_an_operator_set_of_its_own() -> None:
+    """Softmax before opset 13 takes all axes from `axis` on; the function is of opset 11, the model of 17."""
+    old = helper.make_function("ours", "Old", ["a"], ["b"], [helper.make_node("Softmax", ["a"], ["b"], axis=1)], [helper.make_opsetid("", 11)])
+    proto = built([helper.make_node("Old", ["x"], ["y"], domain="ours")], (2, 2, 3), functions=[old])
+    (output,) = load(proto.SerializeToString()).lowered.outputs
+    assert load(proto.SerializeToString()).lowered.nodes[output].shape == (2, 6)
+
+
+def test_bad_functions_are_refused() -> None:
+    call = [helper.make_node("Loop0", ["x"], ["y"], domain="ours")]
+    itself = helper.make_function(
+        "ours", "Loop0", ["a"], ["b"], [helper.make_node("Loop0", ["a"], ["b"], domain="ours")], [helper.make_opsetid("ours", 1)]
+    )
+    with pytest.raises(ModelError, match="recursion"):
+        load(built(call, functions=[itself]).SerializeToString())
+    with pytest.raises(ModelError, match="slope"):
+        load(built([helper.make_node("Scaled", ["x", "x"], ["y"], domain="ours")], functions=[SCALED]).SerializeToString())
+    with pytest.raises(ModelError, match="none of the function's"):
+        load(built([helper.make_node("Scaled", ["x", "x"], ["y"], domain="ours", slope=1.0, other=1)], functions=[SCALED]).SerializeToString())
+    with pytest.raises(ModelError, match="has more"):
+        load(built([helper.make_node("Scaled", ["x", "x", "x"], ["y"], domain="ours", slope=1.0)], functions=[SCALED]).SerializeToString())
+
+
+def test_two_operators_of_one_name_are_refused() -> None:
+    nodes = [node("Tanh", ["x"], ["y/h"]), helper.make_node("Scaled", ["y/h", "x"], ["y"], domain="ours", slope=1.0)]
+    with pytest.raises(ModelError, match="rename"):
+        load(built(nodes, functions=[SCALED]).SerializeToString())
+
+
+# If
+
+THEN = graph([node("Sigmoid", ["h"], ["t"])], [], ["t"])
+ELSE = graph([node("Add", ["h", "w"], ["e0"]), node("Relu", ["e0"], ["e"])], [], ["e"], w=floats(3, seed=3))
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_if_takes_the_branch_that_is_known(condition: bool) -> None:
+    nodes = [node("Neg", ["x"], ["h"]), node("If", ["c"], ["y"], then_branch=THEN, else_branch=ELSE)]
+    loaded = checked(built(nodes, c=np.array(condition)))
+    assert sites(loaded) == ([("y/t", 0)] if condition else [("y/e", 0)])
+
+
+def test_if_may_depend_on_a_shape_but_not_on_the_input() -> None:
+    nodes = [node("Shape", ["x"], ["s"]), node("ReduceProd", ["s"], ["n"], keepdims=0), node("Equal", ["n", "six"], ["c"]), node("Neg", ["x"], ["h"])]
+    branches = {"then_branch": THEN, "else_branch": ELSE}
+    assert sites(checked(built([*nodes, node("If", ["c"], ["y"], **branches)], six=np.array(6)))) == [("y/t", 0)]
+    bad = [node("ReduceMax", ["x"], ["m"], keepdims=0), node("Greater", ["m", "zero"], ["c"]), node("Neg", ["x"], ["h"])]
+    with pytest.raises(ModelError, match=r"the_(If|Greater)"):
+        load(built([*bad, node("If", ["c"], ["y"], **branches)], zero=np.float32(0)).SerializeToString())
+
+
+# Loop and Scan
+
+
+def body(extra: list[onnx.NodeProto], outputs: list[Any]) -> onnx.GraphProto:
+    """carried = tanh(carried w + x); collected = carried + iteration."""
+    nodes = [
+        node("MatMul", ["carried_in", "w"], ["m"]), node("Add", ["m", "x"], ["a"]), node("Tanh", ["a"], ["carried_out"]),
+        node("Cast", ["k"], ["kf"], to=FLOAT), node("Add", ["carried_out", "kf"], ["collected"]), *extra,
+    ]  # fmt: skip
+    return graph(nodes, [info("k", INT, []), info("going", BOOL, []), "carried_in"], outputs)
+
+
+def test_loop_is_unrolled_and_collects() -> None:
+    steps = body([node("Identity", ["going"], ["go"])], [info("go", BOOL, []), "carried_out", "collected"])
+    nodes = [
+        node("Loop", ["n", "", "x"], ["last", "all"], body=steps),
+        node("ReduceSum", ["all", "zero"], ["s"], keepdims=0),
+        node("Add", ["last", "s"]),
+    ]
+    loaded = checked(built(nodes, n=np.array(3), w=0.5 * floats(3, 3), zero=np.array([0])))
+    assert sites(loaded) == [(f"last/{k}/carried_out", 0) for k in range(3)]
+
+
+def test_loop_ends_where_its_condition_says() -> None:
+    steps = body([node("Less", ["k", "two"], ["go"])], [info("go", BOOL, []), "carried_out"])
+    loaded = checked(built([node("Loop", ["", "start", "x"], ["y"], body=steps)], w=0.5 * floats(3, 3), two=np.array(2), start=np.array(True)))
+    assert sites(loaded) == [(f"y/{k}/carried_out", 0) for k in range(3)]
+
+
+def test_loops_that_do_not_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "MOST_ITERATIONS", 100)
+    steps = graph(
+        [node("Identity", ["going"], ["go"]), node("Identity", ["a"], ["b"])],
+        [info("k", INT, []), info("going", BOOL, []), "a"],
+        [info("go", BOOL, []), "b"],
+    )
+    with pytest.raises(UnsupportedOperator, match="iterations"):
+        load(built([node("Loop", ["", "start", "x"], ["y"], body=steps)], start=np.array(True)).SerializeToString())
+    endless = body([node("Identity", ["going"], ["go"])], [info("go", BOOL, []), "carried_out"])
+    with pytest.raises(ModelError, match="more than 50 core nodes"):
+        load(
+            built([node("Loop", ["n", "", "x"], ["y"], body=endless)], n=np.array(10**6), w=floats(3, 3)).SerializeToString(),
+            limits=Limits(core_nodes=50),
+        )
+
+
+@pytest.mark.parametrize("attributes", [{}, {"scan_input_directions": [1]}, {"scan_output_directions": [1], "scan_output_axes": [1]}])
+def test_scan_reads_slices(attributes: dict[str, Any]) -> None:
+    steps = graph([node("Add", ["state", "slice"], ["next"]), node("Relu", ["next"], ["out"])], ["state", "slice"], ["next", "out"])
+    nodes = [
+        node("Scan", ["first", "x"], ["last", "all"], body=steps, num_scan_inputs=1, **attributes),
+        node("ReduceSum", ["all"], ["s"], keepdims=0),
+    ]
+    loaded = checked(
+        built([*nodes, node("Mul", ["all", "scale"], ["m"]), node("Add", ["m", "s"], ["y"])], (4, 3), first=floats(3), scale=np.float32([[2]]))
+    )
+    assert sites(loaded) == [(f"last/{k}/out", 0) for k in range(4)]
+
+
+# Sequences
+
+
+def test_sequences_of_known_length() -> None:
+    nodes = [
+        node("SplitToSequence", ["x", "two"], ["parts"], axis=1), node("SequenceAt", ["parts", "minus"], ["part"]), node("Relu", ["part"], ["r"]),
+        node("SequenceInsert", ["parts", "r", "zero"], ["more"]), node("SequenceErase", ["more", "one"], ["fewer"]),
+        node("SequenceLength", ["fewer"], ["n"]), node("Cast", ["n"], ["nf"], to=FLOAT), node("ConcatFromSequence", ["fewer"], ["c"], axis=1),
+        node("Mul", ["c", "nf"], ["y"]),
+    ]  # fmt: skip
+    weights = {"two": np.array([2, 1, 3]), "minus": np.array(-1), "zero": np.array(0), "one": np.array(1)}
+    assert sites(checked(built(nodes, (2, 6), **weights))) == [("r", 0)]
+
+
+def test_sequences_are_built_and_stacked() -> None:
+    nodes = [node("SequenceEmpty", [], ["none"]), node("SequenceInsert", ["none", "x"], ["s"]), node("SequenceInsert", ["s", "w"], ["t"])]
+    checked(built([*nodes, node("ConcatFromSequence", ["t"], axis=-1, new_axis=1)], (2, 3), w=floats(2, 3, seed=1)))
+    checked(built([node("SplitToSequence", ["x"], ["s"], axis=0, keepdims=0), node("SequenceAt", ["s", "k"])], (2, 3), k=np.array(1)))
+
+
+def test_positions_beyond_the_end_are_refused() -> None:
+    nodes = [node("SequenceConstruct", ["x", "x"], ["s"]), node("SequenceAt", ["s", "k"])]
+    with pytest.raises(ModelError, match="position 2"):
+        load(built(nodes, k=np.array(2)).SerializeToString())
+    with pytest.raises(ModelError, match="a sequence; only tensors"):
+        load(built([node("SequenceConstruct", ["x", "x"])]).SerializeToString())
