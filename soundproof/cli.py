@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from types import TracebackType
 from typing import Annotated, NoReturn
 
 import typer
 
-from soundproof import bench_cli, certify_cli, fuzz_cli, soundness_cli
+from soundproof import bench_cli, certify_cli, fuzz_cli, inspect_cli, soundness_cli
 from soundproof.origin import ForeignPackage, check_origin
 
 EXIT_USAGE, EXIT_INPUT, EXIT_INTERNAL = 2, 3, 4
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.add_typer(soundness_cli.app, name="soundness")
 app.add_typer(bench_cli.app, name="bench")
 app.command()(fuzz_cli.fuzz)
+app.command()(inspect_cli.inspect)
 app.command()(certify_cli.certify)
 app.command()(certify_cli.recheck)
 
@@ -95,6 +97,8 @@ def verify(
         typer.Option(metavar="real|float32", help="What unsat speaks of: the file over the reals, or in float32.", show_default="as declared"),
     ] = None,
     certificate: Annotated[str | None, typer.Option(metavar="F", help="Keep the certificate of an unsat.")] = None,
+    output: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Take this tensor for the output; may be repeated.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(metavar="NAME=N", help="Give a symbolic dimension its size; may be repeated.")] = None,
     self_check: Annotated[bool, typer.Option("--self-check", help="Compare known executions with every bound; slow, for debugging.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show progress.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show only warnings.")] = False,
@@ -102,16 +106,21 @@ def verify(
     """Decide whether MODEL satisfies PROPERTY.
 
     Line 1 of standard output is sat (violated; the witness follows), unsat (holds), unknown or timed-out.
+    With --output or --shape the verdict is about a file written with these choices, kept as F.onnx beside the certificate F.
     Exit code: 0 unsat, 10 sat, 20 unknown, 30 timed out, 2 usage, 3 unusable input, 4 internal error.
     """
     from verifier.options import OptionError, Options, available_threads
     from verifier.watchdog import Failure, supervise
 
     name, model, prop = _paths(files, network or [])
+    started = time.monotonic()
+    if output or shape:
+        model = inspect_cli.specialised_for(model, output or [], shape or [], certificate)
     try:
         options = Options(
-            model_path=model, property_path=prop, network=name, timeout=timeout, memory=memory, nodes=nodes, results_file=results_file, json=json,
-            no_attack=no_attack, seed=seed, device=device, threads=available_threads() if threads is None else threads,
+            started=started, model_path=model, property_path=prop, network=name, timeout=timeout, memory=memory, nodes=nodes,
+            results_file=results_file, json=json, no_attack=no_attack, seed=seed, device=device,
+            threads=available_threads() if threads is None else threads,
             trust=tuple(filter(None, trust.split(","))), semantics=semantics or ("float32" if engine == "smt-float32" else "auto"),
             certificate=certificate, self_check=self_check, engine=engine, verbosity=int(verbose) - int(quiet),
         )
@@ -151,21 +160,6 @@ def check(context: typer.Context) -> None:
     from verifier.check import checker_command
 
     raise SystemExit(subprocess.run([*checker_command(), *context.args], check=False).returncode)
-
-
-@app.command()
-def inspect(model: Annotated[str, typer.Argument(help="ONNX file (.gz allowed).")]) -> None:
-    """Show the network as Soundproof understands it: inputs, outputs, and one line per node of the core graph."""
-    from graph.errors import ModelError
-    from graph.load import load
-    from soundproof.describe import describe
-
-    try:
-        loaded = load(model)
-    except ModelError as error:
-        _fail(EXIT_INPUT, str(error))
-    for line in describe(loaded):
-        print(line)
 
 
 @app.command()
