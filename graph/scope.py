@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from graph.errors import MalformedGraph, ModelError, UnsupportedOperator
 from graph.lowering import ALWAYS_LOWERED, CONSTANT_ONLY, LOWERINGS, MOVES_ONLY, gates
-from graph.lowering.builder import Builder, Held, Items, Known, Tensor
+from graph.lowering.builder import Builder, Held, Known, Masked, Tensor, Unbounded, constant
+from graph.lowering.masks import lower_masked
 from graph.lowering.operator import Operator, describe, read_attributes
 from graph.lowering.reference import COMPLAINTS, run_reference
 from graph.lowering.schemas import CONTRIBUTED, STANDARD
@@ -85,7 +86,7 @@ class Scope:
         if name in self.values:
             return self.values[name]
         if name in self.reader:
-            self.values[name] = Known(self.reader.read(name))
+            self.values[name] = constant(self.reader.read(name), f"initialiser {name!r}")
             return self.values[name]
         if self.parent is None:
             raise ModelError(f"{name!r} is neither made by an earlier node nor an input or initialiser")
@@ -134,17 +135,17 @@ class Scope:
             raise UnsupportedOperator(f"{describe(node, self.opsets.get(key[0], 0))} is not supported. Supported are: {supported}")
         opset = self.opset(node)
         version, attributes = read_attributes(node, opset)
-        variables = [x for x in inputs if isinstance(x, Tensor)]
-        if node.op_type == "Identity" and inputs and isinstance(inputs[0], Items):
+        variables = [x.tensor if isinstance(x, Masked) else x for x in inputs if isinstance(x, Tensor | Masked)]
+        if node.op_type == "Identity" and inputs and not isinstance(inputs[0], Known):
             return inputs
         if not variables and key[0] != CONTRIBUTED and node.op_type not in ALWAYS_LOWERED:
-            return self._fold(node, opset, [x.value if isinstance(x, Known) else None for x in inputs])
+            return self._fold(node, opset, [x.value if isinstance(x, Known | Unbounded) else None for x in inputs])
         tensor = next(name for name in node.output if name)
         # com.microsoft has no reference implementation: on constants these operators are lowered like all others
         self.shared.builder.begin(
             f"{node.op_type} {node.name or tensor!r}", variables[0].element_type if variables else "float32", self.prefix + tensor
         )
-        plain = tuple(None if isinstance(x, Items) else x for x in inputs)
+        plain = tuple(x if isinstance(x, Tensor | Known) else None for x in inputs)
         return self._emit(Operator(self.shared.builder, node, opset, version, attributes, plain, tuple(inputs), self._run_body))
 
     def _emit(self, op: Operator) -> list[Held]:
@@ -152,15 +153,15 @@ class Scope:
         if lowering is None:
             raise op.refuse("its input depends on the network's input; only constants are supported")
         try:
-            found = lowering(op)
+            found = lowering(op) if not any(isinstance(x, Unbounded | Masked) for x in op.held) else lower_masked(op)
         except (*COMPLAINTS, MalformedGraph) as error:
             raise op.malformed(f"its inputs or attributes do not fit together: {error}") from error
         results: list[Held] = list(found) if isinstance(found, list) else [found]
-        if len(results) == 1 and not isinstance(results[0], Items):
+        if len(results) == 1 and isinstance(results[0], Tensor | Known):
             gates.note(op, results[0])
         return results
 
-    def _fold(self, node: onnx.NodeProto, opset: int, inputs: list[Array | None]) -> list[Known]:
+    def _fold(self, node: onnx.NodeProto, opset: int, inputs: list[Array | None]) -> list[Known | Unbounded]:
         """A node whose inputs are all constant: integers in the file's types, floats in float64."""
         if node.op_type not in MOVES_ONLY:
             inputs = [x.astype(np.float64) if x is not None and x.dtype == np.float32 else x for x in inputs]
@@ -168,10 +169,7 @@ class Scope:
         if node.op_type == "Cast" and first is not None and first.dtype.kind == "f" and node.attribute[0].i in FLOATS:
             return [Known(first)]
         found = run_reference(node, opset, inputs, self.shared.element_limit)
-        for x in found:
-            if x.dtype.kind == "f" and not np.isfinite(x).all():
-                raise ModelError(f"{describe(node, opset)}: its constant value contains NaN or Inf")
-        return [Known(x) for x in found]
+        return [constant(x, f"{describe(node, opset)}: its constant value") for x in found]
 
     def _call(self, function: onnx.FunctionProto, node: onnx.NodeProto, inputs: Sequence[Held | None], place: str) -> list[Held | None]:
         """The outputs of a model-local function; its operators have the operator sets that it imports."""

@@ -46,7 +46,7 @@ class WeightReader:
         return name in self._tensors
 
     def read(self, name: str) -> Array:
-        """The initialiser `name`. Raises ModelError where it is damaged, too large, or contains NaN or Inf."""
+        """The initialiser `name`. Raises ModelError where it is damaged, too large, or contains NaN or +Inf."""
         tensor = self._tensors[name]
         where = f"initialiser {name!r}"
         if tensor.data_type not in _READABLE:
@@ -57,7 +57,7 @@ class WeightReader:
         value = self._external(tensor, where) if tensor.data_location == onnx.TensorProto.EXTERNAL else _internal(tensor, where)
         if value.size != math.prod(shape):
             raise ModelError(f"{where} has shape {shape} but data for {value.size} elements")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        if value.dtype.kind == "f" and not (value < np.inf).all():
             raise ModelError(f"{where} contains NaN or Inf")
         return value.reshape(shape)
 

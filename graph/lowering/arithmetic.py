@@ -165,15 +165,19 @@ def _extremum(op: Operator, sign: float) -> Value:
     return maximum(op.builder, values, sign)
 
 
-def lower_where(op: Operator) -> Value:
-    """A constant condition selects elements; each branch may be constant or not."""
-    condition = op.known(0).astype(bool)
-    shape = op.builder.broadcast_shape(*(op.value(i).shape for i in range(3)))
+def where(builder: Builder, condition: Array, x: Value, y: Value) -> Value:
+    """x where the constant condition holds, y elsewhere; at least one of both depends on the input."""
+    shape = builder.broadcast_shape(condition.shape, x.shape, y.shape)
     terms: list[tuple[LinearMap, Tensor]] = []
     bias = np.zeros(shape)
-    for branch, chosen in ((op.value(1), condition), (op.value(2), ~condition)):
+    for branch, chosen in ((x, condition), (y, ~condition)):
         if isinstance(branch, Known):
             bias = np.where(chosen, float64(branch.value), bias)
         else:
-            terms.append((op.builder.gather_map(branch, np.where(chosen, np.broadcast_to(indices(branch.shape), shape), -1)), branch))
-    return op.builder.affine(terms, bias if bias.any() else None, shape)
+            terms.append((builder.gather_map(branch, np.where(chosen, np.broadcast_to(indices(branch.shape), shape), -1)), branch))
+    return builder.affine(terms, bias if bias.any() else None, shape)
+
+
+def lower_where(op: Operator) -> Value:
+    """A constant condition selects elements; each branch may be constant or not."""
+    return where(op.builder, op.known(0).astype(bool), op.value(1), op.value(2))

@@ -60,7 +60,35 @@ class Items:
     values: tuple[Value, ...]
 
 
-Held = Value | Items
+@dataclass(frozen=True, eq=False)
+class Unbounded:
+    """A constant some of whose elements are -infinity: a mask in front of a softmax, and good for nothing else."""
+
+    value: Array
+
+    @property
+    def shape(self) -> Shape:
+        return self.value.shape
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """A tensor that is -infinity where `mask` [shape] is true, whatever `tensor` is there."""
+
+    tensor: Tensor
+    mask: Array
+
+
+Held = Value | Items | Unbounded | Masked
+
+
+def constant(value: Array, where: str) -> Known | Unbounded:
+    """A constant of the file. Raises ModelError for NaN and +infinity."""
+    if value.dtype.kind != "f" or bool(np.isfinite(value).all()):
+        return Known(value)
+    if not (value < np.inf).all():
+        raise ModelError(f"{where} contains NaN or Inf")
+    return Unbounded(value)
 
 
 @dataclass

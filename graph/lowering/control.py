@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graph.lowering.arithmetic import concat
-from graph.lowering.builder import Builder, Held, Items, Known, Value, indices
+from graph.lowering.builder import Builder, Held, Items, Known, Tensor, Value, indices
 from graph.lowering.operator import Operator
 
 MOST_ITERATIONS = 20_000
@@ -109,8 +109,8 @@ def _stacked(op: Operator, parts: list[Value], axis: int, wanted: bool) -> Value
 
 
 def _plain(op: Operator, value: Held) -> Value:
-    if isinstance(value, Items):
-        raise op.refuse("collecting sequences is not supported")
+    if not isinstance(value, Tensor | Known):
+        raise op.refuse("collecting sequences, or what is -infinity somewhere, is not supported")
     return value
 
 

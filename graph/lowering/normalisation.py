@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graph.functions import build
 from graph.linear_map import Reshape, Scale, Sum
 from graph.lowering.arithmetic import broadcast, float64
 from graph.lowering.builder import Builder, Tensor, Value, indices
 from graph.lowering.operator import Operator
+
+Array = NDArray[Any]
 
 
 def lower_batch_normalization(op: Operator) -> Value:
@@ -44,9 +48,20 @@ def lower_log_softmax(op: Operator) -> Value:
     return _by_rows(op, _log_softmax_rows)
 
 
-def _by_rows(op: Operator, lower: Callable[[Builder, Tensor], Tensor]) -> Value:
+def lower_masked_softmax(op: Operator, x: Tensor, mask: Array) -> Value:
+    """The softmax of what is -infinity under the mask."""
+    axis = op.axis(op.integer("axis"), len(x.shape))
+    if op.version < 13:
+        raise op.refuse("-infinity in front of a Softmax before opset 13 is not supported; convert the model with onnx.version_converter")
+    rows = np.moveaxis(mask, axis, -1).reshape(-1, x.shape[axis])
+    if rows.all(axis=1).any():
+        raise op.refuse("a row is -infinity everywhere: its softmax is not a number")
+    return _by_rows(op, lambda builder, matrix: softmax_rows(builder, matrix, rows), x)
+
+
+def _by_rows(op: Operator, lower: Callable[[Builder, Tensor], Tensor], x: Tensor | None = None) -> Value:
     """`lower` on a matrix of rows. Before version 13 all axes from `axis` on form one row; since then `axis` alone does."""
-    x = op.variable(0)
+    x = op.variable(0) if x is None else x
     axis = op.axis(op.integer("axis"), len(x.shape))
     if op.version < 13:
         result = lower(op.builder, Tensor(x.node, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])), x.element_type))
@@ -56,9 +71,9 @@ def _by_rows(op: Operator, lower: Callable[[Builder, Tensor], Tensor]) -> Value:
     return op.builder.gather(result, np.moveaxis(indices(rows.shape), -1, axis))
 
 
-def softmax_rows(builder: Builder, x: Tensor) -> Tensor:
-    """The softmax of every row of the matrix x."""
-    weight, total = _weights(builder, x)[1:]
+def softmax_rows(builder: Builder, x: Tensor, mask: Array | None = None) -> Tensor:
+    """The softmax of every row of the matrix x; elements under the `mask` are left out of their row, and 0."""
+    weight, total = _weights(builder, x, mask)[1:]
     inverse = broadcast(builder, builder.elementwise(build("reciprocal"), total), x.shape)
     return builder.multiply(weight, inverse)
 
@@ -70,9 +85,11 @@ def _log_softmax_rows(builder: Builder, x: Tensor) -> Tensor:
     return builder.affine([(Reshape(shape, shape), shifted), (Scale(shape, shape, np.array([-1.0])), logarithm)], None, shape)
 
 
-def _weights(builder: Builder, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x - c, exp(x - c) and the sum of that over each row."""
+def _weights(builder: Builder, x: Tensor, mask: Array | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """x - c, exp(x - c) (0 under the mask) and the sum of that over each row."""
     shifted = builder.affine([(Reshape(x.shape, x.shape), x)], np.zeros(x.shape), x.shape)
     builder.shifts.append(shifted.node)
     weight = builder.elementwise(build("exp"), shifted)
+    if mask is not None and mask.any():
+        weight = builder.gather(weight, np.where(mask, -1, indices(x.shape)))
     return shifted, weight, builder.linear(Sum(x.shape, (x.shape[0], 1), (1,)), weight)

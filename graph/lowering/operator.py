@@ -57,6 +57,10 @@ class Operator:
 
     def optional(self, i: int) -> Value | None:
         """Input `i`, or None where the file leaves it out."""
+        if i < len(self.inputs) and self.inputs[i] is None and self.held[i] is not None:
+            raise self.refuse(
+                f"input {i} ({self.node.input[i]!r}) is a sequence, or -infinity somewhere, which is only supported in front of a Softmax"
+            )
         return self.inputs[i] if i < len(self.inputs) else None
 
     def items(self, i: int) -> tuple[Value, ...]:

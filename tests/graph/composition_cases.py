@@ -50,3 +50,7 @@ RECURRENT: list[Case] = [
     ("LSTM", 14, SHAPE, recurrent(4, 1, 4, 3, bias=False), {"hidden_size": 3, "input_forget": 1}),
 ]
 COMPOSITIONS = [*NORMALISATION, *RECURRENT]
+
+CONTROL = {"If", "Loop", "Scan", "SequenceMap", "Optional", "OptionalGetElement", "OptionalHasElement"}  # test_scope.py
+CONTROL |= {"ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"}
+CONTROL |= {"SplitToSequence"}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from composition_cases import CONTROL
 from onnx.backend.test.case.node import collect_testcases
 
 from graph.errors import ModelError
@@ -20,6 +21,7 @@ Case = tuple[str, onnx.ModelProto, list[Any], list[Any], float]
 
 CAN_VARY = {"Add", "Sub", "Mul", "Div", "MatMul", "Max", "Min", "Mean", "Sum", "Concat", "Gemm"}
 NO_CASE = {"Shape", "Size", "Cast", "Upsample", "Where", "Dropout"}  # or of other types than float32, which benchmarks/conformance feeds
+NO_CASE |= CONTROL
 NO_CASE |= {"CumProd", "CumSum", "Einsum", "EyeLike", "GlobalLpPool", "OneHot", "ReduceLogSumExp", "Trilu"}
 
 

@@ -11,6 +11,7 @@ from graph_models import floats, node
 from onnx import TensorProto, helper, numpy_helper
 
 from graph.errors import ModelError, UnsupportedOperator
+from graph.evaluate import evaluate
 from graph.load import Limits, Model, load
 from graph.lowering import control
 from graph.selfcheck import compare
@@ -204,3 +205,47 @@ def test_positions_beyond_the_end_are_refused() -> None:
         load(built(nodes, k=np.array(2)).SerializeToString())
     with pytest.raises(ModelError, match="a sequence; only tensors"):
         load(built([node("SequenceConstruct", ["x", "x"])]).SerializeToString())
+
+
+def test_a_sequence_is_mapped_and_optional_values_are_there() -> None:
+    negated = graph([node("Neg", ["g"], ["n"])], [], ["n"])
+    each = graph([node("Mul", ["item", "factor"], ["m"]), node("Tanh", ["m"], ["t"])], ["item", "factor"], ["t"])
+    nodes = [
+        node("SplitToSequence", ["x", "two"], ["s"], axis=1), node("SequenceMap", ["s", "w"], ["q"], body=each),
+        node("ConcatFromSequence", ["q"], ["c"], axis=1), node("Optional", ["c"], ["o"]), node("OptionalHasElement", ["o"], ["has"]),
+        node("OptionalGetElement", ["o"], ["g"]), node("If", ["has"], ["y"], then_branch=negated, else_branch=THEN),
+    ]  # fmt: skip
+    proto = built(nodes, (2, 6), opset=18, two=np.array(2), w=floats(2, 2, seed=4))
+    loaded = load(proto.SerializeToString())  # onnxruntime has no kernel for optional tensors
+    assert sites(loaded) == [(f"q/{k}/t", 0) for k in range(3)]
+    x, factor = floats(2, 6), np.tile(floats(2, 2, seed=4), (1, 3))
+    assert np.allclose(evaluate(loaded.graph, [x])[loaded.graph.outputs[0]].reshape(2, 6), -np.tanh(x * factor))
+
+
+# Masks of -infinity
+
+SCORES = (2, 3, 3)
+
+
+@pytest.mark.parametrize("kind", ["Add", "Where", "initialiser"])
+def test_causal_masks_leave_elements_out(kind: str) -> None:
+    triangle = np.tril(np.ones((3, 3), bool))
+    weights: dict[str, Any] = {"keep": triangle, "minus": np.float32(-np.inf), "zero": np.float32(0)}
+    nodes = [node("Where", ["keep", "zero", "minus"], ["mask"]), node("Add", ["x", "mask"], ["s"])]
+    if kind == "Where":
+        nodes = [node("Where", ["keep", "x", "minus"], ["s"])]
+    if kind == "initialiser":
+        nodes, weights = nodes[1:], {"mask": np.where(triangle, 0, -np.inf).astype(np.float32)}
+    loaded = checked(built([*nodes, node("Identity", ["s"], ["i"]), node("Softmax", ["i"], axis=-1)], SCORES, **weights))
+    assert sites(loaded) == [("y", k) for k in range(3)]
+
+
+def test_other_uses_of_infinity_are_refused() -> None:
+    weights: dict[str, Any] = {"mask": np.float32([0, -np.inf, 0]), "all": np.float32([-np.inf] * 3)}
+    for nodes, words in [
+        ([node("Mul", ["x", "mask"])], "-infinity"), ([node("Add", ["x", "mask"], ["s"]), node("Exp", ["s"])], "-infinity"),
+        ([node("Add", ["x", "all"], ["s"]), node("Softmax", ["s"])], "everywhere"), ([node("Add", ["x", "mask"])], "only tensors"),
+        ([node("Neg", ["mask"], ["m"]), node("Add", ["x", "m"])], "Inf"), ([node("Gemm", ["x", "x", "mask"], transB=1)], "-infinity"),
+    ]:  # fmt: skip
+        with pytest.raises(ModelError, match=words):
+            load(built(nodes, (3, 3), **weights).SerializeToString())
