@@ -22,7 +22,7 @@ def test_the_wheel_installs_and_verifies(tmp_path: Path) -> None:
     built = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", ROOT, cwd=tmp_path)
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "dist").glob("soundproof-*.whl")
-    data = {"verifier/checker/FORMAT.md", "verifier/checker/tables/onnxruntime.json"}
+    data = {"verifier/checker/FORMAT.md", "verifier/checker/tables/onnxruntime.json", "pytest_soundproof.py"}
     assert data <= set(zipfile.ZipFile(wheel).namelist())
     assert run(sys.executable, "-m", "venv", tmp_path / "empty", cwd=tmp_path).returncode == 0
     bin_ = tmp_path / "empty" / "bin"
