@@ -164,7 +164,7 @@ LOWERINGS = register(
     ("Softplus", elementwise.apply("softplus")),
     ("Softsign", elementwise.apply("softsign")),
     ("SpaceToDepth", reindex.lower_reindex),
-    ("Split", reindex.lower_reindex),
+    ("Split", reindex.lower_split),
     ("SplitToSequence", sequences.lower_split_to_sequence),
     ("Sqrt", elementwise.apply("sqrt")),
     ("Squeeze", reindex.lower_reindex),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from graph.lowering.schemas import REQUIRED, STANDARD, schema_of
 
 Array = NDArray[Any]
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | onnx.TensorProto | onnx.GraphProto
+
+MAY_BE_INFINITE = {"min", "max", "value", "value_float", "value_floats"}  # attributes: no limit, and constants, which are checked where they are used
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +164,7 @@ def read_attributes(node: onnx.NodeProto, opset: int) -> tuple[int, dict[str, At
         if attribute.name in found:
             raise ModelError(f"{where}: attribute {attribute.name!r} is given twice")
         found[attribute.name] = _plain(attribute, where)
+        _check_finite(attribute, where)
     for name, defined in schema.attributes.items():
         if name in found or defined.default is None:
             continue
@@ -170,6 +174,12 @@ def read_attributes(node: onnx.NodeProto, opset: int) -> tuple[int, dict[str, At
     if not schema.least_inputs <= len(node.input) <= schema.most_inputs:
         raise ModelError(f"{where}: {len(node.input)} inputs, but the operator takes {schema.least_inputs} to {schema.most_inputs}")
     return schema.since, found
+
+
+def _check_finite(attribute: onnx.AttributeProto, where: str) -> None:
+    for x in (attribute.f, *attribute.floats):
+        if math.isnan(x) or (math.isinf(x) and attribute.name not in MAY_BE_INFINITE):
+            raise ModelError(f"{where}: attribute {attribute.name!r} is NaN or infinite")
 
 
 def _plain(attribute: onnx.AttributeProto, where: str) -> Attribute:
