@@ -13,7 +13,7 @@ Interval: Moore 1966. Backward linear bounds: CROWN (Zhang et al. 2018), on gene
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -184,3 +184,16 @@ def _check_weights(graph: Graph, weights: Mapping[int, Tensor]) -> None:
             raise ValueError(f"no constant of the graph has the key {key}; take the keys from parameters(graph)")
         if tuple(given.shape) != known[key].shape:
             raise ValueError(f"a weight of shape {tuple(given.shape)} in place of one of shape {known[key].shape}")
+
+
+def crown_bounds(graph: Graph, lower: Array, upper: Array, elements: Sequence[Array], *, refine: bool = True) -> list[tuple[Array, Array]]:
+    """(low, high) [B, count] of some elements of every output (flat indices, one array an output) over boxes [B, n_in], by backward
+    linear bounds in float64; arrays of numpy throughout. Without `refine` hidden tensors keep interval bounds: looser, and cheaper."""
+    net = BoundedNetwork(graph, method="crown" if refine else "interval", dtype=torch.float64)
+    found = []
+    for i, part in zip(graph.outputs, elements, strict=True):
+        state, rows = net._state(lower, upper, i), torch.from_numpy(part)
+        low, high = net.linear.backward(state, i, rows)
+        low, high = torch.maximum(_proven(state.lower[i][:, rows], -1), low), torch.minimum(_proven(state.upper[i][:, rows], 1), high)
+        found.append((_proven(low, -1).detach().numpy(), _proven(high, 1).detach().numpy()))
+    return found
