@@ -25,10 +25,11 @@ def lower_reindex(op: Operator) -> list[Value]:
 
 
 def lower_split(op: Operator) -> list[Value]:
-    parts = lower_reindex(op)
-    if sum(part.size for part in parts) != op.value(0).size:  # the reference implementation cuts a part that is too long
-        raise op.malformed("its parts do not add up to its input")
-    return parts
+    shape = op.value(0).shape
+    sizes = op.known_integers(1) if op.version >= 13 else op.integers("split")
+    if sizes is not None and sum(sizes) != shape[op.axis(op.integer("axis"), len(shape))]:  # the reference implementation would cut the last part
+        raise op.malformed(f"its parts {sizes} do not add up to its input")
+    return lower_reindex(op)
 
 
 def lower_identity(op: Operator) -> Value:

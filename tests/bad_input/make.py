@@ -147,7 +147,7 @@ MODELS: dict[str, tuple[Build, str]] = {
     "reshape": (one("Reshape", "s", weights={"s": np.array([3, 3])}), "the_Reshape"),
     "permutation": (one("Transpose", perm=[0, 0]), "the_Transpose"),
     "gather": (one("Gather", "i", weights={"i": np.array([7])}, axis=1), "the_Gather"),
-    "split": (model([node("Split", ["x", "s"], ["y", "z"], axis=1)], {"s": np.array([2, 3])}), "its parts do not add up to its input"),
+    "split": (model([node("Split", ["x", "s"], ["y", "z"], axis=1)], {"s": np.array([2, 3])}), "its parts (2, 3) do not add up to its input"),
     "nan-weight": (model(weights={"w": np.full((2, 2), np.nan, np.float32)}), "initialiser 'w' contains NaN or Inf"),
     "infinite-weight": (model(weights={"b": np.array([np.inf, 0], np.float32)}), "initialiser 'b' contains NaN or Inf"),
     "nan-attribute": (one("LeakyRelu", alpha=float("nan")), "attribute 'alpha' is NaN or infinite"),
