@@ -239,12 +239,14 @@ MOVES_ONLY = frozenset(
     )
 )
 
-# Operators on sequences, and with sub-graphs: lowered also where all they read is constant.
+# Operators on sequences, with sub-graphs, or with a reference implementation for float32 alone: lowered also where all they read is constant.
 ALWAYS_LOWERED = frozenset(
     (
         "ConcatFromSequence",
+        "GroupNormalization",
         "If",
         "Loop",
+        "MeanVarianceNormalization",
         "Optional",
         "OptionalGetElement",
         "OptionalHasElement",

@@ -1,8 +1,9 @@
 """RNN, GRU and LSTM, unrolled: the steps share one linear map for each gate.
 
 The sites are those of `verifier/checker/FORMAT.md`: direction by direction and step by step, in the order of processing,
-RNN: f; GRU: z, r, the product with r, h, (1 - z) h, z H; LSTM: i, f, c, f C, i c, o, h(C), o h(C). With `clip` the function of
-every gate (as onnxruntime has it: not h) is preceded by its Clip; a product with a constant (the first state, mostly) is linear.
+RNN: f; GRU: z, r, the product with it, h, (1 - z) h, z H; LSTM: i, f, f C, c, i c, o, h(C), o h(C). With `clip` the function
+of every gate (as onnxruntime has it: not h) is preceded by its Clip. A product with a constant (the first state, mostly) is linear; of a
+constant 0 the gate is left out too.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ Array = NDArray[Any]
 ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "affine": ("", 1.0, 0.0),
     "elu": ("elu", 1.0, None),
-    "hardsigmoid": ("hard_sigmoid", 0.2, 0.5),
-    "leakyrelu": ("leaky_relu", 0.01, None),
+    "hardsigmoid": ("hard_sigmoid", float(np.float32(0.2)), 0.5),
+    "leakyrelu": ("leaky_relu", float(np.float32(0.01)), None),
     "relu": ("relu", None, None),
     "scaledtanh": ("tanh", 1.0, 1.0),
     "sigmoid": ("sigmoid", None, None),
@@ -86,9 +87,11 @@ class Cell:
         return self.builder.affine(terms, bias, self.shape)
 
     def state_part(self, g: int, state: Value) -> Value:
-        """R h + its bias."""
+        """R h + its bias; a node also of a constant that is not 0, so that a product with it is one (FORMAT.md)."""
         if isinstance(state, Known):
-            return Known(self.states[g].apply(float64(state.value).reshape(-1)).reshape(self.shape) + self.state_bias[g])
+            if not state.value.any():
+                return Known(np.broadcast_to(self.state_bias[g], self.shape))
+            state = self.builder.constant(state.value)
         return self.builder.affine([(self.states[g], state)], np.broadcast_to(self.state_bias[g], self.shape), self.shape)
 
     def activate(self, which: int, x: Tensor) -> Tensor:
@@ -120,13 +123,13 @@ def _rnn_step(op: Operator, direction: int, cell: Cell, x: Tensor, states: State
 def _gru_step(op: Operator, direction: int, cell: Cell, x: Tensor, states: States) -> States:
     """H = (1 - z) h + z H, z and r by the first activation, h by the second (gates in the order z, r, h)."""
     b, hidden = cell.builder, states[0]
-    update, reset = (cell.activate(0, cell.gate(g, x, hidden)) for g in (0, 1))
+    update = cell.activate(0, cell.gate(0, x, hidden))
     if op.integer("linear_before_reset"):
-        gated = multiply(b, reset, cell.state_part(2, hidden))
+        gated = _gated(cell, 1, x, hidden, cell.state_part(2, hidden))
         own = b.affine([(cell.inputs[2], x)], np.broadcast_to(cell.input_bias[2], cell.shape), cell.shape)
         candidate = _tensor(add(b, own, gated))
     else:
-        candidate = cell.gate(2, x, multiply(b, reset, hidden))
+        candidate = cell.gate(2, x, _gated(cell, 1, x, hidden, hidden))
     candidate = cell.activate(1, candidate)
     rest = add(b, Known(np.ones(cell.shape)), update, -1.0)
     return (add(b, multiply(b, rest, candidate), multiply(b, update, hidden)),)
@@ -139,11 +142,19 @@ def _lstm_step(op: Operator, direction: int, cell: Cell, x: Tensor, states: Stat
     seen = [None if peepholes is None else (peepholes[g], memory) for g in range(3)]
     enter = cell.activate(0, cell.gate(0, x, hidden, seen[0]))
     coupled = bool(op.integer("input_forget"))
-    forget = add(b, Known(np.ones(cell.shape)), enter, -1.0) if coupled else cell.activate(0, cell.gate(2, x, hidden, seen[2]))
+    rest = add(b, Known(np.ones(cell.shape)), enter, -1.0)
+    kept = multiply(b, rest, memory) if coupled else _gated(cell, 2, x, hidden, memory, seen[2])
     candidate = cell.activate(1, cell.gate(3, x, hidden))
-    fresh = _tensor(add(b, multiply(b, forget, memory), multiply(b, enter, candidate)))
+    fresh = _tensor(add(b, kept, multiply(b, enter, candidate)))
     leave = cell.activate(0, cell.gate(1, x, hidden, None if peepholes is None else (peepholes[1], fresh)))
     return multiply(b, leave, cell.activations[2].apply(b, _tensor(fresh))), fresh
+
+
+def _gated(cell: Cell, g: int, x: Tensor, state: Value, value: Value, peephole: tuple[Array, Value] | None = None) -> Value:
+    """The gate g times a value; of a constant 0 there is no gate."""
+    if isinstance(value, Known) and not value.value.any():
+        return value
+    return multiply(cell.builder, cell.activate(0, cell.gate(g, x, state, peephole)), value)
 
 
 def _unroll(op: Operator, gates: int, defaults: list[str], states: int, step: Step) -> list[Value]:

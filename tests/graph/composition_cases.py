@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graph_models import floats
+from tests.graph.graph_models import floats
 
 Case = tuple[str, int, dict[str, tuple[int, ...]], dict[str, Any], dict[str, Any]]
 
