@@ -31,8 +31,8 @@ SLACK = 2e-5  # times 1 + |y|: what float32 rounding may put the runtime's outpu
 POINT = 1e-9  # times 1 + |y|: how wide bounds over a point may be, and how far from the value there
 BESIDE = 2.0**-30  # times max(1, |x|): a point beside another one
 SMALLER = 2.0**-8  # how much smaller the box is where bounds over the usual one are not finite: it may reach over a pole
-LARGEST = 1 << 22  # elements of a matrix of linear bounds
-REFINED = 2048  # inputs up to which linear bounds of hidden tensors are computed too
+LARGEST = 1 << 20  # elements of a matrix of linear bounds
+REFINED = 4096  # elements of all tensors up to which linear bounds of hidden tensors are computed too
 DEFECTS = (*COMPLAINTS, MalformedGraph, MemoryError)  # exceptions that are not refusals
 
 
@@ -168,7 +168,7 @@ def _interval(graph: Graph, lower: Array, upper: Array, elements: Sequence[Array
 
 
 def _linear(graph: Graph, lower: Array, upper: Array, elements: Sequence[Array]) -> list[tuple[Array, Array]]:
-    return crown_bounds(graph, lower, upper, elements, refine=lower.size <= REFINED)
+    return crown_bounds(graph, lower, upper, elements, refine=sum(node.size for node in graph.nodes) <= REFINED)
 
 
 def _check_evaluation(subject: Subject, graph: Graph, samples: Samples) -> None:

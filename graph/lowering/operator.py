@@ -164,7 +164,7 @@ def read_attributes(node: onnx.NodeProto, opset: int) -> tuple[int, dict[str, At
         if attribute.name in found:
             raise ModelError(f"{where}: attribute {attribute.name!r} is given twice")
         found[attribute.name] = _plain(attribute, where)
-        _check_finite(attribute, where)
+        _check_value(attribute, where)
     for name, defined in schema.attributes.items():
         if name in found or defined.default is None:
             continue
@@ -176,10 +176,12 @@ def read_attributes(node: onnx.NodeProto, opset: int) -> tuple[int, dict[str, At
     return schema.since, found
 
 
-def _check_finite(attribute: onnx.AttributeProto, where: str) -> None:
+def _check_value(attribute: onnx.AttributeProto, where: str) -> None:
     for x in (attribute.f, *attribute.floats):
         if math.isnan(x) or (math.isinf(x) and attribute.name not in MAY_BE_INFINITE):
             raise ModelError(f"{where}: attribute {attribute.name!r} is NaN or infinite")
+    if attribute.t.data_location == onnx.TensorProto.EXTERNAL:
+        raise ModelError(f"{where}: attribute {attribute.name!r} has its data in another file; only initialisers may")
 
 
 def _plain(attribute: onnx.AttributeProto, where: str) -> Attribute:

@@ -17,7 +17,9 @@ from graph.lowering.schemas import STANDARD
 Array = NDArray[Any]
 
 # What numpy and onnx.reference raise when a node's inputs make no sense. They document no exception types of their own.
-COMPLAINTS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+COMPLAINTS = (
+    onnx.checker.ValidationError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
+)
 
 BROADCASTING = frozenset(("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min"))
 BROADCASTING |= {"Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where"}

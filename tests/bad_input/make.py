@@ -164,6 +164,7 @@ MODELS: dict[str, tuple[Build, str]] = {
     "external-absolute": (model(weights={"w": external({"location": "/etc/passwd"})}), "/etc/passwd"),
     "external-without-location": (model(weights={"w": external({})}), "initialiser 'w'"),
     "external-offset": (model(weights={"w": external({"location": "m.onnx", "offset": "-5"})}), "initialiser 'w'"),
+    "external-attribute": (model([node("Constant", [], ["c"], value=external({"location": "m.onnx"})), node("Add", ["x", "c"])]), "in another file"),
     "huge-constant": (
         model([node("ConstantOfShape", ["s"], ["c"]), node("Add", ["x", "c"])], {"s": np.array([1 << 20, 1 << 20])}), "would make a tensor of",
     ),
