@@ -11,7 +11,7 @@ JOBS ?= --jobs 2 --threads 1
 JUDGE := $(patsubst %,--judge %,$(wildcard ../shared/tools/replay.py))
 DEV_TABLE := benchmarks/results/dev.csv
 
-.PHONY: demo test test-apart test-others check coverage-checker test-all bench bench-dev bench-float32 bench-certificates bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants dist clean
+.PHONY: demo test test-apart test-others check coverage-checker test-all bench bench-dev bench-float32 bench-certificates bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants docs dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -34,7 +34,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/architecture
 
 # Every line and branch of the checker's kernel is taken by some quick test, each refusal with them: tests/architecture/test_checker.py says what it is.
-KERNEL := arithmetic bounds certificate forward functions kernels maps refusal shapes slack state tree walk
+KERNEL := activations arithmetic bounds certificate forward functions kernels maps refusal shapes slack state tree walk
 empty :=
 comma := ,
 coverage-checker: $(STAMP)
@@ -94,6 +94,10 @@ bench-soundness-mutants: $(STAMP)
 
 bench-speed: $(STAMP)
 	$(BIN)/python -m benchmarks.speed
+
+# The documentation's site, in build/site; a link that leads nowhere is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
 
 dist: $(STAMP)
 	$(BIN)/python -m build --no-isolation --outdir dist .

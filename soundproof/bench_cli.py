@@ -153,7 +153,7 @@ def score(
     read = _restricted(_read(tables), categories)
     scores = make(read, rules.value)
     _print(report.score_tables(scores))
-    print("\n".join(report.lines(scores, read)))
+    _say(report.lines(scores, read))
     _write(csv, report.to_csv(scores))
     _write(json, jsonlib.dumps(report.to_json(scores, rules.value), indent=1, allow_nan=False) + "\n")
     if published is None:
@@ -164,7 +164,7 @@ def score(
         _fail(EXIT_DATA, str(error))
     if categories is not None:
         compared = [c for c in compared if c.published.category in categories.split(",")]
-    print("\n".join(theirs.lines(compared)))
+    _say(theirs.lines(compared))
     raise SystemExit(EXIT_FATAL if any(not c.same and not c.published.penalties for c in compared) else 0)
 
 
@@ -194,7 +194,7 @@ def compare(
     pairs = comparing.pairs(read) if len(read) > 1 else []
     if pairs:
         _print([report.pair_table(pairs)])
-    print("\n".join(report.pair_lines(pairs, instances)))
+    _say(report.pair_lines(pairs, instances))
     _write(json, jsonlib.dumps(comparing.to_json(read), indent=1, allow_nan=False) + "\n")
     raise SystemExit(EXIT_FATAL if any(p.contradictions for p in pairs) else 0)
 
@@ -236,6 +236,11 @@ def _read(tables: list[str]) -> list[ToolTable]:
         return read_tools(tables)
     except DataError as error:
         _fail(EXIT_DATA, str(error))
+
+
+def _say(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _print(made: Sequence[object]) -> None:

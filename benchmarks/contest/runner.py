@@ -31,6 +31,9 @@ from benchmarks.soundness.supervisor import Ending
 
 PREPARE_SECONDS = 600.0  # VNN-COMP's limit
 JUDGE_SECONDS = 600.0
+# Not `-m`: where the command is given, a folder may be called benchmarks.
+ROOT = str(Path(__file__).resolve().parents[2])
+JUDGE = f"import sys; sys.path.insert(0, {ROOT!r}); from benchmarks.contest import witness; sys.exit(witness.main(sys.argv[1:]))"
 STOPPED = {"time": "timeout", "memory": "error"}
 
 
@@ -87,8 +90,8 @@ def run_question(tool: ContestTool, question: Question, limits: Limits, out: Pat
         folder = Path(name)
         (folder / "log").mkdir()
         networks, prop = question.files()
-        files = tuple((n, unpacked(path, folder / "onnx" / str(at))) for at, (n, path) in enumerate(networks))
-        call = Call(question.category, files, unpacked(prop, folder / "vnnlib"), folder / "result.txt", timeout)
+        files = tuple((n, unpacked(path, folder / "networks" / str(at))) for at, (n, path) in enumerate(networks))
+        call = Call(question.category, files, unpacked(prop, folder / "property"), folder / "result.txt", timeout)
         task = Task(folder / "model", call.property_path, call.out, timeout, limits.memory)
         prepared, answer = _prepare(tool, call, task, processes)
         ending, printed = Ending(None, None, 0.0, None), None
@@ -156,7 +159,7 @@ def _judge(question: Question, results: Path, processes: Processes) -> dict[str,
     if len(networks) > 1:
         return {"kind": Kind.unsupported.value, "text": "the property is about several networks"}
     out, log = results.with_suffix(".judge"), results.with_suffix(".judge-log")
-    command = [sys.executable, "-m", "benchmarks.contest.witness", str(networks[0][1]), str(prop), str(results)]
+    command = [sys.executable, "-P", "-c", JUDGE, str(networks[0][1]), str(prop), str(results)]
     code, _ = processes.run(command, JUDGE_SECONDS, out, log)
     kind, _, text = out.read_text(encoding="utf-8", errors="replace").strip().partition(": ")
     errors = log.read_text(encoding="utf-8", errors="replace")

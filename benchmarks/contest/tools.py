@@ -116,7 +116,7 @@ class ScriptTool:
 
 def ours(threads: int) -> CommandTool:
     """Soundproof itself, in this interpreter."""
-    verify = f"{shlex.quote(sys.executable)} -m soundproof verify {NETWORKS} {{vnnlib}}"
+    verify = f"{shlex.quote(sys.executable)} -P -m soundproof verify {NETWORKS} {{vnnlib}}"
     return CommandTool(OURS, f"{verify} --timeout {{timeout}} --results-file {{out}} --threads {threads} --quiet")
 
 
