@@ -111,10 +111,11 @@ def check_sites(engine: Sites | None, network: Network) -> int:
 # The cases that come with onnx
 
 CAN_VARY = {"Add", "Sub", "Mul", "Div", "MatMul", "Max", "Min", "Sum", "Mean", "Concat", "Gemm"}
-NO_CASE = {"Cast", "DepthToSpace", "Mod", "Range", "ReduceProd", "SpaceToDepth", "Upsample"}  # or of a newer version; they are among the forms below
+NO_CASE = {"Cast", "DepthToSpace", "GlobalLpPool", "Mod", "Range", "ReduceProd", "SpaceToDepth", "Upsample"}  # or a newer version: a form below
 # Why a case may be refused: other types than float32, empty tensors, versions without a release, and forms without a rule.
 REFUSED = re.compile(
     r"type|of shape .*\b0\b|sizes \(0|index of shape \(0|version 2[78] |not on constants only|more than the first output|training mode|no inputs|"
+    r"NaN or Inf|OneHot.*another type|which of them holds|"
     r"AveragePool.*count_include_pad|Clip.*limits|ConvTranspose.*output_shape|Pow.*not one exponent|Reshape.*allowzero|"
     r"Resize.*(another mode than nearest|align_corners|whole)"
 )

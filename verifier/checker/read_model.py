@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from verifier.checker.lowering import LOWERINGS, Entry
+from verifier.checker.lowering import LOWERINGS, TAKES_INTEGERS, Entry
 from verifier.checker.lowering.builder import Builder, Known, Shape, Tensor, Value
 from verifier.checker.lowering.constants import Rounds, is_constant
 from verifier.checker.lowering.operator import Attribute, Operator
@@ -125,8 +126,10 @@ class _Reader:
     def _inputs(self) -> list[tuple[str, Tensor]]:
         """The inputs without an initialiser. One with an initialiser has a default that a caller could override (before IR version 4 all
         initialisers had to be listed so); properties speak about the network with its defaults, and name the other inputs only."""
-        found = [(proto.name, self.builder.input(proto.name, _shape(proto))) for proto in self.graph.input if proto.name not in self.initialisers]
+        free = [proto for proto in self.graph.input if proto.name not in self.initialisers]
+        found = [(proto.name, self.builder.input(proto.name, _shape(proto))) for proto in free]
         require(len(found) > 0, "no inputs")
+        self.builder.wide = any(proto.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE for proto in free)
         self.values.update(found)
         return found
 
@@ -175,8 +178,10 @@ class _Reader:
                 return _list(entry.constant(op))
             except Rounds:
                 pass  # lowered on constant nodes, which float32 has a rule for
-        if entry.lower is None:
-            raise op.refuse("not on constants only")
+        integers = [x.element for x in op.inputs if isinstance(x, Tensor) and x.element != "float32"]
+        if entry.lower is None or (integers and op.kind not in TAKES_INTEGERS):
+            raise op.refuse(f"not on constants only{''.join(f', and of {kind}' for kind in integers)}")
+        self.builder.wide |= any(isinstance(x, Known) and x.value.dtype == np.float64 for x in op.inputs)
         return _list(entry.lower(op))
 
     def _value(self, name: str) -> Value:
@@ -202,10 +207,10 @@ def _place(node: onnx.NodeProto) -> str:
 
 
 def _shape(proto: onnx.ValueInfoProto) -> Shape:
-    """Of a float32 tensor; the leading axis may be dynamic and is 1 then."""
+    """Of a float32 or float64 tensor; the leading axis may be dynamic and is 1 then."""
     require(proto.type.HasField("tensor_type"), f"input {proto.name!r} is no tensor")
     tensor = proto.type.tensor_type
-    require(tensor.elem_type == onnx.TensorProto.FLOAT, f"input {proto.name!r} of element type {tensor.elem_type}")
+    require(tensor.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE), f"input {proto.name!r} of element type {tensor.elem_type}")
     require(tensor.HasField("shape"), f"input {proto.name!r} without a shape")
     shape = [int(d.dim_value) if d.HasField("dim_value") else 0 for d in tensor.shape.dim]
     dynamic = [i for i, n in enumerate(shape) if n == 0]

@@ -22,10 +22,11 @@ MOST_ELEMENTS = 1 << 29
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor that is core node `node`."""
+    """A tensor that is core node `node`; `element`: the type of its elements, as numpy calls it."""
 
     node: int
     shape: Shape
+    element: str = "float32"
 
     @property
     def size(self) -> int:
@@ -34,7 +35,7 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A constant, exactly: float32 (as the file says, or computed without rounding), int32, int64 or bool."""
+    """A constant, exactly: of floats as the file says, or computed without rounding; of integers or bool."""
 
     value: Array
 
@@ -59,6 +60,7 @@ class Builder:
     sites: dict[tuple[str, int], int] = field(default_factory=dict)
     softmaxes: list[Softmax] = field(default_factory=list)
     place: str = ""
+    wide: bool = False  # something is computed in float64: of that float32 semantics says nothing
     _tensor: str = ""
     _count: int = 0  # non-linear nodes of the operator so far
     _first: int = 0  # the operator's first node
@@ -69,9 +71,15 @@ class Builder:
 
     def end(self, x: Tensor, rounding: Rounding) -> Tensor:
         """`x` as an output of the operator: what float32 does to it. A tensor passed through keeps what it has."""
+        if self.wide:
+            rounding = Rounding("refused", rounding.sources, name="an operator of a network that computes in float64")
         if x.node >= self._first:
             self.nodes[x.node] = replace(self.nodes[x.node], rounding=rounding)
         return x
+
+    def stage(self) -> None:
+        """What follows is, for the rounding of float32, an operator of its own: it reads what has been rounded so far."""
+        self.place, self._first = f"{self.place}, then", len(self.nodes)
 
     def input(self, name: str, shape: Shape) -> Tensor:
         return self._emit(Input(f"input {name!r}", (), checked(shape, name), None, name))

@@ -38,6 +38,13 @@ def _operands(op: Operator) -> list[Array]:
     return values
 
 
+def _floats(op: Operator, a: Array) -> None:
+    """Float64 constants are computed as nodes, whose rounding is accounted for."""
+    if a.dtype == np.float64:
+        raise Rounds
+    op.require(a.dtype == np.float32, f"type {a.dtype}")
+
+
 def _integers(op: Operator, found: Array, dtype: np.dtype[np.generic]) -> Known:
     """Python integers back to the type of the file."""
     limits = np.iinfo(str(dtype))
@@ -57,7 +64,7 @@ def _plus(op: Operator, sign: int) -> Value:
     a, b = _operands(op)
     if a.dtype in INTEGERS:
         return _integers(op, np.asarray(a.astype(object) + sign * b.astype(object), dtype=object), a.dtype)
-    op.require(a.dtype == np.float32, f"type {a.dtype}")
+    _floats(op, a)
     x, y = a.astype(np.float64), sign * b.astype(np.float64)
     s = np.asarray(x + y)
     back = s - x
@@ -76,7 +83,7 @@ def multiply(op: Operator) -> Value:
     a, b = _operands(op)
     if a.dtype in INTEGERS:
         return _integers(op, np.asarray(a.astype(object) * b.astype(object), dtype=object), a.dtype)
-    op.require(a.dtype == np.float32, f"type {a.dtype}")
+    _floats(op, a)
     return _exact(np.asarray(a.astype(np.float64) * b.astype(np.float64)), np.zeros(1))  # 48 bits fit
 
 
@@ -87,7 +94,7 @@ def divide(op: Operator) -> Value:
     if a.dtype in INTEGERS:
         cut: Callable[[int, int], int] = lambda x, y: abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1)  # noqa: E731
         return _integers(op, np.asarray(np.frompyfunc(cut, 2, 1)(a.astype(object), b.astype(object)), dtype=object), a.dtype)
-    op.require(a.dtype == np.float32, f"type {a.dtype}")
+    _floats(op, a)
     if not (np.frexp(np.abs(b))[0] == 0.5).all():
         raise Rounds  # a runtime may multiply by 1/y, which is no float32, although the quotient is one
     quotient = np.asarray(a.astype(np.float64) / b.astype(np.float64)).astype(np.float32).astype(np.float64)
@@ -96,7 +103,7 @@ def divide(op: Operator) -> Value:
 
 def negate(op: Operator) -> Value:
     (a,) = _operands(op)
-    return Known(-a) if a.dtype == np.float32 else _integers(op, np.asarray(-a.astype(object), dtype=object), a.dtype)
+    return Known(-a) if a.dtype in (np.float32, np.float64) else _integers(op, np.asarray(-a.astype(object), dtype=object), a.dtype)
 
 
 def is_constant(values: tuple[Value | None, ...]) -> bool:
@@ -121,10 +128,12 @@ def constant_of_shape(op: Operator) -> Value:
 
 def cast(op: Operator) -> Value:
     """Between float32, integers and bool, where nothing is lost."""
-    (a,), to = _operands(op), {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}.get(op.integer("to", 0))
+    (a,), to = _operands(op), {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}.get(op.integer("to", 0))
     op.require(to is not None, "another type")
     if to is np.bool_ or to is None:
         return Known(np.asarray(a != 0))
+    if a.dtype.kind == "f" and to in (np.float32, np.float64):
+        return _exact(a.astype(np.float64), np.zeros(1)) if to is np.float32 else Known(a.astype(to))
     limit = 2**24 if to is np.float32 else 2**31 - 1  # every integer up to it has a float32; within int32
     whole = bool((np.abs(a.astype(np.float64)) <= limit).all() and (a == np.trunc(a.astype(np.float64))).all())
     op.require(a.dtype == to or whole, "a cast that loses")
@@ -147,7 +156,7 @@ def unary(name: str) -> Lowering:
 
     def lower(op: Operator) -> Value:
         (a,) = _operands(op)
-        op.require(a.dtype == np.float32, f"type {a.dtype}")
+        _floats(op, a)
         return Known(np.asarray(getattr(np, name)(a), dtype=np.float32))
 
     return lower
@@ -155,13 +164,14 @@ def unary(name: str) -> Lowering:
 
 def relu(op: Operator) -> Value:
     (a,) = _operands(op)
-    op.require(a.dtype == np.float32, f"type {a.dtype}")
+    _floats(op, a)
     return Known(np.where(a > 0, a, np.float32(0)))
 
 
 def root(op: Operator) -> Value:
     (a,) = _operands(op)
-    op.require(a.dtype == np.float32 and bool((a >= 0).all()), "a root of what is negative")
+    _floats(op, a)
+    op.require(bool((a >= 0).all()), "a root of what is negative")
     found = np.asarray(np.sqrt(a)).astype(np.float64)
     return _exact(found, found * found - a.astype(np.float64))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from verifier.checker.lowering.builder import Value
+from verifier.checker.lowering.builder import Value, indices, take
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.network import Pieces, Smooth
 
@@ -62,6 +62,8 @@ def clip(op: Operator) -> Value:
 
 
 def cast(op: Operator) -> Value:
-    """float32 to float32."""
-    op.require(op.integer("to", 0) == onnx.TensorProto.FLOAT, "another type than float32")
-    return op.tensor(0)
+    """To float32 or float64; of an integer it may round."""
+    op.require(op.integer("to", 0) in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE), "another type than float32 and float64")
+    op.builder.wide = op.builder.wide or op.integer("to", 0) == onnx.TensorProto.DOUBLE
+    x = op.tensor(0)
+    return x if x.element == "float32" else op.end(op.builder.linear(take(x, indices(x.shape)), x, x.shape), "affine", 1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 
 import numpy as np
 
-from verifier.checker.lowering.builder import Array, Known, Value, checked, indices
+from verifier.checker.lowering.basic import stack
+from verifier.checker.lowering.builder import Array, Known, Shape, Tensor, Value, checked, indices
 from verifier.checker.lowering.operator import Operator
 
 Move = Callable[[Operator, Array], list[Array]]
@@ -21,7 +21,7 @@ def moving(move: Move) -> Callable[[Operator], list[Value]]:
         x = op.value(0)
         if isinstance(x, Known):
             return [Known(np.array(part)) for part in move(op, x.value)]
-        return [op.end(op.builder.gather(x, np.asarray(index)), "moves") for index in move(op, indices(x.shape))]
+        return [op.end(op.builder.gather(x, np.asarray(index)), "moves", element=x.element) for index in move(op, indices(x.shape))]
 
     return lower
 
@@ -141,28 +141,40 @@ def depth_to_space(op: Operator, x: Array) -> list[Array]:
 
 
 def space_to_depth(op: Operator, x: Array) -> list[Array]:
-    block = op.integer("blocksize", 0)
+    block, mode = op.integer("blocksize", 0), op.string("mode", "DCR")
     op.require(x.ndim == 4 and block >= 1 and x.shape[2] % block == 0 and x.shape[3] % block == 0, f"blocksize {block}")
+    op.require(mode in ("DCR", "CRD"), f"mode {mode!r}")
     n, c, h, w = x.shape
-    return [x.reshape(n, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4).reshape(n, c * block**2, h // block, w // block)]
+    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    return [x.reshape(n, c, h // block, block, w // block, block).transpose(order).reshape(n, c * block**2, h // block, w // block)]
 
 
 def pad(op: Operator) -> Value:
-    """Negative pads crop. What is filled goes to the bias."""
-    x, pads = op.tensor(0), op.known_integers(1) if op.version >= 11 else op.integers("pads")
-    rank, mode = len(x.shape), op.string("mode", "constant")
+    """What is filled goes to the bias, unless it depends on the input."""
+    x, mode = op.tensor(0), op.string("mode", "constant")
+    filled = op.optional(2) if op.version >= 11 else None
+    fill = op.real("value", 0.0) if filled is None else 0.0 if isinstance(filled, Tensor) else float(op.known_floats(2).reshape(()))
+    op.require(math.isfinite(fill), f"filling with {fill}")
+    index = _grown(op, x.shape, mode)
+    if isinstance(filled, Tensor) and mode == "constant":
+        return op.end(stack(op.builder, [x, filled], np.where(index < 0, x.size, index), [0, x.size]), "moves")
+    return op.end(op.builder.gather(x, index, np.where(index < 0, fill, 0.0) if fill and mode == "constant" else None), "moves")
+
+
+def _grown(op: Operator, shape: Shape, mode: str) -> Array:
+    """Which element stands where, -1 for what is filled; negative pads crop."""
+    pads, rank = op.known_integers(1) if op.version >= 11 else op.integers("pads"), len(shape)
     given = op.known_integers(3) if op.version >= 18 else None
     axes = tuple(range(rank)) if given is None else tuple(op.axis(a, rank) for a in given)
-    fill = op.real("value", 0.0) if op.version < 11 else 0.0 if op.optional(2) is None else float(op.known_floats(2).reshape(()))
-    op.require(pads is not None and len(pads) == 2 * len(axes) == 2 * len(set(axes)) and math.isfinite(fill), f"pads {pads}")
+    op.require(pads is not None and len(pads) == 2 * len(axes) == 2 * len(set(axes)), f"pads {pads}")
     widths = {axis: ((pads or ())[i], (pads or ())[len(axes) + i]) for i, axis in enumerate(axes)}
-    index = indices(x.shape)
+    index = indices(shape)
     for axis, (before, after) in widths.items():
-        n = x.shape[axis]
+        n = shape[axis]
         op.require(n + before + after > 0 and -before < n and -after < n, f"pads {pads}")
         index = np.take(index, np.arange(-before if before < 0 else 0, n + after if after < 0 else n), axis=axis)
         index = _padded(op, index, axis, (before if before > 0 else 0, after if after > 0 else 0), mode)
-    return op.end(op.builder.gather(x, index, np.where(index < 0, fill, 0.0) if fill and mode == "constant" else None), "moves")
+    return index
 
 
 def _padded(op: Operator, index: Array, axis: int, widths: tuple[int, int], mode: str) -> Array:
@@ -173,59 +185,7 @@ def _padded(op: Operator, index: Array, axis: int, widths: tuple[int, int], mode
         return np.pad(index, around, constant_values=-1)
     if mode == "edge":
         return np.pad(index, around, mode="edge")
+    if mode == "wrap":
+        return np.pad(index, around, mode="wrap")
     op.require(mode == "reflect" and all(w < index.shape[axis] for w in widths), f"mode {mode!r} with pads {widths}")
     return np.pad(index, around, mode="reflect")
-
-
-def upsample(op: Operator) -> Value:
-    """Nearest: output i reads i / scale, rounded down."""
-    found = op.attributes.get("scales", ()) if op.version < 9 else tuple(op.known_floats(1).reshape(-1).tolist())
-    op.require(op.string("mode", "nearest") == "nearest" and isinstance(found, tuple), "another mode than nearest")
-    scales = _whole(op, [float(s) for s in found] if isinstance(found, tuple) else [])
-    return _nearest(op, [[i // s for i in range(n * s)] for n, s in zip(op.tensor(0).shape, scales, strict=True)])
-
-
-def _whole(op: Operator, scales: list[float]) -> list[int]:
-    op.require(all(s >= 1 and s == int(s) for s in scales), f"scales {scales}: only whole ones are read without rounding")
-    return [int(s) for s in scales]
-
-
-def resize(op: Operator) -> Value:
-    """Nearest, by whole factors: then which element is read does not depend on how a runtime rounds."""
-    x = op.tensor(0)
-    op.require(op.string("mode", "nearest") == "nearest" and not op.flag("antialias", 0), "another mode than nearest")
-    at = 1 if op.version == 10 else 2
-    if op.optional(at) is not None and op.value(at).size:
-        op.require(op.optional(3) is None, "scales and sizes")
-        scales = _whole(op, op.known_floats(at).reshape(-1).tolist())
-    else:
-        sizes = op.known_integers(3) or ()
-        scales = _whole(op, [m / n for n, m in zip(x.shape, sizes, strict=True)])
-    coordinate = "asymmetric" if op.version == 10 else op.string("coordinate_transformation_mode", "half_pixel")
-    rounding = "floor" if op.version == 10 else op.string("nearest_mode", "round_prefer_floor")
-    return _nearest(op, [[_source(op, i, s, coordinate, rounding) for i in range(n * s)] for n, s in zip(x.shape, scales, strict=True)])
-
-
-def _source(op: Operator, i: int, scale: int, coordinate: str, rounding: str) -> int:
-    """The coordinate that output `i` of one axis reads, not yet cut to the axis."""
-    if scale == 1:
-        return i
-    half = coordinate in ("half_pixel", "pytorch_half_pixel")  # the same where there is more than one output
-    op.require(half or coordinate == "asymmetric", f"coordinate_transformation_mode {coordinate!r}")
-    x = Fraction(2 * i + 1, 2 * scale) - Fraction(1, 2) if half else Fraction(i, scale)
-    match rounding:
-        case "round_prefer_floor":
-            return math.ceil(x - Fraction(1, 2))
-        case "round_prefer_ceil":
-            return math.floor(x + Fraction(1, 2))
-        case "floor" | "ceil":
-            op.require(not half or scale & (scale - 1) == 0, f"nearest_mode {rounding!r} of rounded coordinates")
-            return math.floor(x) if rounding == "floor" else math.ceil(x)
-    raise op.refuse(f"nearest_mode {rounding!r}")
-
-
-def _nearest(op: Operator, sources: list[list[int]]) -> Value:
-    x = op.tensor(0)
-    checked([len(s) for s in sources], op.place)
-    cut = [np.clip(np.array(s, dtype=np.int64), 0, n - 1) for s, n in zip(sources, x.shape, strict=True)]
-    return op.end(op.builder.gather(x, indices(x.shape)[np.ix_(*cut)]), "moves")

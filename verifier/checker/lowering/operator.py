@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Operator:
 
     def known_floats(self, i: int) -> Array:
         found = self.known(i)
-        self.require(found.dtype == np.float32, f"input {i} is of type {found.dtype}")
+        self.require(found.dtype in (np.float32, np.float64), f"input {i} is of type {found.dtype}")
         return found.astype(np.float64)
 
     def known_integers(self, i: int) -> tuple[int, ...] | None:
@@ -111,6 +111,15 @@ class Operator:
     def sources(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys(x.node for x in self.inputs if isinstance(x, Tensor)))
 
-    def end(self, x: Tensor, kind: str, count: int = 0, *, divisor: int = -1, name: str = "", sources: Shape | None = None) -> Tensor:
-        """`x` as an output, with what float32 does to it."""
-        return self.builder.end(x, Rounding(kind, self.sources() if sources is None else sources, count, divisor, name))
+    def end(
+        self, x: Tensor, kind: str, count: int = 0, *, divisor: int = -1, name: str = "", sources: Shape | None = None, element: str = "float32"
+    ) -> Tensor:
+        """`x` as an output, with what float32 does to it, and the type of its elements."""
+        found = self.builder.end(x, Rounding(kind, self.sources() if sources is None else sources, count, divisor, name))
+        return replace(found, element=element)
+
+    def stage(self, x: Tensor, kind: str, count: int = 0, *, sources: tuple[Tensor, ...], name: str = "") -> Tensor:
+        """`x` as a result on the way that float32 rounds on its own, made from `sources`; what follows is a stage of its own."""
+        found = self.builder.end(x, Rounding(kind, tuple(dict.fromkeys(y.node for y in sources)), count, -1, name))
+        self.builder.stage()
+        return found

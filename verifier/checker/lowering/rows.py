@@ -8,8 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from verifier.checker.lowering.basic import inverse, signed
+from verifier.checker.lowering.basic import total as sum_of
 from verifier.checker.lowering.builder import Array, Builder, Shape, Tensor, Value, indices
 from verifier.checker.lowering.operator import Operator
+from verifier.checker.lowering.windows import norm
 from verifier.checker.maps import Diagonal, Index, Transposed
 from verifier.checker.network import Smooth, Softmax
 from verifier.checker.refusal import Rejected
@@ -26,11 +28,15 @@ def _reduced(op: Operator, shape: Shape, axes: tuple[int, ...]) -> Shape:
     return tuple(1 if a in axes else n for a, n in enumerate(shape) if keep or a not in axes)
 
 
-def _sum(builder: Builder, x: Tensor, axes: tuple[int, ...], shape: Shape) -> Tensor:
+def _summing(shape: Shape, axes: tuple[int, ...]) -> Transposed:
     """The transpose of repeating each sum along `axes`."""
-    kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
-    source = np.ascontiguousarray(np.broadcast_to(indices(kept), x.shape)).reshape(-1)
-    return builder.linear(Transposed(Index(source, math.prod(kept))), x, shape)
+    kept = tuple(1 if a in axes else n for a, n in enumerate(shape))
+    source = np.ascontiguousarray(np.broadcast_to(indices(kept), shape)).reshape(-1)
+    return Transposed(Index(source, math.prod(kept)))
+
+
+def _sum(builder: Builder, x: Tensor, axes: tuple[int, ...], shape: Shape) -> Tensor:
+    return builder.linear(_summing(x.shape, axes), x, shape)
 
 
 def reduce_sum(op: Operator) -> Value:
@@ -73,6 +79,64 @@ def reduce_extremum(sign: float) -> Callable[[Operator], Value]:
         return op.end(found if sign == 1 else op.builder.scale(found, np.array(-1.0)), "exact")
 
     return lower
+
+
+def reduce_norm(p: int) -> Callable[[Operator], Value]:
+    """ReduceL1, ReduceL2."""
+
+    def lower(op: Operator) -> Value:
+        x = op.tensor(0)
+        axes = axes_of(op, len(x.shape), 18)
+        return norm(op, x, p, _summing(x.shape, axes), _reduced(op, x.shape, axes), math.prod(x.shape[a] for a in axes))
+
+    return lower
+
+
+def reduce_sum_square(op: Operator) -> Value:
+    x = op.tensor(0)
+    axes = axes_of(op, len(x.shape), 18)
+    each = op.stage(op.builder.elementwise(Smooth("pow", 2.0), x), "kernel", name="Pow", sources=(x,))
+    found = _sum(op.builder, each, axes, _reduced(op, x.shape, axes))
+    return op.end(found, "affine", math.prod(x.shape[a] for a in axes) - 1, sources=(each.node,))
+
+
+def reduce_log_sum(op: Operator) -> Value:
+    x = op.tensor(0)
+    axes = axes_of(op, len(x.shape), 18)
+    summed = _sum(op.builder, x, axes, _reduced(op, x.shape, axes))
+    summed = op.stage(summed, "affine", math.prod(x.shape[a] for a in axes) - 1, sources=(x,))
+    return op.end(op.builder.elementwise(Smooth("log"), summed), "kernel", name="Log", sources=(summed.node,))
+
+
+def reduce_log_sum_exp(op: Operator) -> Value:
+    """log sum exp(x - c) + c, where c is written as x_0 - (x_0 - c) of the first element of each row."""
+    x, builder = op.tensor(0), op.builder
+    axes = axes_of(op, len(x.shape), 18)
+    shape = _reduced(op, x.shape, axes)
+    if not axes:
+        return x
+    order = np.moveaxis(indices(x.shape), axes, range(-len(axes), 0)).reshape(math.prod(shape), -1)
+    rows = builder.gather(x, order)
+    shifted = builder.affine([(Index(indices((x.size,)), x.size), rows)], np.zeros(rows.shape), rows.shape)
+    row_of = np.repeat(np.arange(len(order)), order.shape[1])
+    builder.softmaxes.append(Softmax(shifted.node, len(order), row_of))
+    total = builder.linear(Transposed(Index(row_of, len(order))), builder.elementwise(Smooth("exp"), shifted), shape)
+    first, own = builder.gather(x, order[:, 0].reshape(shape)), builder.gather(shifted, indices(rows.shape)[:, 0].reshape(shape))
+    back: list[Value] = [builder.elementwise(Smooth("log"), total), first, own]
+    return op.end(sum_of(builder, back, [1.0, 1.0, -1.0]), "refused", name="a logarithm of a sum of exponentials")
+
+
+def reduce_prod(op: Operator) -> Value:
+    """Neighbours multiplied with each other, until one is left."""
+    x = op.tensor(0)
+    axes = axes_of(op, len(x.shape), 18)
+    shape = _reduced(op, x.shape, axes)
+    order = np.moveaxis(indices(x.shape), axes, range(-len(axes), 0)).reshape(math.prod(shape), -1)
+    left = [op.builder.gather(x, order[:, k].reshape(shape)) for k in range(order.shape[1])] if axes else [x]
+    while len(left) > 1:
+        pairs = list(zip(left[: len(left) // 2 * 2 : 2], left[1::2], strict=True))
+        left = [*(op.builder.product(a, b) for a, b in pairs), *left[2 * len(pairs) :]]
+    return op.end(left[0], "refused" if axes else "moves", name="a product over an axis")
 
 
 def batch_normalization(op: Operator) -> Value:

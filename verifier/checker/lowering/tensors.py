@@ -14,6 +14,7 @@ _P = onnx.TensorProto
 FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 TYPES: dict[int, tuple[str, str]] = {
     _P.FLOAT: ("<f4", "float_data"),
+    _P.DOUBLE: ("<f8", "double_data"),
     _P.INT32: ("<i4", "int32_data"),
     _P.INT64: ("<i8", "int64_data"),
     _P.BOOL: ("?", "int32_data"),
@@ -21,7 +22,7 @@ TYPES: dict[int, tuple[str, str]] = {
 
 
 def read_tensor(proto: onnx.TensorProto, raw: bytes, place: str) -> Array:
-    """The tensor, whose raw data is given apart, as float32, int32, int64 or bool."""
+    """The tensor, whose raw data is given apart, in its own type."""
 
     def require(holds: bool, what: str) -> None:
         if not holds:

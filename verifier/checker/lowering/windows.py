@@ -9,8 +9,11 @@ import numpy as np
 
 from verifier.checker.lowering.basic import inverse
 from verifier.checker.lowering.builder import Array, Shape, Tensor, Value, indices
+from verifier.checker.lowering.elementwise import ABSOLUTE
 from verifier.checker.lowering.operator import Operator
-from verifier.checker.maps import Convolution, Map, Transposed
+from verifier.checker.lowering.order import largest_place
+from verifier.checker.maps import Convolution, Index, Map, Transposed
+from verifier.checker.network import Smooth
 
 
 @dataclass(frozen=True)
@@ -115,16 +118,61 @@ def _taps(w: Windows, spatial: Shape) -> Array:
     return np.where(inside, found, -1)
 
 
-def max_pool(op: Operator) -> Value:
-    op.one_output()
+def max_pool(op: Operator) -> Value | list[Value]:
+    """The largest element of each window and, if it is asked for, the place of the first of them, counted along rows or columns."""
     x = op.tensor(0)
-    op.require(op.integer("storage_order", 0) == 0, "storage_order")
     w = windows(op, x.shape[2:], op.integers("kernel_shape") or ())
     taps, planes = _taps(w, x.shape[2:]), math.prod(x.shape[:2])
     op.require(bool((taps >= 0).any(1).all()), "a window of padding only")
     starts = np.arange(planes)[:, None, None] * math.prod(x.shape[2:])
     found = np.where(taps >= 0, taps + starts, -1).reshape(-1, taps.shape[1])
-    return op.end(op.builder.maximum(x, found, (*x.shape[:2], *w.positions)), "exact")
+    shape = (*x.shape[:2], *w.positions)
+    largest = op.end(op.builder.maximum(x, found, shape), "exact")
+    if not any(op.outputs[1:]):
+        return largest
+    op.builder.stage()
+    places = largest_place(op, x, found, _numbers(op, x.shape).reshape(-1)[np.where(found < 0, 0, found)], shape)
+    return [largest, op.end(places, "exact", element="int64")]
+
+
+def _numbers(op: Operator, shape: Shape) -> Array:
+    """The flat places of a tensor, counted along rows or (storage_order) columns."""
+    if not op.flag("storage_order", 0):
+        return indices(shape)
+    return indices((*shape[:2], *shape[:1:-1])).transpose(0, 1, *range(len(shape) - 1, 1, -1))
+
+
+def lp_pool(op: Operator) -> Value:
+    """(sum |x|^p)^(1/p) over each window; padding counts as 0."""
+    x = op.tensor(0)
+    w = windows(op, x.shape[2:], op.integers("kernel_shape") or ())
+    total = Convolution(np.ones((x.shape[1], 1, *w.kernel)), x.shape, w.strides, w.dilations, w.pads, x.shape[1])
+    shape = (*x.shape[:2], *w.positions)
+    op.require(total.out_shape == shape, f"output of shape {total.out_shape}")
+    return norm(op, x, op.integer("p", 2), total, shape, math.prod(w.kernel))
+
+
+def norm(op: Operator, x: Tensor, p: int, total: Map, shape: Shape, count: int) -> Tensor:
+    """(sum |x|^p)^(1/p) where `total` sums `count` elements."""
+    op.require(p >= 1, f"p = {p}")
+    each, builder = x, op.builder
+    if p % 2:
+        each = op.stage(builder.elementwise(ABSOLUTE, x), "exact", sources=(x,))
+    if p > 1:
+        each = op.stage(builder.elementwise(Smooth("pow", float(p)), each), "kernel", name="Pow", sources=(each,))
+    if p == 1:
+        return op.end(builder.linear(total, each, shape), "affine", count - 1, sources=(each.node,))
+    summed = op.stage(builder.linear(total, each, shape), "affine", count - 1, sources=(each,))
+    root = Smooth("sqrt") if p == 2 else Smooth("pow", 1 / p)
+    return op.end(builder.elementwise(root, summed), "sqrt" if p == 2 else "refused", 1, name="a root", sources=(summed.node,))
+
+
+def global_lp_pool(op: Operator) -> Value:
+    x = op.tensor(0)
+    op.require(len(x.shape) >= 3, f"input of shape {x.shape}")
+    planes, each = math.prod(x.shape[:2]), math.prod(x.shape[2:])
+    total = Transposed(Index(np.repeat(np.arange(planes), each), planes))
+    return norm(op, x, op.integer("p", 2), total, (*x.shape[:2], *(1,) * (len(x.shape) - 2)), each)
 
 
 def average_pool(op: Operator) -> Value:
