@@ -55,6 +55,9 @@ def functions_of(proto: onnx.ModelProto) -> dict[FunctionKey, onnx.FunctionProto
     found = {(domain_of(f), f.name, f.overload): f for f in proto.functions}
     if len(found) != len(proto.functions):
         raise ModelError("two model-local functions have the same domain, name and overload")
+    reserved = [name for domain, name, _ in found if domain == "" or domain.startswith(("ai.onnx", "com.microsoft"))]
+    if reserved:
+        raise ModelError(f"model-local functions {reserved} stand in a domain of the standard or of onnxruntime: rename their domain")
     return found
 
 

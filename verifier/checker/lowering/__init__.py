@@ -6,11 +6,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from verifier.checker.lowering import basic, constants, contract, elementwise, moves, order, picks, resample, rows, windows
-from verifier.checker.lowering.builder import Value
+from verifier.checker.lowering import (
+    basic,
+    constants,
+    contract,
+    control,
+    elementwise,
+    moves,
+    normal,
+    order,
+    picks,
+    recurrent,
+    resample,
+    rows,
+    windows,
+)
+from verifier.checker.lowering.builder import Held, Value
 from verifier.checker.lowering.operator import Operator
 
-Lowering = Callable[[Operator], Value | list[Value]]
+Lowering = Callable[[Operator], Held | list[Value] | list[Held]]
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,7 @@ LOWERINGS = register(
     ("Col2Im", picks.col2im, (18,), "dilations pads strides", None),
     ("Compress", moves.moving(picks.compress), (9, 11, 28), "axis", None),
     ("Concat", basic.concat, (4, 11, 13), "axis", constants.concat),
+    ("ConcatFromSequence", control.concatenate, (11,), "axis new_axis", None),
     ("Constant", None, (1, 9, 11, 12, 13, 19, 21, 23, 24, 25), "value value_float value_floats value_int value_ints", constants.constant),
     ("ConstantOfShape", None, (9, 20, 21, 23, 24, 25), "value", constants.constant_of_shape),
     ("Conv", windows.conv, (1, 11, 22), "auto_pad dilations group kernel_shape pads strides", None),
@@ -67,6 +82,7 @@ LOWERINGS = register(
     ("EyeLike", picks.eye_like, (9, 22), "dtype k", None),
     ("Flatten", moves.moving(moves.flatten), (1, 9, 11, 13, 21, 23, 24, 25), "axis", None),
     ("Floor", None, (6, 13), "", constants.unary("floor")),
+    ("GRU", recurrent.recurrent(3, ("sigmoid", "tanh"), 1, recurrent.gru_step), (7, 14, 22), f"{recurrent.CELL} linear_before_reset", None),
     ("Gather", moves.moving(moves.gather), (1, 11, 13), "axis", None),
     ("GatherElements", moves.moving(picks.gather_elements), (11, 13), "axis", None),
     ("GatherND", moves.moving(picks.gather_nd), (11, 12, 13), "batch_dims", None),
@@ -77,19 +93,27 @@ LOWERINGS = register(
     ("Greater", None, (7, 9, 13), "", constants.compare("greater")),
     ("GreaterOrEqual", None, (12, 16), "", constants.compare("greater_equal")),
     ("GridSample", resample.grid_sample, (16, 20, 22), "align_corners mode padding_mode", None),
+    ("GroupNormalization", normal.group_normalization, (21,), "epsilon num_groups stash_type", None),
     ("Hardmax", order.hardmax, (1, 11, 13), "axis", None),
     ("Identity", moves.identity, (1, 13, 14, 16, 19, 21, 23, 24, 25), "", None),
+    ("If", control.if_, (1, 11, 13, 16, 19, 21, 23, 24, 25), "else_branch then_branch", None),
+    ("InstanceNormalization", normal.instance_normalization, (6, 22), "epsilon", None),
     ("LRN", contract.lrn, (1, 13), "alpha beta bias size", None),
+    ("LSTM", recurrent.recurrent(4, ("sigmoid", "tanh", "tanh"), 2, recurrent.lstm_step), (7, 14, 22), f"{recurrent.CELL} input_forget", None),
+    ("LayerNormalization", normal.layer_normalization, (17,), "axis epsilon stash_type", None),
     ("LeakyRelu", elementwise.leaky_relu, (6, 16), "alpha", None),
     ("Less", None, (7, 9, 13), "", constants.compare("less")),
     ("LessOrEqual", None, (12, 16), "", constants.compare("less_equal")),
     ("Log", elementwise.smooth("log"), (6, 13), "", None),
+    ("LogSoftmax", normal.log_softmax, (1, 11, 13), "axis", None),
+    ("Loop", control.loop, (1, 11, 13, 16, 19, 21, 23, 24, 25), "body", None),
     ("LpNormalization", contract.lp_normalization, (1, 22), "axis p", None),
     ("LpPool", windows.lp_pool, (2, 11, 18, 22), "auto_pad ceil_mode dilations kernel_shape p pads strides", None),
     ("MatMul", basic.matmul, (1, 9, 13), "", None),
     ("Max", basic.extremum(1.0), (6, 8, 12, 13), "", None),
     ("MaxPool", windows.max_pool, (1, 8, 10, 11, 12, 22), "auto_pad ceil_mode dilations kernel_shape pads storage_order strides", None),
     ("Mean", basic.mean_all, (6, 8, 13), "", None),
+    ("MeanVarianceNormalization", normal.mean_variance_normalization, (9, 13), "axes", None),
     ("Min", basic.extremum(-1.0), (6, 8, 12, 13), "", None),
     ("Mod", None, (10, 13), "fmod", constants.modulo),
     ("Mul", basic.multiply, (7, 13, 14), "", constants.multiply),
@@ -99,6 +123,8 @@ LOWERINGS = register(
     ("Or", None, (7,), "", constants.compare("logical_or")),
     ("Pad", moves.pad, (2, 11, 13, 18, 19, 21, 23, 24, 25), "mode pads value", None),
     ("Pow", basic.power, (7, 12, 13, 15), "", None),
+    ("RMSNormalization", normal.rms_normalization, (23,), "axis epsilon stash_type", None),
+    ("RNN", recurrent.recurrent(1, ("tanh",), 1, recurrent.rnn_step), (7, 14, 22), recurrent.CELL, None),
     ("Range", None, (11,), "", constants.arange),
     ("Reciprocal", elementwise.root("reciprocal", 2), (6, 13), "", None),
     ("ReduceL1", rows.reduce_norm(1), (1, 11, 13, 18), "axes keepdims noop_with_empty_axes", None),
@@ -119,12 +145,20 @@ LOWERINGS = register(
         (10, 11, 13, 18, 19),
         "antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value keep_aspect_ratio_policy mode nearest_mode",
         None,
-    ),  # fmt: skip
+    ),
     ("ReverseSequence", moves.moving(picks.reverse_sequence), (10, 28), "batch_axis time_axis", None),
     ("Round", None, (11, 22), "", constants.unary("rint")),
+    ("Scan", control.scan, (9, 11, 16, 19, 21, 23, 24, 25), control.SCAN, None),
     ("Scatter", picks.scatter_elements, (9,), "axis", None),
     ("ScatterElements", picks.scatter_elements, (11, 13, 16, 18), "axis reduction", None),
     ("ScatterND", picks.scatter_nd, (11, 13, 16, 18), "reduction", None),
+    ("SequenceAt", control.at, (11,), "", None),
+    ("SequenceConstruct", control.construct, (11,), "", None),
+    ("SequenceEmpty", control.empty, (11,), "dtype", None),
+    ("SequenceErase", control.erase, (11,), "", None),
+    ("SequenceInsert", control.insert, (11,), "", None),
+    ("SequenceLength", control.length, (11,), "", None),
+    ("SequenceMap", control.sequence_map, (17,), "body", None),
     ("Shape", constants.shape, (1, 13, 15, 19, 21, 23, 24, 25), "end start", None),
     ("Sigmoid", elementwise.smooth("sigmoid"), (6, 13), "", None),
     ("Sign", elementwise.pieces(elementwise.SIGN), (9, 13), "", constants.unary("sign")),
@@ -135,6 +169,7 @@ LOWERINGS = register(
     ("Softplus", elementwise.smooth("softplus"), (1, 22), "", None),
     ("SpaceToDepth", moves.moving(moves.space_to_depth), (1, 13, 28), "blocksize mode", None),
     ("Split", moves.moving(moves.split), (2, 11, 13, 18), "axis num_outputs split", None),
+    ("SplitToSequence", control.split, (11, 24), "axis keepdims", None),
     ("Sqrt", elementwise.root("sqrt", 1), (6, 13), "", constants.root),
     ("Squeeze", moves.moving(moves.squeeze), (1, 11, 13, 21, 23, 24, 25), "axes", None),
     ("Sub", basic.subtract, (7, 13, 14), "", constants.subtract),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +50,16 @@ class Known:
 
 
 Value = Tensor | Known
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """A sequence of known length."""
+
+    values: tuple[Value, ...]
+
+
+Held = Value | Items
 Term = tuple[Map, Tensor]
 
 
@@ -64,10 +75,18 @@ class Builder:
     _tensor: str = ""
     _count: int = 0  # non-linear nodes of the operator so far
     _first: int = 0  # the operator's first node
+    made: set[str] = field(default_factory=set)  # first outputs of operators, prefixed
 
     def begin(self, place: str, tensor: str) -> None:
         """From now on nodes belong to the operator at `place` whose first output is `tensor`."""
         self.place, self._tensor, self._count, self._first = place, tensor, 0, len(self.nodes)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """The operators of a body begin within; what follows belongs to the operator of before, and its body's nodes do not."""
+        before = self.place, self._tensor, self._count
+        yield
+        self.place, self._tensor, self._count, self._first = *before, len(self.nodes)
 
     def end(self, x: Tensor, rounding: Rounding) -> Tensor:
         """`x` as an output of the operator: what float32 does to it. A tensor passed through keeps what it has."""
@@ -93,16 +112,23 @@ class Builder:
         flat = None if bias is None else floats(bias).reshape(-1)
         return self._emit(Affine(self.place, tuple(x.node for _, x in terms), shape, None, tuple(m for m, _ in terms), flat))
 
-    def plus(self, x: Tensor, bias: Array) -> Tensor:
-        """x + bias: in the node itself, if this operator has just made it without one."""
+    def plus(self, x: Tensor, bias: Array, radius: Array | None = None) -> Tensor:
+        """x + bias: in the node itself, if this operator has just made it without one. The true bias may be `radius` off (only there)."""
         node = self.nodes[x.node]
         if self._first <= x.node == len(self.nodes) - 1 and isinstance(node, Affine) and node.bias is None:
-            self.nodes[x.node] = replace(node, bias=np.ascontiguousarray(floats(bias)).reshape(-1))
+            error = None if radius is None else np.ascontiguousarray(radius).reshape(-1)
+            self.nodes[x.node] = replace(node, bias=np.ascontiguousarray(floats(bias)).reshape(-1), bias_radius=error)
             return x
+        if radius is not None:
+            raise Rejected("unsupported-operator", f"{self.place}: a bias that is not known exactly")
         return self.affine([(take(x, indices(x.shape)), x)], bias, x.shape)
 
     def linear(self, linear_map: Map, x: Tensor, shape: Shape) -> Tensor:
         return self.affine([(linear_map, x)], None, shape)
+
+    def sum(self, parts: Sequence[Tensor]) -> Tensor:
+        """Of tensors of one shape."""
+        return self.affine([(take(x, indices(x.shape)), x) for x in parts], None, parts[0].shape)
 
     def scale(self, x: Tensor, factor: Array, radius: Array | None = None) -> Tensor:
         """`x` times numbers that broadcast to its shape; the true ones may be `radius` off."""

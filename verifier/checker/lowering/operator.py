@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx
 
-from verifier.checker.lowering.builder import Array, Builder, Known, Shape, Tensor, Value
+from verifier.checker.lowering.builder import Array, Builder, Held, Items, Known, Shape, Tensor, Value
 from verifier.checker.network import Rounding
 from verifier.checker.refusal import Rejected
 
-Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | Array
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Array | onnx.GraphProto
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,8 @@ class Operator:
     attributes: dict[str, Attribute]
     inputs: tuple[Value | None, ...]
     outputs: tuple[str, ...]
+    held: tuple[Held | None, ...]  # the inputs, sequences too
+    run_body: Callable[[onnx.GraphProto, Sequence[Held], str], list[Held]]
 
     def refuse(self, reason: str) -> Rejected:
         return Rejected("unsupported-operator", f"{self.place}: {reason}")
@@ -43,6 +46,23 @@ class Operator:
         if found is None:
             raise self.refuse(f"input {i} is missing")
         return found
+
+    def items(self, i: int) -> tuple[Value, ...]:
+        """Input `i`, a sequence."""
+        found = self.held[i] if i < len(self.held) else None
+        if not isinstance(found, Items):
+            raise self.refuse(f"input {i} is no sequence")
+        return found.values
+
+    def body(self, name: str) -> onnx.GraphProto:
+        found = self.attributes.get(name)
+        if not isinstance(found, onnx.GraphProto):
+            raise self.refuse(f"attribute {name} is no graph")
+        return found
+
+    def run(self, name: str, inputs: Sequence[Held], label: str = "") -> list[Held]:
+        """The outputs of the sub-graph in attribute `name`; a label tells runs apart."""
+        return self.run_body(self.body(name), inputs, next(tensor for tensor in self.outputs if tensor) + (f"/{label}" if label else ""))
 
     def tensor(self, i: int) -> Tensor:
         """Input `i` as a node; a constant becomes one."""
@@ -89,6 +109,17 @@ class Operator:
     def string(self, name: str, default: str) -> str:
         found = self.attributes.get(name, default)
         return found if isinstance(found, str) else default
+
+    def strings(self, name: str) -> tuple[str, ...] | None:
+        found = self.attributes.get(name)
+        return tuple(str(v) for v in found) if isinstance(found, tuple) else None
+
+    def reals(self, name: str) -> tuple[float, ...] | None:
+        """Finite ones."""
+        found = self.attributes.get(name)
+        numbers = tuple(float(v) for v in found) if isinstance(found, tuple) else None
+        self.require(numbers is None or all(math.isfinite(v) for v in numbers), f"attribute {name}")
+        return numbers
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         found = self.attributes.get(name)
