@@ -134,7 +134,7 @@ class _Lines:
         """Tell, if it is time to."""
         now = time.monotonic()
         self._first = done - 1 if self._first is None else self._first
-        if now - self._said >= QUIET_SECONDS or done == total:
+        if now - self._said >= QUIET_SECONDS:
             self._said = now
             each = (now - self._began) / max(done - self._first, 1)
             _tell(f"[{done}/{total}] {text}; about {each * (total - done):.0f} s left")

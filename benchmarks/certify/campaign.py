@@ -73,7 +73,6 @@ class Campaign:
         self._checking: Checking | None = None
         self._claimed: dict[str, None] = dict.fromkeys(k for k, row in store.rows.items() if row.status == "claimed")  # in order
         self._alone: set[str] = {k for k in self._claimed if store.rows[k].facts.get("refused")}
-        self._done = len(store.rows) - len(self._claimed)
 
     def run(self) -> None:
         """Answer, check and record until nothing is left."""
@@ -89,7 +88,8 @@ class Campaign:
 
     def _turn(self) -> bool:
         """One round of the loop; whether there is anything left."""
-        if not self._queue and not self._pool.working:
+        planned = not self._queue and not self._pool.working
+        if planned:
             wanted = list(plan.wanted(self._subjects.policy, self._asked, self._store.rows))
             self._keys.update((key.folder, key) for key in wanted)
             self._queue.extend(key for key in wanted if key.folder not in self._store.rows)
@@ -98,7 +98,7 @@ class Campaign:
         for ended in self._pool.step(STEP_SECONDS if self._pool.working or self._checking else 0.0):
             self._record(ended)
         self._check(not self._queue and not self._pool.working)
-        return bool(self._queue or self._pool.working or self._checking or self._claimed)
+        return bool(not planned or self._pool.working or self._checking or self._claimed)
 
     def _job(self, key: Key) -> Job:
         """Write the query's files and the request that names them."""
@@ -155,8 +155,7 @@ class Campaign:
             self._claimed[key] = None
         else:
             self._claimed.pop(key, None)
-            self._done += 1
-        self._notice(self._done, len(self._keys), f"{key}: {row.status}")
+        self._notice(len(self._store.rows), max(len(self._keys), len(self._store.rows)), f"{key}: {row.status}")
 
     def _check(self, last: bool) -> None:
         """Begin a check where enough waits, or nothing else will come; take in what a check has found."""

@@ -117,6 +117,8 @@ class Checking:
     ) -> None:
         self.keys = tuple(key for key, *_ in files)
         self._list, self._out, log = (folder / f"check.{suffix}" for suffix in ("list", "out", "log"))
+        for path in (self._list, self._out, log):
+            path.unlink(missing_ok=True)  # a checker of a run that was killed may still write to the old ones
         self._list.write_text("".join(f"{model}\t{prop}\t{certificate}\n" for _, model, prop, certificate in files), encoding="utf-8")
         with self._out.open("wb") as out, log.open("wb") as err:
             self._process = subprocess.Popen([*(command or checker_command()), "--batch", str(self._list), *limits], stdin=subprocess.DEVNULL,

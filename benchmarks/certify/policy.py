@@ -23,10 +23,25 @@ MOST_STEPS = 30
 
 # What each kind of region and of property may say, besides `name`, `region`, `radius`, `property`: [[check]] of a policy.
 REGIONS: Mapping[str, tuple[str, ...]] = {
-    "linf": ("features", "relative"),
+    "point": (),
+    "linf": ("features",),
+    "l1": ("features",),
+    "l2": ("features",),
+    "l0": ("features",),
+    "ranges": ("ranges", "groups"),
+    "patch": (),
+    "brightness": ("brightness", "contrast"),
+    "geometry": ("rotation", "shift"),
+    "words": ("words", "synonyms"),
 }
 PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "top1": ("threshold",),
+    "topk": ("k",),
+    "targeted": ("target",),
+    "range": ("lower", "upper"),
+    "monotone": ("feature", "step", "tolerance", "direction", "output"),
+    "fairness": ("feature", "values", "tolerance", "output"),
+    "vnnlib": ("unsafe",),
 }
 
 
@@ -164,6 +179,8 @@ def plain_json(place: str, value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [plain_json(place, v) for v in value]
+    if value is None:
+        return value
     if isinstance(value, Mapping):
         return {str(k): plain_json(place, v) for k, v in value.items()}
     raise UsageError(f"{place}: {value!r} is neither text, number, list nor table")

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.certify import compose, exact, properties, regions
-from benchmarks.certify.compose import Network, Recipe
+from benchmarks.certify.compose import Draft, Network, Recipe
 from benchmarks.certify.data import Samples
 from benchmarks.certify.policy import Check, Policy
-from benchmarks.certify.regions import Region, Subject
+from benchmarks.certify.properties import Wrapped
+from benchmarks.certify.regions import Norm, Region, Subject
 from specs.canonical import Atom, Box, Case, Property, Rationals, Variable
 from specs.write import write
 
@@ -86,6 +87,8 @@ class Subjects:
         subject = self.subject(key.sample)
         region = regions.region(check.region, subject, key.radius, check.settings, where)
         region, judged, cases = properties.judge(check, subject, region, self.label(key.sample), self.network.outputs, where)
+        if region.norm is not None:
+            judged, cases = _with_norm(region.norm, judged, cases)
         recipe = Recipe(region.size, judged.outputs, judged.transform or region.transform, judged.judged)
         shared = recipe.transform is None and recipe.judged is None  # the same file for all samples
         model = _shared(self, recipe.inputs, recipe.outputs) if shared else _file(self, recipe)
@@ -99,6 +102,19 @@ def _shared(subjects: Subjects, inputs: int, outputs: int) -> bytes:
 
 def _file(subjects: Subjects, recipe: Recipe) -> bytes:
     return compose.composed(subjects.network, subjects.samples.shape, subjects.policy.preprocess, recipe)
+
+
+def _with_norm(norm: Norm, judged: Wrapped, cases: Sequence[Sequence[Atom]]) -> tuple[Wrapped, list[tuple[Atom, ...]]]:
+    """One output more, the norm, and in each case the atom that it is small: a proof may weigh it, and nothing outside of the ball is asked about.
+    Its limit is a little larger than the ball, as much as float32 may add to the norm."""
+    at = judged.outputs
+
+    def with_norm(draft: Draft, results: Sequence[str], x: str) -> str:
+        y = results[0] if judged.judged is None else judged.judged(draft, results, x)
+        return draft.op("Concat", y, regions.norm_output(draft, x, norm), axis=0)
+
+    small = Atom((("Y", at, Fraction(1)),), exact.outward(regions.norm_limit(norm), True))
+    return Wrapped(at + 1, judged.transform, with_norm), [(*atoms, small) for atoms in cases]
 
 
 def _property(region: Region, outputs: int, cases: Sequence[Sequence[Atom]]) -> Property:

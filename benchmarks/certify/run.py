@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ledger
-from benchmarks.certify import campaign, covered, evidence, gates, policy, summary
+from benchmarks.certify import campaign, covered, evidence, forms, gates, policy, summary
 from benchmarks.certify.campaign import Budget, Campaign, Pool
 from benchmarks.certify.clean import predictions
 from benchmarks.certify.crew import Crew
@@ -68,7 +69,7 @@ def certify(request: Request, notice: campaign.Notice, say: Say) -> Report:
         except Stopped as stop:
             stopped = str(stop)
         plain = summary.report(findings, _context(request, files, stopped, time.monotonic() - began, findings))
-        write(request.out, plain, findings)
+        write(request.out, plain, findings, say)
         return Report(plain, stopped)
     finally:
         store.close()
@@ -105,9 +106,18 @@ def _context(request: Request, files: Mapping[str, str], stopped: str, seconds: 
     }
 
 
-def write(folder: Path, plain: Mapping[str, Any], findings: Findings) -> None:
+def write(folder: Path, plain: Mapping[str, Any], findings: Findings, say: Say) -> None:
     """Write the report in all its forms, and the hashes of everything. Raises Stopped."""
     write_synced(folder / "report.json", policy.canonical(plain).encode())
+    write_synced(folder / "junit.xml", forms.to_junit(plain).encode())
+    write_synced(folder / "report.sarif", forms.to_sarif(plain).encode())
+    write_synced(folder / "model_card.md", forms.to_card(plain).encode())
+    try:
+        page = importlib.import_module("benchmarks.certify.page")
+    except ModuleNotFoundError as error:
+        say(f"report.html needs {error.name}, which is not installed: pip install 'soundproof[report]'; all other forms are written")
+    else:
+        write_synced(folder / "report.html", page.to_html(plain, findings, folder).encode())
     evidence.write_hashes(folder)
 
 

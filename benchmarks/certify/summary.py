@@ -31,7 +31,11 @@ class Findings:
     def asked(self, check: Check) -> Sequence[int]:
         """The samples that the check asks about: the others are misclassified."""
         wants = properties.wants_label(check)
-        return [s for s in self.samples if not wants or self.clean[s].correct]
+        return [s for s in self.meant(check) if not wants or self.clean[s].correct]
+
+    def meant(self, check: Check) -> list[int]:
+        """The samples that the check is about: all, but for those that are of the target themselves."""
+        return [s for s in self.samples if properties.asks(check, self.subjects.label(s))]
 
     def outcome(self, key: Key) -> str:
         """One of OUTCOMES."""
@@ -48,7 +52,7 @@ class Findings:
         """Every query of every check, bisections with what they asked."""
         found = []
         for check in self.subjects.policy.checks:
-            for sample in self.samples:
+            for sample in self.meant(check):
                 visited = {k.radius for k in plan.of_sample(check, sample, self.rows)} if check.bisect else set(check.radii) or {None}
                 for radius in sorted(visited, key=lambda r: r or 0):
                     key = Key(check.name, radius, sample)
@@ -115,7 +119,7 @@ def _check(findings: Findings, check: Check) -> dict[str, Any]:
 def _radii(findings: Findings, check: Check) -> list[dict[str, Any]]:
     """Per sample: certified up to `lower`, falsified at `upper` (null: nowhere up to the largest), by bisection."""
     found, decided = [], {k: r for k, r in findings.rows.items() if r.status != "claimed"}
-    for sample in findings.samples:
+    for sample in findings.meant(check):
         if findings.misclassified(Key(check.name, check.radii[0], sample)):
             found.append({"sample": sample, "outcome": "misclassified", "lower": None, "upper": None})
             continue

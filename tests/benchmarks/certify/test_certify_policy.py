@@ -53,7 +53,7 @@ def test_a_policy_survives_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "message"), [
     ("[preproces]\n", "did you mean 'preprocess'"), ("[preprocess]\nscal = 1\n", "did you mean 'scale'"), ("gatess = []\n", "did you mean 'gates'"),
-    ("[[check]]\nregion = 'linf'\nradii = 1\n", "unknown key 'radii'; did you mean 'radius'"), ("[[check]]\nregion = 'l3'\n", "known: linf"),
+    ("[[check]]\nregion = 'linf'\nradii = 1\n", "unknown key 'radii'; did you mean 'radius'"), ("[[check]]\nregion = 'l3'\n", "known: point, linf"),
     ("[[check]]\nregion = 'linf'\nradius = [-1]\n", "0 or more"), ("[[check]]\nregion = 'linf'\nradius = [1, 1.0]\n", "each once"),
     ("[[check]]\nregion = 'linf'\nradius = nan\n", "no number"), ("[[check]]\nregion = 'linf'\nradius = [1, 2]\nbisect = 3\n", "one positive radius"),
     ("[[check]]\nregion = 'linf'\nname = '../x'\n", "must be of letters"), ("[[check]]\nregion='linf'\n[[check]]\nregion='linf'\n", "two checks"),
