@@ -20,7 +20,7 @@ CAPABILITIES: Mapping[str, Callable[[], Iterable[str]]] = {
     "multiple_node_comparison_theories": lambda: ("SNC", "MNC"),
     "arithmetic_complexity_theories": lambda: ("BND", "OUTC", "LIN"),
     "optimised_disjunctive_reasoning": lambda: ("true",),
-    "serialise_assignments": lambda: ("false",),
+    "serialise_assignments": lambda: ("true",),
 }
 
 

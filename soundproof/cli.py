@@ -7,12 +7,15 @@ import sys
 import time
 import traceback
 from types import TracebackType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from soundproof import bench_cli, certify_cli, fuzz_cli, inspect_cli, soundness_cli
 from soundproof.origin import ForeignPackage, check_origin
+
+if TYPE_CHECKING:
+    from verifier.result import Assignment
 
 EXIT_USAGE, EXIT_INPUT, EXIT_INTERNAL = 2, 3, 4
 
@@ -97,6 +100,7 @@ def verify(
         typer.Option(metavar="real|float32", help="What unsat speaks of: the file over the reals, or in float32.", show_default="as declared"),
     ] = None,
     certificate: Annotated[str | None, typer.Option(metavar="F", help="Keep the certificate of an unsat.")] = None,
+    serialise_assignments: Annotated[str | None, typer.Option(metavar="DIR", help="Write a witness as DIR/NAME.pb, and not on stdout.")] = None,
     output: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Take this tensor for the output; may be repeated.")] = None,
     shape: Annotated[list[str] | None, typer.Option(metavar="NAME=N", help="Give a symbolic dimension its size; may be repeated.")] = None,
     self_check: Annotated[bool, typer.Option("--self-check", help="Compare known executions with every bound; slow, for debugging.")] = False,
@@ -113,6 +117,7 @@ def verify(
     from verifier.watchdog import Failure, supervise
 
     name, model, prop = _paths(files, network or [])
+    _check_folder(serialise_assignments)
     started = time.monotonic()
     if output or shape:
         model = inspect_cli.specialised_for(model, output or [], shape or [], certificate)
@@ -131,11 +136,32 @@ def verify(
         _fail(ending.exit_code, ending.text)
     from soundproof.summary import summary
 
-    sys.stdout.write(ending.to_stdout())
+    sys.stdout.write(ending.to_stdout(bare=ending.verdict == "sat" and _serialised(ending.assignments(), serialise_assignments)))
     sys.stdout.flush()
     for line in summary(ending, options.verbosity):
         print(line, file=sys.stderr)
     raise SystemExit(ending.exit_code)
+
+
+def _check_folder(folder: str | None) -> None:
+    from verifier.tensor_file import refusal
+
+    if folder is not None and (why := refusal(folder)):
+        _fail(EXIT_USAGE, f"--serialise-assignments {folder}: {why}")
+
+
+def _serialised(assignments: tuple[Assignment, ...], folder: str | None) -> bool:
+    """Whether the tensors of a witness lie in `folder` now; a folder that cannot be written to does not cost the answer."""
+    from verifier.tensor_file import write_assignments
+
+    if folder is None:
+        return False
+    try:
+        write_assignments(folder, assignments)
+    except OSError as error:
+        print(f"could not write to {folder}: {error.strerror or error} (the assignment is on standard output)", file=sys.stderr)
+        return False
+    return True
 
 
 def _paths(files: list[str], networks: list[str]) -> tuple[str, str, str]:

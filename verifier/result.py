@@ -217,20 +217,21 @@ class Result:
             return word
         if (self.property_file.name or "").startswith("2"):
             return word + "".join(f"{line}\n" for line in self._assignment_lines(repr))
-        pairs = [f"({a.name}_{i} {value!r})" for a in self._assignments() for i, value in enumerate(a.values)]
+        pairs = [f"({a.name}_{i} {value!r})" for a in self.assignments() for i, value in enumerate(a.values)]
         return word + "(" + "\n".join(pairs) + ")\n"
 
-    def to_stdout(self) -> str:
-        """The verdict, then for `sat` the assignment in the VNN-LIB standard's text form, tensor by tensor."""
-        lines = self._assignment_lines(shortest_float32) if self.verdict == "sat" else ()
+    def to_stdout(self, bare: bool = False) -> str:
+        """The verdict, then, unless `bare`, for `sat` the assignment in the VNN-LIB standard's text form, tensor by tensor."""
+        lines = self._assignment_lines(shortest_float32) if self.verdict == "sat" and not bare else ()
         return "".join(f"{line}\n" for line in (self.verdict, *lines))
 
     def _assignment_lines(self, shown: Callable[[float], str]) -> Iterator[str]:
-        for a in self._assignments():
+        for a in self.assignments():
             yield f"{a.name} {a.element_type} [{','.join(map(str, a.shape))}]"
             yield from map(shown, a.values)
 
-    def _assignments(self) -> tuple[Assignment, ...]:
+    def assignments(self) -> tuple[Assignment, ...]:
+        """All tensors of the witness of a `sat`, as the property orders them. Raises InvalidResult where there is none."""
         if not self.witness.inputs or not self.witness.outputs:
             raise InvalidResult("verdict 'sat' without a witness")
         return (*self.witness.inputs, *self.witness.outputs)
