@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from graph.errors import MalformedGraph, ModelError, UnsupportedOperator
 from graph.lowering import ALWAYS_LOWERED, CONSTANT_ONLY, LOWERINGS, MOVES_ONLY, gates
 from graph.lowering.builder import Builder, Held, Known, Masked, Tensor, Unbounded, constant
-from graph.lowering.masks import lower_masked
+from graph.lowering.masks import through_mask
 from graph.lowering.operator import Operator, describe, read_attributes
 from graph.lowering.reference import COMPLAINTS, run_reference
 from graph.lowering.schemas import CONTRIBUTED, STANDARD
@@ -156,7 +156,7 @@ class Scope:
         if lowering is None:
             raise op.refuse("its input depends on the network's input; only constants are supported")
         try:
-            found = lowering(op) if not any(isinstance(x, Unbounded | Masked) for x in op.held) else lower_masked(op)
+            found = lowering(op) if not any(isinstance(x, Unbounded | Masked) for x in op.held) else through_mask(op)
         except (*COMPLAINTS, MalformedGraph) as error:
             raise op.malformed(f"its inputs or attributes do not fit together: {error}") from error
         results: list[Held] = list(found) if isinstance(found, list) else [found]

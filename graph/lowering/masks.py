@@ -7,11 +7,11 @@ import numpy as np
 from graph.core import Shape
 from graph.lowering.arithmetic import add, where
 from graph.lowering.builder import Held, Known, Masked, Tensor, Unbounded
-from graph.lowering.normalisation import lower_masked_softmax
+from graph.lowering.normalisation import masked_softmax
 from graph.lowering.operator import Operator
 
 
-def lower_masked(op: Operator) -> Held:
+def through_mask(op: Operator) -> Held:
     """An operator that reads something that is -infinity somewhere: a sum or a selection makes or keeps a mask, a Softmax ends it."""
     match op.kind, op.held:
         case "Add", (left, right) if left is not None and right is not None:
@@ -24,7 +24,7 @@ def lower_masked(op: Operator) -> Held:
             masks = np.broadcast_to(over, shape), np.broadcast_to(under, shape)
             return _masked(where(op.builder, condition.astype(bool), x, y), np.where(condition, *masks))
         case "Softmax", (Masked(tensor=tensor, mask=mask),):
-            return lower_masked_softmax(op, tensor, mask)
+            return masked_softmax(op, tensor, mask)
     raise op.refuse("-infinity is only supported as a mask that Add or Where puts on the operand of a Softmax")
 
 

@@ -48,7 +48,7 @@ def lower_log_softmax(op: Operator) -> Value:
     return _by_rows(op, _log_softmax_rows)
 
 
-def lower_masked_softmax(op: Operator, x: Tensor, mask: Array) -> Value:
+def masked_softmax(op: Operator, x: Tensor, mask: Array) -> Value:
     """The softmax of what is -infinity under the mask."""
     axis = op.axis(op.integer("axis"), len(x.shape))
     if op.version < 13:

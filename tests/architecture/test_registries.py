@@ -16,22 +16,8 @@ from tests.architecture.source import ROOT
 from verifier.checker.lowering import LOWERINGS as CHECKED
 
 NOT_FUNCTIONS = {"__init__", "facts"}
-NOT_YET = "its lowering in the checker is not written yet"
 ENGINE_ONLY: dict[str, str] = {  # operator: why certificates of networks with it cannot be checked
-    **dict.fromkeys(
-        (
-            "GRU",
-            "GroupNormalization",
-            "InstanceNormalization",
-            "LSTM",
-            "LayerNormalization",
-            "LogSoftmax",
-            "MeanVarianceNormalization",
-            "RMSNormalization",
-            "RNN",
-        ),
-        NOT_YET,
-    ),
+    **dict.fromkeys(("Optional", "OptionalGetElement", "OptionalHasElement"), "onnxruntime has no kernels of it for tensors"),
 }
 
 
