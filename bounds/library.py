@@ -186,14 +186,19 @@ def _check_weights(graph: Graph, weights: Mapping[int, Tensor]) -> None:
             raise ValueError(f"a weight of shape {tuple(given.shape)} in place of one of shape {known[key].shape}")
 
 
-def crown_bounds(graph: Graph, lower: Array, upper: Array, elements: Sequence[Array], *, refine: bool = True) -> list[tuple[Array, Array]]:
+def crown_bounds(
+    graph: Graph, lower: Array, upper: Array, elements: Sequence[Array], *, refine: bool = True, single: bool = False
+) -> list[tuple[Array, Array]]:
     """(low, high) [B, count] of some elements of every output (flat indices, one array an output) over boxes [B, n_in], by backward
-    linear bounds in float64; arrays of numpy throughout. Without `refine` hidden tensors keep interval bounds: looser, and cheaper."""
-    net = BoundedNetwork(graph, method="crown" if refine else "interval", dtype=torch.float64)
+    linear bounds in float64, or `single` precision; arrays of numpy throughout. Without `refine` hidden tensors keep interval bounds:
+    looser, and cheaper."""
+    net = BoundedNetwork(graph, method="crown" if refine else "interval", dtype=torch.float32 if single else torch.float64)
     found = []
-    for i, part in zip(graph.outputs, elements, strict=True):
-        state, rows = net._state(lower, upper, i), torch.from_numpy(part)
-        low, high = net.linear.backward(state, i, rows)
-        low, high = torch.maximum(_proven(state.lower[i][:, rows], -1), low), torch.minimum(_proven(state.upper[i][:, rows], 1), high)
-        found.append((_proven(low, -1).detach().numpy(), _proven(high, 1).detach().numpy()))
+    with torch.no_grad():
+        state = net._state(lower, upper, max(graph.outputs))
+        for i, part in zip(graph.outputs, elements, strict=True):
+            rows = torch.from_numpy(part)
+            low, high = net.linear.backward(state, i, rows)
+            low, high = torch.maximum(_proven(state.lower[i][:, rows], -1), low), torch.minimum(_proven(state.upper[i][:, rows], 1), high)
+            found.append((_proven(low, -1).double().numpy(), _proven(high, 1).double().numpy()))
     return found

@@ -147,6 +147,13 @@ def _undecided(graph: Graph, node: Node, ends: Sequence[tuple[Array, Array]]) ->
 # ---------------------------------------------------------------- costs
 
 
+def estimated_products(graph: Graph, lower: Array, upper: Array) -> int:
+    """Of linear bounds (CROWN) over one box; an estimate from above, since intervals leave more undecided than linear bounds do."""
+    intervals = propagate(graph, lower[None], upper[None])
+    counts = {i: int(_undecided(graph, node, [(intervals[j][0][0], intervals[j][1][0]) for j in node.inputs]).sum()) for i, node in _nonlinear(graph)}
+    return next(cost.products for cost in estimate(graph, counts) if cost.method == CROWN)
+
+
 def estimate(graph: Graph, undecided: dict[int, int]) -> tuple[Cost, ...]:
     """Of intervals, forward linear bounds, backward linear bounds, and these with optimised slopes, for one box.
 

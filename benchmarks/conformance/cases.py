@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
 Array = NDArray[Any]
@@ -80,8 +81,13 @@ def collect() -> tuple[Case, ...]:
         if operator is None or operator.rpartition(".")[0] not in DOMAINS:
             continue
         inputs, outputs = case.data_sets[0]
-        cases.append(Case(case.name, operator, bool(mark), case.model, tuple(inputs), tuple(outputs), float(case.rtol), float(case.atol)))
+        given, wanted = tuple(map(_datum, inputs)), tuple(map(_datum, outputs))
+        cases.append(Case(case.name, operator, bool(mark), case.model, given, wanted, float(case.rtol), float(case.atol)))
     return tuple(sorted(cases, key=lambda case: (case.operator, case.expanded, case.name)))
+
+
+def _datum(found: Any) -> Datum:
+    return numpy_helper.to_array(found) if isinstance(found, onnx.TensorProto) else found
 
 
 def _single(model: onnx.ModelProto) -> str:
