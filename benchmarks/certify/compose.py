@@ -28,6 +28,7 @@ from benchmarks.certify.policy import Preprocess
 Array = NDArray[Any]
 
 PREFIX = "certify/"
+X, Y = f"{PREFIX}x", f"{PREFIX}y"  # the ends: a model's own tensors are often called x and y
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,13 +186,13 @@ def _order(rank: int, preprocess: Preprocess) -> tuple[int, ...]:
 def composed(network: Network, shape: tuple[int, ...], preprocess: Preprocess, recipe: Recipe) -> bytes:
     """The file of a query. shape: of a sample in the user's units."""
     draft = Draft()
-    samples = ["x"] if recipe.transform is None else recipe.transform(draft, "x")
+    samples = [X] if recipe.transform is None else recipe.transform(draft, X)
     results = [_copy(draft, network, number, _prepared(draft, sample, shape, network, preprocess)) for number, sample in enumerate(samples)]
-    y = results[0] if recipe.judged is None else recipe.judged(draft, results, "x")
-    draft.nodes.append(helper.make_node("Identity", [y], ["y"], name=f"{PREFIX}y"))
+    y = results[0] if recipe.judged is None else recipe.judged(draft, results, X)
+    draft.nodes.append(helper.make_node("Identity", [y], [Y], name=Y))
     graph = helper.make_graph(
-        draft.nodes, "certify", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (recipe.inputs,))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (recipe.outputs,))], [*draft.initializers],
+        draft.nodes, "certify", [helper.make_tensor_value_info(X, TensorProto.FLOAT, (recipe.inputs,))],
+        [helper.make_tensor_value_info(Y, TensorProto.FLOAT, (recipe.outputs,))], [*draft.initializers],
     )
     model = helper.make_model(graph, opset_imports=list(network.proto.opset_import), functions=list(network.proto.functions))
     model.ir_version = max(network.proto.ir_version, 4)  # from 4 on initialisers need not be inputs

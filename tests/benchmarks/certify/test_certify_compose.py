@@ -30,7 +30,7 @@ HALF = Fraction(1, 2)
 def run(content: bytes, x: np.ndarray) -> np.ndarray:
     onnx.checker.check_model(onnx.load_model_from_string(content), full_check=True)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x.astype(np.float32)})[0]
+    return session.run(None, {session.get_inputs()[0].name: x.astype(np.float32)})[0]
 
 
 def network(tmp_path: Path, model: onnx.ModelProto) -> compose.Network:
@@ -303,3 +303,12 @@ def test_monotone_and_fairness_compare_two_copies(tmp_path: Path) -> None:
         assert np.allclose(run(raised.model, np.asarray([0.25, 0.5, step])), [moved * (-2.0 - 1.0)], atol=1e-6)
     assert np.allclose(run(fair.model, np.asarray([0.25, 0.5])), [3.0 - 0.5], atol=1e-6)
     assert len(raised.region.boxes[0][0]) == 3 and raised.region.boxes[0][1][2] == 2
+
+
+def test_a_model_may_call_its_tensors_x_and_y(tmp_path: Path) -> None:
+    model = identity(2, (2,))
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [{"image": "x", "scores": "y"}.get(name, name) for name in names]
+    model.graph.input[0].name, model.graph.output[0].name = "x", "y"
+    assert run(compose.composed(network(tmp_path, model), (2,), Preprocess(), Recipe(2, 2)), np.asarray([1.0, 2.0])).tolist() == [1.0, 2.0]
