@@ -296,6 +296,8 @@ def _tangent_bound(function: Smooth, slope: Tensor, start: Tensor, end: Tensor, 
     touch = _touching_point(function, slope, start, end, side)
     with torch.no_grad():
         slope_at = torch_function(function).derivative(touch)
+        if function.hinge is not None:
+            slope_at = torch.where(touch == 0, slope.clamp(*function.hinge), slope_at)
         steepness = side * (slope_at - slope)
         fall = torch.minimum(steepness * (start - touch), steepness * (end - touch))
         weight = slope_at.abs() + slope.abs() + facts.derivative_floor

@@ -22,5 +22,7 @@ def elu(alpha: float) -> Smooth:
         raise MalformedGraph(f"ELU with alpha {alpha} is not a function of this kind")
     value, derivative, bounds = partial(_value, alpha), partial(_derivative, alpha), (-alpha * (1 + 1e-6), np.inf)  # also once rounded to float32
     if alpha <= 1:
-        return Smooth("elu", value, derivative, convex_first=True, range=bounds, parameter=alpha)
+        # only where float32 holds alpha: it may be less than the true slope otherwise
+        hinge = (alpha, 1.0) if float(np.float32(alpha)) == alpha else None
+        return Smooth("elu", value, derivative, convex_first=True, range=bounds, parameter=alpha, hinge=hinge)
     return Smooth("elu", value, derivative, inflections=(0.0,), convex_first=True, range=bounds, parameter=alpha, straight=(1,))

@@ -51,7 +51,8 @@ class Smooth:
     `range` holds also once its ends are rounded to float32. `stationary`: where f' = 0. With `period` p, both lists are those of one period [0, p).
     `poles`: points inside `domain` where f does not exist (Reciprocal at 0); an interval that contains one has no bounds.
     `straight`: the pieces between inflections, counted from the left, on which f is a line. Where f is not differentiable at an
-    inflection, `derivative` there is that of the curved piece beside it; where it has a convex kink elsewhere, any slope in between.
+    inflection, `derivative` there is that of the curved piece beside it; `hinge`: (p, q) where f has a convex kink at 0, its slope
+    rising from p to q, both floats of every precision that is used.
     `value(x)` and `derivative(x)` work in the dtype of x.
     """
 
@@ -67,6 +68,7 @@ class Smooth:
     parameter: float | None = None
     poles: tuple[float, ...] = ()
     straight: tuple[int, ...] = ()
+    hinge: tuple[float, float] | None = None
 
 
 Function = Pieces | Smooth

@@ -15,7 +15,14 @@ Array = NDArray[np.float64]
 PRECISION = 240
 EXPONENTS = (2.0, 3.0, 4.0, 5.0, -1.0, -2.0, -3.0, 0.5, 1.5, -0.7, 7.3)
 NAMES = ("exp", "log", "sqrt", "reciprocal", "sigmoid", "tanh", "erf", "softplus", "sin", "cos")
-SMOOTH = (*map(Smooth, NAMES), *(Smooth("pow", p) for p in EXPONENTS))
+KERNELS = (*map(Smooth, NAMES), *(Smooth("pow", p) for p in EXPONENTS))
+ACTIVATIONS = (
+    *map(Smooth, ("softsign", "tan", "asin", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "gelu", "mish", "swish")),
+    *(Smooth("elu", p) for p in (0.25, 1.0, 1.6732631921768188)),
+    *(Smooth("hard_swish", p) for p in (0.0, 0.5, 1.0, 0.25)),
+    *(Smooth("swish", p) for p in (0.017559623, 1.0)),
+)
+SMOOTH = (*KERNELS, *ACTIVATIONS)
 PIECES = (
     Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (0.0,)),  # ReLU
     Pieces((0.0,), (0.125, 1.0), (0.0, 0.0), (0.0,)),  # LeakyReLU
@@ -47,6 +54,20 @@ def _power(p: float, x: arb) -> arb:
     return x ** int(p) if float(p).is_integer() else (x.log() * ball(Fraction(p))).exp()
 
 
+def _ramp(p: float, x: arb) -> arb:
+    return arb(0) if x < -ball(p) else arb(1) if x > 1 - ball(p) else x + ball(p)
+
+
+def _mish_slope(p: float, x: arb) -> arb:
+    w = x.exp().log1p().tanh()
+    return w + x * (1 - w * w) * _logistic(x)
+
+
+def _swish_slope(p: float, x: arb) -> arb:
+    t = x + ball(p) * x**3
+    return _logistic(t) * (1 + x * (1 + 3 * ball(p) * x * x) * _logistic(-t))
+
+
 VALUES: dict[str, Callable[[float, arb], arb]] = {
     "exp": lambda p, x: x.exp(),
     "log": lambda p, x: x.log(),
@@ -59,6 +80,20 @@ VALUES: dict[str, Callable[[float, arb], arb]] = {
     "sin": lambda p, x: x.sin(),
     "cos": lambda p, x: x.cos(),
     "pow": _power,
+    "softsign": lambda p, x: x / (1 + abs(x)),
+    "tan": lambda p, x: x.tan(),
+    "asin": lambda p, x: x.asin(),
+    "atan": lambda p, x: x.atan(),
+    "sinh": lambda p, x: x.sinh(),
+    "cosh": lambda p, x: x.cosh(),
+    "asinh": lambda p, x: x.asinh(),
+    "acosh": lambda p, x: x.acosh(),
+    "atanh": lambda p, x: x.atanh(),
+    "elu": lambda p, x: x if x > 0 else ball(p) * x.expm1(),
+    "gelu": lambda p, x: x * (-x).erfc() / 2,
+    "hard_swish": lambda p, x: x * _ramp(p, x),
+    "mish": lambda p, x: x * x.exp().log1p().tanh(),
+    "swish": lambda p, x: x * _logistic(x + ball(p) * x**3),
 }
 DERIVATIVES: dict[str, Callable[[float, arb], arb]] = {
     "exp": lambda p, x: x.exp(),
@@ -71,6 +106,20 @@ DERIVATIVES: dict[str, Callable[[float, arb], arb]] = {
     "softplus": lambda p, x: _logistic(x),
     "sin": lambda p, x: x.cos(),
     "cos": lambda p, x: -x.sin(),
+    "softsign": lambda p, x: 1 / (1 + abs(x)) ** 2,
+    "tan": lambda p, x: 1 + x.tan() ** 2,
+    "asin": lambda p, x: 1 / (1 - x * x).sqrt(),
+    "atan": lambda p, x: 1 / (1 + x * x),
+    "sinh": lambda p, x: x.cosh(),
+    "cosh": lambda p, x: x.sinh(),
+    "asinh": lambda p, x: 1 / (1 + x * x).sqrt(),
+    "acosh": lambda p, x: 1 / (x * x - 1).sqrt(),
+    "atanh": lambda p, x: 1 / (1 - x * x),
+    "elu": lambda p, x: arb(1) if x > 0 else ball(p) * x.exp(),
+    "gelu": lambda p, x: (-x).erfc() / 2 + x * (-x * x).exp() / arb.pi().sqrt(),
+    "hard_swish": lambda p, x: arb(0) if x < -ball(p) else arb(1) if x > 1 - ball(p) else 2 * x + ball(p),
+    "mish": _mish_slope,
+    "swish": _swish_slope,
     "pow": lambda p, x: ball(Fraction(p)) * (x ** int(p - 1) if float(p).is_integer() else _power(p, x) / x),
 }
 
@@ -81,6 +130,13 @@ def true_values(function: Smooth, points: Array, table: dict[str, Callable[[floa
     found = [table[function.name](function.parameter, arb(float(x))) for x in points]
     ctx.prec = before
     return found
+
+
+INSIDE = 1 - 2.0**-50
+EDGES = {  # between which a function is tried
+    "tan": (-1.5707963, 1.5707963), "asin": (-1.0, 1.0), "atanh": (-INSIDE, INSIDE), "acosh": (1.0, np.inf), "sinh": (-700.0, 700.0),
+    "cosh": (-700.0, 700.0),
+}  # fmt: skip
 
 
 def points_of(function: Smooth, n: int, seed: int) -> Array:
@@ -95,6 +151,8 @@ def points_of(function: Smooth, n: int, seed: int) -> Array:
         x.append(2.0 ** r.uniform(-1000, 1000, n))
     if name in ("tanh", "sigmoid", "erf"):
         x += [r.uniform(-0.3, 0.3, n), r.uniform(-7, 7, n)]
+    if function in ACTIVATIONS:
+        x += [r.uniform(-3, 3, n), r.uniform(-0.6, 0.6, n), 1 - 2.0 ** r.uniform(-50, -1, n), 1 + 2.0 ** r.uniform(-50, 20, n)]
     points = np.concatenate(x)
     if name in ("log", "sqrt") or not float(p).is_integer():
         points = np.abs(points)
@@ -102,6 +160,10 @@ def points_of(function: Smooth, n: int, seed: int) -> Array:
         points = points[points != 0]
     if name == "exp":
         points = points[points <= 700]
+    if name == "gelu":  # between them exact values take long: they are tiny differences
+        points = points[(np.abs(points) <= 8) | (np.abs(points) >= 40)]
+    if name in EDGES:
+        points = points[(points >= EDGES[name][0]) & (points <= EDGES[name][1])]
     if name in ("pow", "reciprocal"):
         points = points[np.abs(np.log(np.abs(points))) * (abs(p if name == "pow" else -1) + 1) < 600]
     return points
@@ -115,7 +177,12 @@ def intervals_of(function: Pieces | Smooth, n: int, seed: int) -> tuple[Array, A
     if isinstance(function, Pieces):
         centre, width = (np.where(r.random(n) < 0.3, np.rint(2 * x) / 2, x) for x in (centre, width))
     lower, upper = centre - width, centre + width
-    if isinstance(function, Smooth):
+    if isinstance(function, Smooth) and function.name in EDGES:
+        low, high = EDGES[function.name] if function.name in ("tan", "asin", "atanh") else (EDGES[function.name][0], 12.0)
+        low, high = {"tan": (-1.55, 1.55), "asin": (-0.9999, 0.9999)}.get(function.name, (low, high))
+        low = np.maximum(low, -12.0) + (1e-3 if function.name == "acosh" else 0.0)
+        return np.clip(lower, low, high), np.clip(upper, low, high)
+    if isinstance(function, Smooth) and function in KERNELS:
         if function.name in ("log", "sqrt") or not float(function.parameter).is_integer():
             return np.abs(centre) / 2 + 1e-3, np.abs(centre) / 2 + 1e-3 + width
         if function.name == "reciprocal" or function.parameter < 0:

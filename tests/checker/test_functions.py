@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from bounds import relaxation
 from graph.functions import build, facts
-from tests.checker.oracles import PIECES, SMOOTH, Array, intervals_of
+from tests.checker.oracles import EDGES, PIECES, SMOOTH, Array, intervals_of
 from verifier.checker import exact_functions, functions, slopes
 from verifier.checker.network import Function, Pieces, Smooth
 from verifier.checker.refusal import Rejected
@@ -199,7 +199,7 @@ def test_a_guess_that_is_no_number_is_the_midpoint(monkeypatch: pytest.MonkeyPat
     found = []
     for guess in (lambda f, a, start, end: np.full(np.broadcast(a, start).shape, np.nan), lambda f, a, start, end: start / 2 + end / 2 + 0 * a):
         monkeypatch.setattr(slopes, "touch", guess)
-        found.append([functions.offsets(function, a, a, lower, upper) for function in SMOOTH])
+        found.append([functions.offsets(function, a, a, lower, upper) for function in SMOOTH if function.name not in EDGES])
     assert all((x == y).all() for one, other in zip(*found, strict=True) for x, y in zip(one, other, strict=True))
 
 
@@ -230,7 +230,7 @@ def test_what_overflows_is_refused() -> None:
 def engine_function(function: Function) -> facts.Function | None:
     """The engine's function of the same name, where it has one."""
     if isinstance(function, Smooth):
-        return build(function.name, *((function.parameter,) if function.name == "pow" else ()))
+        return build(function.name, *((function.parameter,) if function.name in ("pow", "elu", "hard_swish", "swish") else ()))
     return None if function.step else facts.Pieces("test", function.breakpoints, function.slopes, function.intercepts, function.values)
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from verifier.checker import slopes
+from verifier.checker import activations, shapes, slopes
 from verifier.checker.network import Function, Pieces, Smooth
 from verifier.checker.refusal import Rejected
 
@@ -21,8 +21,11 @@ Enclosure = tuple[Fraction, Fraction]
 ZERO, ONE = Fraction(0), Fraction(1)
 HALF = Fraction(1, 2)
 NOTHING = Fraction(1, 1 << 2000)  # above exp(-2000)
+SPECK = NOTHING / (1 << 600)  # also above exp(-2000); what is multiplied by it is still below NOTHING
 BITS = 100
-ODD = ("sin", "tanh", "erf")
+NOTHING_AT_0 = ("sin", "tanh", "erf", "tan", "asin", "atan", "sinh", "asinh", "atanh", "elu", "gelu", "mish", "swish")
+BLUR = Fraction(activations.BLUR)
+EDGES = {"tan": Fraction(math.pi / 2), "asin": Fraction(1), "atanh": Fraction(1), "sinh": Fraction(700), "cosh": Fraction(700)}
 
 
 # ---------------------------------------------------------------- fixed point: (integer, units) means value 2^p within `units` of it
@@ -57,6 +60,18 @@ def _constants(p: int) -> tuple[int, int]:
     """(ln 2, pi/2), each less than 1 unit off: computed with 32 more bits."""
     more = p + 32
     return _twice_atanh(Fraction(1, 3), more)[0] >> 32, (8 * _arctan_inverse(5, more) - 2 * _arctan_inverse(239, more)) >> 32
+
+
+def _arctan(x: Fraction, p: int) -> tuple[int, int]:
+    """atan x for 0 <= x <= 1: s / (1 + sqrt(1 + s^2)) has half the angle, and is off by half as much and 1.5 units; thrice. Then as above."""
+    s = _fixed(x, p)
+    for _ in range(3):
+        s = (s << p) // ((1 << p) + math.isqrt((1 << 2 * p) + s * s))
+    square, total, term, n = s * s >> p, s, s, 1
+    while term:
+        term, n = term * square >> p, n + 2
+        total += term // n if n % 4 == 1 else -(term // n)
+    return 8 * total, 8 * (4 * n + 16)
 
 
 def _taylor(r: int, p: int, start: int, step: int) -> tuple[int, int]:
@@ -150,6 +165,44 @@ def _two_by_root_pi(bits: int) -> Enclosure:
     return 2 / high, 2 / low
 
 
+def _angle(x: Fraction, bits: int) -> Enclosure:
+    """atan x for x >= 0."""
+    p = bits + 32
+    total, units = _arctan(x if x <= 1 else 1 / x, p)
+    total, units = (total, units) if x <= 1 else (_constants(p)[1] - total, units + 1)
+    return Fraction(total - units, 1 << p), Fraction(total + units, 1 << p)
+
+
+def _logistic(t: Fraction, bits: int) -> Enclosure:
+    if t < -2000:
+        return ZERO, SPECK
+    low, high = _exp(-t, bits)
+    return 1 / (1 + high), 1 / (1 + low)
+
+
+def _fall(x: Fraction, bits: int) -> Enclosure:
+    return _exp(x, bits) if x >= -2000 else (ZERO, SPECK)
+
+
+def _times(x: Fraction, ends: Enclosure) -> Enclosure:
+    return (x * ends[0], x * ends[1]) if x >= 0 else (x * ends[1], x * ends[0])
+
+
+def _normal(x: Fraction, bits: int) -> Enclosure:
+    """(1 + erf x) / 2."""
+    low, high = _signed(x, _erf(abs(x), bits))
+    return (1 + low) / 2, (1 + high) / 2
+
+
+def _mish_parts(x: Fraction, bits: int) -> tuple[Enclosure, Enclosure]:
+    """tanh(ln(1 + e^x)), and its slope 4 t (t + 1) / ((t + 1)^2 + 1)^2 from the two ends of t = e^x."""
+    if x > 2000:
+        return (1 - SPECK, ONE), (ZERO, SPECK)
+    low, high = _fall(x, bits)
+    share = [1 - 2 / (1 + (1 + t) ** 2) for t in (low, high)]
+    return (share[0], share[1]), (4 * low * (low + 1) / ((high + 1) ** 2 + 1) ** 2, 4 * high * (high + 1) / ((low + 1) ** 2 + 1) ** 2)
+
+
 def _power(p: float, x: Fraction, bits: int) -> Enclosure:
     if float(p).is_integer():
         if abs(p) > 1024 or (p < 0 and x == 0):
@@ -167,14 +220,26 @@ def _power(p: float, x: Fraction, bits: int) -> Enclosure:
 
 def enclose(name: str, parameter: float, x: Fraction, bits: int = BITS) -> Enclosure:
     """f(x) within two rationals that differ by at most 2^-bits of their size (or are below 2^-1900)."""
-    if x == 0 and name in ODD:
+    if x == 0 and name in NOTHING_AT_0:
         return ZERO, ZERO
-    return _precise(lambda more: _value(name, parameter, x, more), bits)
+    return _widened(name, parameter, x, _precise(lambda more: _value(name, parameter, x, more), bits), x**4)
 
 
 def derivative(name: str, parameter: float, x: Fraction, bits: int = BITS) -> Enclosure:
     """f'(x), like `enclose`."""
-    return _precise(lambda more: _slope(name, parameter, x, more), bits)
+    m = Fraction(parameter)
+    found = _precise(lambda more: _slope(name, parameter, x, more), bits)
+    return _widened(name, parameter, x, found, 4 * abs(x) ** 3 + x**4 * (1 + 3 * m * x * x))
+
+
+def _widened(name: str, p: float, x: Fraction, ends: Enclosure, steepness: Fraction) -> Enclosure:
+    """Of a swish, whose parameter m may be off by u: f changes with m by x^4 s', s' = sigmoid'(t) < exp(-|t|), f' by 4 x^3 s' + x^4 t' s'',
+    and |s''| < s'."""
+    if name != "swish" or p == 0:
+        return ends
+    m = Fraction(p)
+    room = steepness * _exp(-abs(x + m * x**3), 32)[1] * m / (1 << 52)
+    return ends[0] - room, ends[1] + room
 
 
 def _precise(evaluate: Callable[[int], Enclosure], bits: int) -> Enclosure:
@@ -199,10 +264,7 @@ def _value(name: str, p: float, x: Fraction, bits: int) -> Enclosure:
         case "reciprocal":
             return _power(-1.0, x, bits)
         case "sigmoid":
-            if x < -2000:
-                return ZERO, NOTHING
-            low, high = _exp(-x, bits)
-            return 1 / (1 + high), 1 / (1 + low)
+            return _logistic(x, bits)
         case "tanh":
             low, high = _exp(-2 * abs(x), bits)
             return _signed(x, ((1 - high) / (1 + high), (1 - low) / (1 + low)))
@@ -217,6 +279,57 @@ def _value(name: str, p: float, x: Fraction, bits: int) -> Enclosure:
             return _sin(x, bits, int(name == "cos"))
         case "pow":
             return _power(p, x, bits)
+    return _activation(name, Fraction(p), x, bits)
+
+
+def _activation(name: str, p: Fraction, x: Fraction, bits: int) -> Enclosure:
+    match name:
+        case "softsign":
+            return x / (1 + abs(x)), x / (1 + abs(x))
+        case "hard_swish":
+            y = x * min(max(x + p, ZERO), ONE)
+            return y, y
+        case "elu":
+            return (x, x) if x > 0 else _times(p, tuple(e - 1 for e in _exp(x, bits)))  # type: ignore[arg-type]
+        case "gelu":
+            return _times(x, _normal(x, bits))
+        case "mish":
+            return _times(x, _mish_parts(x, bits)[0])
+        case "swish":
+            return _times(x, _logistic(x + p * x**3, bits))
+        case "atan":
+            return _signed(x, _angle(abs(x), bits))
+    return _inverse_or_hyperbolic(name, x, bits)
+
+
+def _inverse_or_hyperbolic(name: str, x: Fraction, bits: int) -> Enclosure:
+    size = abs(x)
+    if name in EDGES and (size > EDGES[name] or (name, size) == ("atanh", ONE)):
+        raise Rejected("domain", name)
+    match name:
+        case "tan":
+            (low, high), (least, most) = _sin(size, bits, 0), _sin(size, bits, 1)
+            return _signed(x, (low / most, high / least)) if least > 0 else (-1 / NOTHING, 1 / NOTHING)
+        case "asin":
+            if size == 1:
+                half, p = _constants(bits)[1], 1 << bits
+                return _signed(x, (Fraction(half - 1, p), Fraction(half + 1, p)))
+            low, high = _sqrt(1 - x * x, bits)
+            return _signed(x, (_angle(size / high, bits)[0], _angle(size / low, bits)[1]))
+        case "sinh" | "cosh":
+            (low, high), (least, most) = _exp(x, bits), _exp(-x, bits)
+            return ((low + least) / 2, (high + most) / 2) if name == "cosh" else ((low - most) / 2, (high - least) / 2)
+        case "asinh":
+            low, high = _sqrt(1 + x * x, bits)
+            return _signed(x, (_log(size + low, bits)[0], _log(size + high, bits)[1]))
+        case "acosh":
+            if x < 1:
+                raise Rejected("domain", name)
+            low, high = _sqrt(x * x - 1, bits)
+            return _log(x + low, bits)[0], _log(x + high, bits)[1]
+        case "atanh":
+            low, high = _log((1 + size) / (1 - size), bits)
+            return _signed(x, (low / 2, high / 2))
     raise Rejected("unsupported-function", name)
 
 
@@ -248,7 +361,43 @@ def _slope(name: str, p: float, x: Fraction, bits: int) -> Enclosure:
         case "pow":
             low, high = _power(p - 1, x, bits)
             return min(Fraction(p) * low, Fraction(p) * high), max(Fraction(p) * low, Fraction(p) * high)
-    raise Rejected("unsupported-function", name)
+    return _activation_slope(name, Fraction(p), x, bits)
+
+
+def _activation_slope(name: str, p: Fraction, x: Fraction, bits: int) -> Enclosure:
+    match name:
+        case "softsign":
+            return 1 / (1 + abs(x)) ** 2, 1 / (1 + abs(x)) ** 2
+        case "hard_swish":
+            y = ZERO if x < -p else ONE if x > 1 - p else 2 * x + p
+            return y, y
+        case "elu":
+            return (ONE, ONE) if x > 0 else _times(p, _fall(x, bits))
+        case "gelu":
+            share, fall, size = _normal(x, bits), _fall(-x * x, bits), _two_by_root_pi(bits)
+            bell = _times(x, (fall[0] * size[0] / 2, fall[1] * size[1] / 2))
+            return share[0] + bell[0], share[1] + bell[1]
+        case "mish":
+            share, slope = _mish_parts(x, bits)
+            moved = _times(x, slope)
+            return share[0] + moved[0], share[1] + moved[1]
+        case "swish":
+            t, steep = x + p * x**3, x * (1 + 3 * p * x * x)
+            share, other = _logistic(t, bits), _logistic(-t, bits)
+            moved = _times(steep, (share[0] * other[0], share[1] * other[1]))
+            return share[0] + moved[0], share[1] + moved[1]
+        case "sinh" | "cosh":
+            return _inverse_or_hyperbolic("cosh" if name == "sinh" else "sinh", x, bits)
+        case "tan":
+            low, high = _inverse_or_hyperbolic("tan", abs(x), bits)
+            return 1 + max(low, ZERO) ** 2, 1 + high**2
+        case "atan" | "atanh":
+            y = 1 + x * x if name == "atan" else 1 - x * x
+            return 1 / y, 1 / y
+    low, high = _sqrt({"asin": 1 - x * x, "asinh": 1 + x * x, "acosh": x * x - 1}[name], bits)
+    if low == 0:
+        raise Rejected("not-finite", f"{name} has no slope at {x}")
+    return 1 / high, 1 / low
 
 
 def _signed(x: Fraction, ends: Enclosure) -> Enclosure:
@@ -273,7 +422,38 @@ def interval(function: Function, lower: Fraction, upper: Fraction, widen: Fracti
         low = -ONE if _meets(lower, upper, top + 2) else low
     elif name == "pow" and p > 0 and p % 2 == 0 and lower <= 0 <= upper:
         low = ZERO
+    elif name == "cosh" and lower <= 0 <= upper:
+        low = ONE
+    elif name in activations.GATES:
+        at, least = _valley(name, p)
+        low = least if lower <= at + BLUR and upper >= at - BLUR else low
     return low, high
+
+
+@lru_cache(maxsize=64)
+def _bends(name: str, p: float) -> Enclosure:
+    """Where a gate turns convex and concave, within BLUR for swish and mish: the guess of `activations`, tested by the slope, which falls (or rises)
+    on either side of a bend: what the proofs there say of one bend a side is assumed."""
+    left, right = map(Fraction, activations.bends(name, p))
+    if name in ("swish", "mish"):
+        for at, up in ((left, 1), (right, -1)):
+            slopes_there = [derivative(name, p, at + k * BLUR)[0] * up for k in (-2, -1, 1, 2)]
+            if not (slopes_there[0] > slopes_there[1] and slopes_there[3] > slopes_there[2]):
+                raise Rejected("unsupported-function", f"{name} {p}")
+    return left, right
+
+
+@lru_cache(maxsize=64)
+def _valley(name: str, p: float) -> Enclosure:
+    """Where a gate is least, within BLUR, and a bound of how little that is."""
+    (left, right), at = _bends(name, p), Fraction(activations.valley(name, p)[0])
+    falls, rises = derivative(name, p, at - BLUR)[1], derivative(name, p, at + BLUR)[0]
+    if name == "hard_swish":
+        return at, -Fraction(p) ** 2 / 4
+    if not (falls < 0 < rises):
+        raise Rejected("unsupported-function", f"{name} {p}")
+    steep = max(abs(e) for e in derivative(name, p, at))
+    return at, enclose(name, p, at)[0] - steep * (right - left + 2 * BLUR)
 
 
 def offsets(
@@ -383,15 +563,17 @@ def _curved(function: Smooth, lower: Fraction, upper: Fraction) -> Iterator[tupl
         convex = not 0 < p < 1
     elif name == "pow" and p % 2 == 0:
         convex = True
-    elif name in ("exp", "softplus", "log", "sqrt"):
-        convex = name in ("exp", "softplus")
+    elif name in ("exp", "softplus", "cosh", "log", "sqrt", "acosh") or (name == "elu" and p <= 1):
+        convex = name in ("exp", "softplus", "cosh", "elu")
+    elif name in activations.GATES:
+        cuts, convex = list(_bends(name, p)), False
     else:
-        cuts, convex = [ZERO], name in ("sigmoid", "tanh", "erf")
-    start = lower
+        cuts, convex = [ZERO], name in ("sigmoid", "tanh", "erf", "atan", "asinh", "softsign", "elu")
+    start, blur = lower, Fraction(shapes.blur(function))
     for cut in cuts:
         if cut > lower and cut < upper:
-            yield start, cut, convex
-            start = cut
+            yield start, max(lower, cut - blur), convex
+            start = min(cut + blur, upper)
         if cut < upper:
             convex = not convex
     yield start, upper, convex
@@ -408,12 +590,21 @@ def _smooth_least(function: Smooth, a: Fraction, lower: Fraction, upper: Fractio
             upper = min(upper, lower + turn)
     found = []
     for start, end, convex in _curved(function, lower, upper):
-        if convex == (side > 0):
+        if convex == (side > 0) and not _is_line(function, start, end):
             found.append(_tangent_bound(function, a, start, end, side))
         else:
             found += [_gap(function, a, x, side) for x in (start, end)]
-    least = min(found) - kappa * (upper - lower) ** 2
+    blur = Fraction(shapes.blur(function))
+    reached = blur > 0 and any(lower <= c + blur and upper >= c - blur for c in _bends(function.name, function.parameter))
+    least = min(found) - kappa * (upper - lower) ** 2 - (2 * blur * (2 + abs(a)) if reached else ZERO)
     return max(least, min(crude)) if kappa else least
+
+
+def _is_line(function: Smooth, start: Fraction, end: Fraction) -> bool:
+    """A piece of a function with kinks on which it is straight: the slope at a kink is that of the other side."""
+    if function.name == "hard_swish":
+        return end <= -Fraction(function.parameter) or start >= 1 - Fraction(function.parameter)
+    return function.name == "elu" and function.parameter > 1 and start >= 0
 
 
 def _gap(function: Smooth, a: Fraction, x: Fraction, side: int) -> Fraction:
@@ -434,6 +625,8 @@ def _tangent_bound(function: Smooth, a: Fraction, start: Fraction, end: Fraction
         x = min(max(_shorter(x), start), end)
         x = (start + end) / 2 if function.name == "sqrt" and x == 0 else x
         low, high = derivative(function.name, function.parameter, x)
+        if x == 0 and shapes.hinge(function):
+            low = high = min(max(a, Fraction(function.parameter)), ONE)
         steep = (low - a, high - a) if side > 0 else (a - high, a - low)
         best.append(_gap(function, a, x, side) + min(steep[1] * (start - x), steep[0] * (end - x)))
         if steep[1] == steep[0] == 0 or (x == start and steep[0] >= 0) or (x == end and steep[1] <= 0):

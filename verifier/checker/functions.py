@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from verifier.checker import kernels, shapes, slopes
+from verifier.checker import activations, shapes, slopes
 from verifier.checker.arithmetic import Array, dn, finite, up
 from verifier.checker.network import Function, Pieces, Smooth
 
@@ -52,7 +52,13 @@ def offsets(function: Function, slope_lower: Array, slope_upper: Array, lower: A
 @np.errstate(all="ignore")
 def default_slopes(function: Function, lower: Array, upper: Array) -> tuple[Array, Array]:
     """Finite slopes, exact where f is one straight piece."""
-    return slopes.default(function, lower, upper, _pieces_offset)
+    return slopes.default(function, lower, upper, _offset)
+
+
+def _offset(function: Function, a: Array, lower: Array, upper: Array, side: int) -> Array:
+    """At most side (f(x) - a x)."""
+    rule = _smooth_offset if isinstance(function, Smooth) else _pieces_offset
+    return rule(function, a, lower, upper, side)  # type: ignore[arg-type]
 
 
 def is_linear(function: Function, lower: Array, upper: Array) -> Array:
@@ -144,10 +150,10 @@ def _step_offset(step: str, a: Array, lower: Array, upper: Array, side: int) -> 
 
 
 def _smooth_interval(function: Smooth, lower: Array, upper: Array) -> tuple[Array, Array]:
-    """Least and largest at the ends, or 0 (even powers), or -1 and 1 (sin, cos: near an odd or even multiple of pi/2)."""
+    """Least and largest at the ends, or 0 (even powers), 1 (cosh), in a gate's valley, or -1 and 1 (sin, cos: near a multiple of pi/2)."""
     shapes.defined(function, lower, upper)
     far = shapes.is_periodic(function) & ((lower < -FAR_TURN) | (upper > FAR_TURN))
-    ends = [kernels.enclose(function.name, function.parameter, np.where(far, 0.0, x)) for x in (lower, upper)]
+    ends = [activations.enclose(function.name, function.parameter, np.where(far, 0.0, x)) for x in (lower, upper)]
     low, high = np.minimum(ends[0][0], ends[1][0]), np.maximum(ends[0][1], ends[1][1])
     if shapes.is_periodic(function):
         start, end, top = lower / math.pi - 2.0**-32, upper / math.pi + 2.0**-32, 0.5 if function.name == "sin" else 0.0  # 2^19 loses 2^-33
@@ -155,28 +161,34 @@ def _smooth_interval(function: Smooth, lower: Array, upper: Array) -> tuple[Arra
         low, high = np.where(holds[1], -1.0, low), np.where(holds[0], 1.0, high)
     elif function.name == "pow" and function.parameter > 0 and function.parameter % 2 == 0:
         low = np.where((lower <= 0) & (upper >= 0), 0.0, np.maximum(low, 0.0))
+    elif function.name == "cosh":
+        low = np.where((lower <= 0) & (upper >= 0), 1.0, np.maximum(low, 1.0))
+    elif function.name in activations.GATES:
+        at, least = activations.valley(function.name, function.parameter)
+        low = np.where((lower <= at + activations.BLUR) & (upper >= at - activations.BLUR), least, low)
     return low, high
 
 
 def _curved(function: Smooth, lower: Array, upper: Array) -> Iterator[tuple[Array, Array, bool]]:
-    """(start, end, f is convex there), covering [lower, upper]; pieces outside it shrink to one of its points. sin, cos: two turns at most."""
-    cut, convex = shapes.curvature(function)
-    cuts = [] if cut is None else [np.full((), cut)]
-    if cut is not None and shapes.is_periodic(function):
-        base = 2 * np.floor((lower - cut) / (2 * math.pi))
-        cuts = [(base + k) * math.pi + cut for k in range(1, 5)]
+    """(start, end, f is convex there), covering [lower, upper] but for what is blurred; pieces outside it shrink to one of its points. sin, cos: two
+    turns at most."""
+    points, convex = shapes.curvature(function)
+    cuts, blur = [np.full((), cut) for cut in points], shapes.blur(function)
+    if shapes.is_periodic(function):
+        base = 2 * np.floor((lower - cuts[0]) / (2 * math.pi))
+        cuts = [(base + k) * math.pi + cuts[0] for k in range(1, 5)]
     start = lower
     for at in cuts:
-        end = np.minimum(np.maximum(at, lower), upper)
-        yield start, end, convex
-        start, convex = end, not convex
+        yield start, np.minimum(np.maximum(at - blur, lower), upper), convex
+        start, convex = np.minimum(np.maximum(at + blur, lower), upper), not convex
     yield start, upper, convex
 
 
 def _smooth_offset(function: Smooth, a: Array, lower: Array, upper: Array, side: int) -> Array:
     """At most side (f(x) - a x), piece by piece. Over more than a turn, sin x - a x is least in the first or in the last turn.
 
-    The cuts of sin and cos are off by less than 2^-50 (|x| + 8), and so is |f''| where its sign is wrong; (q - p)^2 < 2^6."""
+    The cuts of sin and cos are off by less than 2^-50 (|x| + 8), and so is |f''| where its sign is wrong; (q - p)^2 < 2^6. In what is blurred, 2 blur
+    wide and beside a piece, f - a x falls by less than 2 + |a| a unit."""
     shapes.defined(function, lower, upper)
     far, start, end = np.zeros(1, dtype=bool), lower, upper
     if shapes.is_periodic(function):
@@ -184,11 +196,14 @@ def _smooth_offset(function: Smooth, a: Array, lower: Array, upper: Array, side:
         start = np.where(far, 0.0, np.where(last, np.maximum(lower, dn(upper - TURN)), lower))
         end = np.where(far, 0.0, np.where(last, upper, np.minimum(upper, up(lower + TURN))))
     least = np.full(np.broadcast(a, start).shape, np.inf)
-    for p, q, convex in _curved(function, start, end):
-        if convex == (side > 0):
+    for piece, (p, q, convex) in enumerate(_curved(function, start, end)):
+        if convex == (side > 0) and piece not in shapes.straight(function):
             least = np.minimum(least, _tangent_bound(function, a, p, q, side))
         else:
             least = np.minimum(least, np.minimum(_gap(function, a, p, side), _gap(function, a, q, side)))
+    if (blur := shapes.blur(function)) > 0:
+        reached = np.any([(start <= c + blur) & (end >= c - blur) for c in shapes.curvature(function)[0]], axis=0)
+        least = np.where(reached, dn(least - (2 * blur + TINY) * (2 + np.abs(a)) * (1 + UNITS)), least)
     if not shapes.is_periodic(function):
         return least
     least = dn(least - 2.0**-44 * (np.maximum(np.abs(start), np.abs(end)) + 8))
@@ -197,7 +212,7 @@ def _smooth_offset(function: Smooth, a: Array, lower: Array, upper: Array, side:
 
 def _gap(function: Smooth, a: Array, x: Array, side: int) -> Array:
     """At most side (f(x) - a x)."""
-    low, high = kernels.enclose(function.name, function.parameter, x)
+    low, high = activations.enclose(function.name, function.parameter, x)
     t = side * a * x
     v = (low if side > 0 else -high) - t
     return np.asarray(v - ((np.abs(t) + np.abs(v)) * UNITS + TINY))
@@ -207,7 +222,9 @@ def _tangent_bound(function: Smooth, a: Array, start: Array, end: Array, side: i
     """g = side (f - a x) is convex on [start, end]: at any x0 in it g >= g(x0) + min(g'(x0) (start - x0), g'(x0) (end - x0))."""
     middle, x = start / 2 + end / 2, slopes.touch(function, a, start, end)
     x = np.minimum(np.maximum(np.where(np.isnan(x), middle, x), start), end)
-    low, high = kernels.derivative_enclosure(function.name, function.parameter, x)
+    low, high = activations.derivative_enclosure(function.name, function.parameter, x)
+    if shapes.hinge(function):  # any slope between both sides supports f there
+        low, high = (np.where(x == 0, np.minimum(np.maximum(a, function.parameter), 1.0), e) for e in (low, high))
     low, high = (dn(low - a), up(high - a)) if side > 0 else (dn(a - high), up(a - low))
     fall = np.minimum(high * (start - x), low * (end - x))
     fall = np.where(start == end, 0.0, fall - (np.abs(fall) * UNITS + TINY))

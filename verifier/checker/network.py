@@ -35,7 +35,8 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Smooth:
-    """`name` in functions.SMOOTH: exp log sqrt reciprocal sigmoid tanh erf sin cos softplus pow; `parameter` is the exponent of pow."""
+    """`name` in `kernels`: exp log sqrt reciprocal sigmoid tanh erf sin cos softplus pow (`parameter`: the exponent); or in `activations`: softsign
+    tan asin atan sinh cosh asinh acosh atanh elu (alpha) gelu hard_swish (its ramp at 0) mish swish (the factor of x^3 in its sigmoid)."""
 
     name: str
     parameter: float = 0.0

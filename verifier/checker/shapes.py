@@ -8,11 +8,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from verifier.checker import activations
 from verifier.checker.arithmetic import Array
 from verifier.checker.network import Function, Pieces, Smooth
 from verifier.checker.refusal import Rejected
 
-CONVEX, CONCAVE = frozenset(("exp", "softplus")), frozenset(("log", "sqrt"))
+CONVEX, CONCAVE = frozenset(("exp", "softplus", "cosh")), frozenset(("log", "sqrt", "acosh"))
+CONVEX_BELOW = frozenset(("sigmoid", "tanh", "erf", "atan", "asinh", "softsign"))  # 0; concave above it
+CONCAVE_BELOW = frozenset(("sin", "reciprocal", "tan", "asin", "atanh", "sinh"))
 WHOLE = {"floor": np.floor, "ceil": np.ceil, "round": np.rint}
 STEPS = {"floor": (0.0, -1.0, 0.0), "ceil": (0.0, 0.0, 1.0), "round": (0.5, -0.5, 0.5)}  # jumps: integers + first; f(x) - x left and right of one
 
@@ -32,18 +35,43 @@ def kink(function: Function) -> tuple[float, float] | None:
     return function.slopes[0], function.slopes[1]
 
 
-def curvature(function: Smooth) -> tuple[float | None, bool]:
-    """(where it changes, modulo pi for sin and cos, None: nowhere; whether f is convex left of that, or everywhere; for sin and cos right of it)."""
+def curvature(function: Smooth) -> tuple[tuple[float, ...], bool]:
+    """(where it changes, modulo pi for sin and cos; whether f is convex left of all that, or everywhere; for sin and cos right of it).
+
+    A gate changes within `blur` of these points. An elu of p <= 1 has a convex kink at 0, one of p > 1 a concave one."""
     name, p = function.name, function.parameter
     if name == "pow":
         if p in (0.0, 1.0):
             raise Rejected("unsupported-function", f"pow {p} is straight")
         if not float(p).is_integer():
-            return None, not 0 < p < 1
-        return (None, True) if p % 2 == 0 else (0.0, False)
+            return (), not 0 < p < 1
+        return ((), True) if p % 2 == 0 else ((0.0,), False)
+    if name == "elu" and 0 < p < math.inf:
+        return ((), True) if p <= 1 else ((0.0,), True)
+    if name in activations.GATES:
+        return activations.bends(name, p), False
     if name in CONVEX or name in CONCAVE:
-        return None, name in CONVEX
-    return (math.pi / 2, True) if name == "cos" else (0.0, name in ("sigmoid", "tanh", "erf"))
+        return (), name in CONVEX
+    if name in CONVEX_BELOW or name in CONCAVE_BELOW:
+        return (0.0,), name in CONVEX_BELOW
+    if name == "cos":
+        return (math.pi / 2,), True
+    raise Rejected("unsupported-function", name)
+
+
+def straight(function: Smooth) -> tuple[int, ...]:
+    """The pieces between these points, from the left, on which f is a line: what its slope at a kink is, is not that of a line beside it."""
+    return {"hard_swish": (0, 2), "elu": (1,)}.get(function.name, ())
+
+
+def hinge(function: Smooth) -> bool:
+    """Whether f is convex with a kink at 0, where its slope goes from p up to 1."""
+    return function.name == "elu" and function.parameter < 1
+
+
+def blur(function: Smooth) -> float:
+    """How far from a point of `curvature` the curvature may change. |f'| < 2 there."""
+    return activations.BLUR if function.name in ("swish", "mish") else 0.0
 
 
 def is_periodic(function: Smooth) -> bool:

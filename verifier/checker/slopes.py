@@ -11,19 +11,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from verifier.checker import kernels, shapes
+from verifier.checker import activations, kernels, shapes
 from verifier.checker.arithmetic import Array
 from verifier.checker.network import Function, Pieces, Smooth
 
 TINY = 2.0**-900
-Offset = Callable[[Pieces, Array, Array, Array, int], Array]  # function, slope, lower, upper, side -> rigorous least of side (f - slope x)
+TANH_GELU, GELU = 0.0175594, 2.2567583  # x (1 + erf x) / 2 is about f(2.2567583 x) / 2.2567583 with this swish
+Offset = Callable[[Function, Array, Array, Array, int], Array]  # function, slope, lower, upper, side -> rigorous least of side (f - slope x)
 
 
 def default(function: Function, lower: Array, upper: Array, offset: Offset) -> tuple[Array, Array]:
     """Finite slopes (lower, upper). Straight pieces: the line of least area among the pieces and the chords between corners, which is CROWN's
     choice for ReLU (Zhang et al. 2018). Smooth: the tangent at the midpoint where f curves towards the plane, the chord where it curves
-    away, else the tangent through the far end, or the chord where that touches beyond the interval."""
-    if isinstance(function, Smooth):
+    away, else the tangent through the far end, or the chord where that touches beyond the interval. Gates: the line of least area among the chord,
+    the tangents at the midpoint and in the middle of where f is convex, and those through either end."""
+    if isinstance(function, Smooth) and function.name in activations.GATES:
+        pair = _least_of(function, _gate_slopes(function, lower, upper), lower, upper, offset)
+    elif isinstance(function, Smooth):
         pair = _smooth(function, lower, upper)
     elif (kink := shapes.kink(function)) == (0.0, 1.0):
         low, high = np.minimum(lower, 0.0), np.maximum(upper, 0.0)
@@ -67,8 +71,12 @@ def _kink(slopes: tuple[float, float], lower: Array, upper: Array) -> tuple[Arra
 
 def _least_area(function: Pieces, lower: Array, upper: Array, offset: Offset) -> tuple[Array, Array]:
     """The candidates whose planes are nearest to f at the midpoint: they cut off the least area. Ties go to the first."""
-    middle, found = lower / 2 + upper / 2, []
     candidates = [np.full(lower.shape, s) for s in dict.fromkeys(function.slopes or (0.0, 1.0))] + _chords(function, lower, upper)
+    return _least_of(function, candidates, lower, upper, offset)
+
+
+def _least_of(function: Function, candidates: list[Array], lower: Array, upper: Array, offset: Offset) -> tuple[Array, Array]:
+    middle, found = lower / 2 + upper / 2, []
     for side in (1, -1):
         best, height = candidates[0], np.full(lower.shape, -np.inf)
         for slope in candidates:
@@ -128,9 +136,78 @@ def touch(function: Smooth, a: Array, start: Array, end: Array) -> Array:
             return _log(b / (1 - b))
         case "pow":
             return _touch_power(p, a, sign)
+        case "elu":
+            return np.where((a > 1) & (p <= 1), end, np.minimum(_log(b / p), 0.0))
+        case "hard_swish":
+            return (a - p) / 2
+        case "gelu" | "swish" | "mish":
+            return _touch_gate(function.name, p, a, start, end)
+        case "atan" | "asinh" | "softsign" | "tan" | "asin" | "atanh" | "sinh" | "cosh" | "acosh":
+            return _touch_inverse(function.name, a, sign)
     turn = 0.0 if function.name == "sin" else math.pi / 2  # cos x = sin(x + pi/2)
     k = np.floor((start / 2 + end / 2 + turn) / math.pi)
     return np.asarray(k * math.pi + np.arccos(np.clip(np.where(k % 2 == 0, a, -a), -1.0, 1.0)) - turn)
+
+
+def _touch_inverse(name: str, a: Array, sign: Array) -> Array:
+    low, high = np.minimum(np.maximum(a, TINY), 1.0), np.maximum(a, 1.0)
+    match name:
+        case "atan":
+            return sign * np.sqrt(1 / low - 1)
+        case "asinh":
+            return sign * np.sqrt(1 / (low * low) - 1)
+        case "softsign":
+            return sign * (1 / np.sqrt(low) - 1)
+        case "tan":
+            return sign * np.minimum(activations.value("atan", 0.0, np.sqrt(high - 1))[0], 1.5707963)
+        case "asin":
+            return sign * np.minimum(np.sqrt(1 - 1 / (high * high)), 1 - 2.0**-40)
+        case "atanh":
+            return sign * np.sqrt(1 - 1 / high)
+        case "sinh":
+            return sign * activations.value("acosh", 0.0, np.minimum(high, 1e150))[0]
+        case "cosh":
+            return activations.value("asinh", 0.0, np.clip(a, -1e150, 1e150))[0]
+    return np.sqrt(1 + 1 / np.square(np.maximum(a, 1e-150))) + 2.0**-40  # acosh
+
+
+def _touch_gate(name: str, p: float, a: Array, start: Array, end: Array) -> Array:
+    """Newton's method between two ends, or halves of what is between them; beyond 16 a gate is nearly straight. GELU first as about a swish."""
+    if name == "gelu":
+        x = _touch_gate("swish", TANH_GELU, a, GELU * start, GELU * end) / GELU
+        for _ in range(2):
+            slope, bend = _bent(name, p, np.clip(x, -6.0, 6.0))
+            x = np.where(np.abs(x) < 6, x - np.clip((slope - a) / np.where(bend == 0, TINY, bend), -0.5, 0.5), x)
+        return x
+    low, high = (np.clip(e, -16.0, 16.0) + np.zeros(a.shape) for e in (start, end))
+    x = low / 2 + high / 2
+    rising, first, last = _bent(name, p, x)[1] > 0, _bent(name, p, low)[0], _bent(name, p, high)[0]
+    at_start, at_end = np.where(rising, first >= a, first <= a), np.where(rising, last <= a, last >= a)
+    for _ in range(10):
+        slope, bend = _bent(name, p, x)
+        below = (slope < a) == rising
+        low, high = np.where(below, x, low), np.where(below, high, x)
+        guess = x - (slope - a) / np.where(bend == 0, TINY, bend)
+        x = np.where((guess >= low) & (guess <= high), guess, low / 2 + high / 2)
+    return np.where(at_start, start, np.where(at_end, end, x))
+
+
+def _bent(name: str, p: float, x: Array) -> tuple[Array, Array]:
+    """About f' and f'' of a gate, |x| <= 16 (swish: 40)."""
+    match name:
+        case "gelu":
+            return _steep(name, p, x), (1 - x * x) * kernels.derivative("erf", 0.0, x)[0]
+        case "swish":
+            t, rise = x + p * x * x * x, 1 + 3 * p * x * x
+            s = kernels.value("sigmoid", 0.0, t)[0]
+            return s + x * rise * s * (1 - s), s * (1 - s) * (2 * rise + 6 * p * x * x + x * rise * rise * (1 - 2 * s))
+    t = kernels.value("exp", 0.0, x)[0]
+    n = t * t + 2 * t + 2
+    return _steep(name, p, x), 4 * t * (2 * (t + 1) * n + x * (2 + 2 * t - 3 * t * t - 2 * t * t * t)) / (n * n * n)
+
+
+def _steep(name: str, p: float, x: Array) -> Array:
+    return activations.derivative(name, p, x)[0]
 
 
 def _touch_power(p: float, a: Array, sign: Array) -> Array:
@@ -150,7 +227,7 @@ def _smooth(function: Smooth, lower: Array, upper: Array) -> tuple[Array, Array]
     shapes.defined(function, lower, upper)
     far = shapes.is_periodic(function) & (upper - lower > math.pi)
     low, high = np.where(far, 0.0, lower), np.where(far, 0.0, upper)
-    tangent = kernels.derivative(function.name, function.parameter, low / 2 + high / 2)[0]
+    tangent = activations.derivative(function.name, function.parameter, low / 2 + high / 2)[0]
     narrow = high - low <= 2.0**-24 * (np.abs(low) + np.abs(high)) + 2.0**-40
     chord = np.where(narrow, tangent, _chord(function, low, high))
     left, right = _is_convex(function, low, np.greater_equal), _is_convex(function, high, np.greater)
@@ -175,13 +252,23 @@ def _through(function: Smooth, anchor: Array, end: Array) -> Array:
 
 
 def _chord(function: Smooth, x: Array, y: Array) -> Array:
-    rise = kernels.value(function.name, function.parameter, y)[0] - kernels.value(function.name, function.parameter, x)[0]
+    rise = activations.value(function.name, function.parameter, y)[0] - activations.value(function.name, function.parameter, x)[0]
     return np.asarray(rise / np.where(x == y, 1.0, y - x))
 
 
 def _is_convex(function: Smooth, x: Array, passed: np.ufunc) -> Array:
     """Whether f is convex right of x (passed: >=) or left of it (>)."""
-    cut, first = shapes.curvature(function)
+    cuts, first = shapes.curvature(function)
     if shapes.is_periodic(function):
-        return np.asarray((np.floor((x - (cut or 0.0)) / math.pi) % 2 == 1) != first)
-    return np.full(x.shape, first) if cut is None else np.asarray(passed(x, cut) != first)
+        return np.asarray((np.floor((x - cuts[0]) / math.pi) % 2 == 1) != first)
+    return np.full(x.shape, first) if not cuts else np.asarray(passed(x, cuts[0]) != first)
+
+
+def _gate_slopes(function: Smooth, lower: Array, upper: Array) -> list[Array]:
+    shapes.defined(function, lower, upper)
+    name, p, (left, right) = function.name, function.parameter, shapes.curvature(function)[0]
+    narrow = upper - lower <= 2.0**-24 * (np.abs(lower) + np.abs(upper)) + 2.0**-40
+    inner = np.minimum(np.clip(lower, left, right), upper) / 2 + np.maximum(np.clip(upper, left, right), lower) / 2
+    tangents = [_steep(name, p, x) for x in (lower / 2 + upper / 2, inner)]
+    lines = [_chord(function, lower, upper), _through(function, lower, upper), _through(function, upper, lower)]
+    return [*tangents, *(np.where(narrow, tangents[0], line) for line in lines)]

@@ -113,14 +113,14 @@ RULES = (
         "rules",
         "soundness.md 5.1: Marabou #720",
         "smooth functions are bounded by their ends, also where they curve away",
-        (f"{FUNCTIONS}:_smooth_offset", "if convex == (side > 0):", "if False:"),
+        (f"{FUNCTIONS}:_smooth_offset", "if convex == (side > 0) and piece not in shapes.straight(function):", "if False:"),
     ),
     _mutant(
         "smooth_tangents_only",
         "rules",
         "soundness.md 5.1: Marabou #720",
         "tangents bound smooth functions where they are concave, too",
-        (f"{FUNCTIONS}:_smooth_offset", "if convex == (side > 0):", "if True:"),
+        (f"{FUNCTIONS}:_smooth_offset", "if convex == (side > 0) and piece not in shapes.straight(function):", "if True:"),
     ),
     _mutant(
         "tangent_does_not_fall",

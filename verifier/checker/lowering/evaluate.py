@@ -15,6 +15,15 @@ SMOOTH: dict[str, Callable[[Array], Array]] = {
     "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "reciprocal": np.reciprocal, "tanh": np.tanh, "sin": np.sin, "cos": np.cos,
     "erf": np.vectorize(math.erf, otypes=[np.float64]), "sigmoid": lambda x: 0.5 * (1 + np.tanh(x / 2)), "softplus": lambda x: np.logaddexp(x, 0),
 }  # fmt: skip
+SMOOTH |= {
+    "tan": np.tan, "asin": np.arcsin, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh,
+    "atanh": np.arctanh, "softsign": lambda x: x / (1 + np.abs(x)), "gelu": lambda x: x * (1 + SMOOTH["erf"](x)) / 2,
+    "mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
+}  # fmt: skip
+WITH_PARAMETER: dict[str, Callable[[Array, float], Array]] = {
+    "pow": lambda x, p: x**p, "elu": lambda x, p: np.where(x > 0, x, p * np.expm1(np.minimum(x, 0))),
+    "hard_swish": lambda x, p: x * np.clip(x + p, 0, 1), "swish": lambda x, p: x * SMOOTH["sigmoid"](x + p * x**3),
+}  # fmt: skip
 STEPS = {"floor": np.floor, "ceil": np.ceil, "round": np.rint}
 
 
@@ -48,7 +57,8 @@ def _value(network: Network, node: Node, x: list[Array]) -> Array:
 
 def _function(function: Function, x: Array) -> Array:
     if not isinstance(function, Pieces):
-        return np.asarray(x**function.parameter if function.name == "pow" else SMOOTH[function.name](x))
+        with_parameter = WITH_PARAMETER.get(function.name)
+        return np.asarray(SMOOTH[function.name](x) if with_parameter is None else with_parameter(x, function.parameter))
     if function.step:
         return np.asarray(STEPS[function.step](x))
     piece = np.searchsorted(function.breakpoints, x)
