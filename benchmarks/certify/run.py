@@ -81,6 +81,8 @@ def _checked(request: Request) -> None:
         raise UsageError("nothing to certify: name a region (--region linf:2/255) or a policy (--policy F.toml)")
     for text in request.policy.gates:
         gates.read(text, request.policy)
+    if request.cluster is not None and request.cluster != "ray" and not request.cluster.startswith("ray://"):
+        raise UsageError(f"--cluster {request.cluster}: expected ray or ray://HOST:PORT")
     number, count = request.shard
     if not 1 <= number <= count:
         raise UsageError(f"--shard {number}/{count}: expected i/n with 1 <= i <= n")
@@ -89,7 +91,15 @@ def _checked(request: Request) -> None:
 @contextmanager
 def _pool(request: Request) -> Iterator[Pool]:
     """Who answers queries."""
-    pool = Crew(request.jobs, request.budget.threads, request.out / "worker.log")
+    pool: Pool
+    if request.cluster is None:
+        pool = Crew(request.jobs, request.budget.threads, request.out / "worker.log")
+    else:
+        try:
+            module = importlib.import_module("benchmarks.certify.cluster")
+        except ModuleNotFoundError as error:
+            raise UsageError(f"--cluster needs {error.name}, which is not installed: pip install 'soundproof[cluster]'") from error
+        pool = module.Cluster(request.cluster, request.jobs, request.budget.threads)
     try:
         yield pool
     finally:

@@ -21,7 +21,7 @@ THIRD_PARTY = {
     "specs": {"numpy"},
     "bounds": {"numpy", "torch", "cvxpy", "scipy"},
     "verifier": {"numpy", "torch", "highspy", "z3"},
-    "benchmarks": {"numpy", "onnx", "onnxruntime", "hypothesis", "rich", "jinja2", "matplotlib", "google", "markupsafe", "PIL", "pyarrow"},
+    "benchmarks": {"numpy", "onnx", "onnxruntime", "hypothesis", "rich", "jinja2", "matplotlib", "google", "markupsafe", "PIL", "pyarrow", "ray"},
     "soundproof": {"typer", "onnx", "rich"},
 }
 TRAINS = "benchmarks/soundness/train/"  # models are trained with torch; nothing that states or judges a truth imports them with it
