@@ -19,6 +19,7 @@ from graph.core import Graph, Origin, Shape, check
 from graph.errors import ModelError
 from graph.lowering.builder import Builder, Known, Tensor
 from graph.lowering.schemas import STANDARD
+from graph.outputs import numeric_outputs
 from graph.scope import Scope, Shared, functions_of
 from graph.simplify import simplify
 from graph.weights import type_name
@@ -56,6 +57,7 @@ class Model:
     """A loaded file. `graph` is what gets verified; `lowered` is the same network with one group of core nodes per file
     operator, from which `selfcheck` derives its error bounds. Both hold the same weights by reference.
 
+    `onnx_bytes` are what runtimes run: the file, with a ZipMap's input in the place of its output and without outputs of strings.
     `sha256` is that of the decompressed file; `external` gives (location, SHA-256) of every external data file that was read.
     """
 
@@ -86,7 +88,7 @@ def load(source: str | Path | bytes, *, limits: Limits = Limits()) -> Model:
 
 
 def _load(content: bytes, path: Path | None, limits: Limits) -> Model:
-    proto = _parse(content)
+    proto, read_otherwise = numeric_outputs(_parse(content))
     opsets = _opsets(proto)
     shared = _shared(proto, path.parent if path else None, limits)
     lowered, inputs, outputs, notes = _Lowering(proto.graph, Scope(shared, opsets, shared.reader(proto.graph)), limits).run()
@@ -95,12 +97,12 @@ def _load(content: bytes, path: Path | None, limits: Limits) -> Model:
         lowered=lowered,
         sha256=hashlib.sha256(content).hexdigest(),
         external=shared.external_hashes(),
-        onnx_bytes=content,
+        onnx_bytes=proto.SerializeToString() if read_otherwise else content,
         path=path,
         opset=opsets[""],
         inputs=inputs,
         outputs=outputs,
-        notes=notes,
+        notes=(*read_otherwise, *notes),
     )
 
 

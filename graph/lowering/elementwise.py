@@ -10,6 +10,8 @@ from graph.functions import build
 from graph.lowering.builder import Value
 from graph.lowering.operator import Operator
 
+INTEGERS = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64"}  # ONNX element types
+
 
 def apply(name: str) -> Callable[[Operator], Value]:
     """The lowering of an operator without attributes to the function `name`."""
@@ -41,10 +43,12 @@ def lower_clip(op: Operator) -> Value:
 
 
 def lower_cast(op: Operator) -> Value:
-    """Over the reals a Cast between float types is the identity."""
+    """Over the reals a Cast between float types is the identity, as is one of integers to a type that has them all."""
     types = {1: "float32", 11: "float64"}
     target = op.integer("to")
     x = op.variable(0)
+    if target in INTEGERS and x.element_type != "float32" and np.can_cast(x.element_type, INTEGERS[target], "safe"):
+        return op.builder.convert(x, INTEGERS[target])
     if target not in types:
         raise op.refuse(f"casting a tensor that depends on the input to ONNX type {target} is not supported (only float32 and float64 are)")
     return op.builder.convert(x, types[target])

@@ -108,3 +108,5 @@ OUTPUTS = {"TopK": 2, "MaxPool": 2}
 MOVEMENT = [*MOVES, *WEIGHTED, *POOLED, *ORDERED]
 POSITIVE: list[Case] = [("ReduceLogSum", 13, {"x": (2, 3)}, {}, {"axes": [1]}), ("ReduceLogSum", 18, {"x": (2, 3)}, {}, {})]
 COVERED = {case[0] for case in [*MOVEMENT, *POSITIVE]}
+COVERED |= {"Scaler", "Normalizer", "Binarizer", "LinearRegressor", "LinearClassifier", "ArrayFeatureExtractor", "ZipMap"}  # test_learning.py
+COVERED |= {"FusedMatMul", "FusedGemm", "FusedConv", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
