@@ -10,8 +10,10 @@ STAMP := $(VENV)/.soundproof-stamp
 JOBS ?= --jobs 2 --threads 1
 JUDGE := $(patsubst %,--judge %,$(wildcard ../shared/tools/replay.py))
 DEV_TABLE := benchmarks/results/dev.csv
+# For each fuzzer of the readers, in test-all.
+FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-apart test-others check coverage-checker test-all bench bench-dev bench-float32 bench-certificates bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants docs dist clean
+.PHONY: demo test test-apart test-others check coverage-checker test-all bench bench-dev bench-float32 bench-certificates bench-conformance bench-models bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants docs dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -61,6 +63,13 @@ bench-float32: $(STAMP)
 # Sizes, times and memory of the checks of that table's certificates; the largest of each category are made again.
 bench-certificates: $(STAMP)
 	$(BIN)/python -m benchmarks.certificates $(DEV_TABLE) --memory 1 --out docs/certificates.md
+
+# Every operator case of onnx: docs/operators.md. Public architectures as files: docs/models.md. Both resumable.
+bench-conformance: $(STAMP)
+	$(BIN)/python -m benchmarks.conformance
+
+bench-models: $(STAMP)
+	$(BIN)/python -m benchmarks.models
 
 # All engines on 2,000 small random instances; resumable.
 bench-exact: $(STAMP)

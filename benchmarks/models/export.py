@@ -82,10 +82,10 @@ def by_sklearn(output: str) -> bytes:
     """scikit-learn's MLP on its own iris data, converted by skl2onnx with its default options: `double` input, a label and probabilities."""
     data = load_iris()
     if output == "probabilities":
-        net = make_pipeline(StandardScaler(), MLPClassifier((16, 16), random_state=0, max_iter=300)).fit(data.data, data.target)
+        net = make_pipeline(StandardScaler(), MLPClassifier(hidden_layer_sizes=(16, 16), random_state=0, max_iter=300)).fit(data.data, data.target)
         found = to_onnx(net, data.data[:1], options={"zipmap": False})
     else:
-        net = MLPRegressor((16, 16), random_state=0, max_iter=300).fit(data.data[:, :3], data.data[:, 3])
+        net = MLPRegressor(hidden_layer_sizes=(16, 16), random_state=0, max_iter=300).fit(data.data[:, :3], data.data[:, 3])
         found = to_onnx(net, data.data[:1, :3])
     return bytes(found.SerializeToString())
 
@@ -123,7 +123,7 @@ def by_optimiser(folder: Path) -> bytes:
 @dataclass(frozen=True)
 class File:
     """A model as a file: how it is exported, the output to take ("": its only one), the radius, whether inputs are images in [0, 1], and the
-    architecture: files of one architecture compute the same function."""
+    architecture: files of one architecture compute the same function, so that only one of them is bounded (`again`: the others)."""
 
     name: str
     exporter: str
@@ -131,6 +131,7 @@ class File:
     radius: float
     image: bool
     output: str = ""
+    again: bool = False
 
 
 def files() -> list[File]:
@@ -138,11 +139,12 @@ def files() -> list[File]:
     found = []
     for name, architecture in ARCHITECTURES.items():
         for dynamo, exporter in ((True, "torch.onnx, dynamo=True"), (False, "torch.onnx, dynamo=False")):
-            found.append(File(name, exporter, partial(_torch_file, architecture, dynamo), architecture.radius, architecture.image))
+            make = partial(_torch_file, architecture, dynamo)
+            found.append(File(name, exporter, make, architecture.radius, architecture.image, again=not dynamo))
     found.append(File("MLP classifier", "skl2onnx", lambda folder: by_sklearn("probabilities"), 0.001, False, "probabilities"))
     found.append(File("MLP regressor", "skl2onnx", lambda folder: by_sklearn(""), 0.001, False))
     found.append(File("quantised CNN", "onnxruntime quantize_static, QDQ", by_quantiser, 1 / 255, True))
-    found.append(File("BERT-tiny", "onnxruntime.transformers optimizer", by_optimiser, 0.001, False))
+    found.append(File("BERT-tiny", "onnxruntime.transformers optimizer", by_optimiser, 0.001, False, again=True))
     return found
 
 

@@ -72,7 +72,7 @@ def measure(file: File, samples: int) -> dict[str, str]:
     if not path.exists():
         path.write_bytes(file.make(FOLDER))
     command = [sys.executable, "-m", "benchmarks.models.measure", str(path), repr(file.radius), "image" if file.image else "signal"]
-    command += ["--samples", str(samples), *(["--output", file.output] if file.output else [])]
+    command += ["--samples", "0" if file.again else str(samples), *(["--output", file.output] if file.output else [])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, env=environment, check=False, cwd=Path.cwd())
@@ -101,9 +101,12 @@ def row(line: Mapping[str, str]) -> str:
     """One line of the page."""
     if line["error"]:
         return f"| {line['model']} | {line['exporter']} | {line['radius']} | {line['error'].replace('|', '/')} | | | | | |"
-    width = (line["linear_width"] or "no bound") + ("" if line["refined"] == "True" else " *")
     peak = f"{int(line['peak_bytes']) / 1e9:.2f} GB"
+    if not line["linear_seconds"]:
+        known = f"{float(line['load_seconds']):.1f} s | same function | {peak} | | | {line['checker'].replace('|', '/')}"
+        return f"| {line['model']} | {line['exporter']} | {line['radius']} | {known} |"
     times = [f"{float(line[name]):.1f} s" for name in ("load_seconds", "linear_seconds")]
+    width = (line["linear_width"] or "no bound") + ("" if line["refined"] == "True" else " *")
     intervals = line["interval_width"] or "no bound"
     cells = (line["model"], line["exporter"], line["radius"], *times, peak, width, intervals, line["checker"].replace("|", "/"))
     return "| " + " | ".join(cells) + " |"

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import strategies as st
 
 TOKEN = re.compile(r"[()\[\]]|;[^\n]*|[^\s()\[\]]+|\s+")
+NUMBER = re.compile(r"-?[0-9]+\.[0-9]+")
 WORDS = (
     *"( ) [ ] assert and or not <= >= < > == != + - * / declare-const declare-network declare-input declare-output declare-hidden".split(),
     *"vnnlib-version <2.0> equal-to isomorphic-to Real float32 float64 int8 X_0 X_1 Y_0 X Y f X[0,0] Y[0,1]".split(),
@@ -41,11 +42,16 @@ GOOD = (
 
 @st.composite
 def property_texts(draw: st.DrawFn) -> str:
-    """A good text after one to six changes: a token left out, doubled, swapped or replaced, a character replaced, the text cut."""
+    """A good text after up to four changes: a number or a token replaced, left out, doubled or swapped, other characters, the text cut."""
     tokens = TOKEN.findall(draw(st.sampled_from(GOOD)))
-    for _ in range(draw(st.integers(1, 6))):
+    for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, max(len(tokens) - 1, 0)))
-        match draw(st.sampled_from("drop double swap word character cut wrap".split())):
+        numbers = [k for k, token in enumerate(tokens) if NUMBER.fullmatch(token)]
+        match draw(st.sampled_from("number number number alike drop double swap word character cut wrap".split())):
+            case "number" if numbers:
+                tokens[draw(st.sampled_from(numbers))] = draw(st.decimals(-9, 9, places=2).map(str))
+            case "alike" if tokens:
+                tokens[at] = draw(st.sampled_from(tokens))
             case "drop":
                 del tokens[at : at + draw(st.integers(1, 3))]
             case "double":

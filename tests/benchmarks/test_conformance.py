@@ -17,7 +17,7 @@ from benchmarks.conformance.listed import LISTED
 from benchmarks.conformance.run import COLUMNS, ROOT, TABLE, by_operator
 
 QUICK = ("Relu", "Gemm", "Softmax", "Floor", "Where", "ReduceL2", "And")
-SLOW = 40  # every so many operators, one
+SLOW = ("Add", "AveragePool", "Conv", "LayerNormalization", "Resize", "Slice")
 
 
 def lines() -> list[Mapping[str, str]]:
@@ -79,7 +79,7 @@ def test_a_handful_agrees_with_the_table(operator: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("operator", sorted(by_operator())[::SLOW])
+@pytest.mark.parametrize("operator", SLOW)
 def test_a_sample_agrees_with_the_table(operator: str) -> None:
     _agrees(operator, 20, 1000)
 
