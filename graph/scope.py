@@ -156,7 +156,8 @@ class Scope:
         if lowering is None:
             raise op.refuse("its input depends on the network's input; only constants are supported")
         try:
-            found = lowering(op) if not any(isinstance(x, Unbounded | Masked) for x in op.held) else through_mask(op)
+            masked = op.kind != "Attention" and any(isinstance(x, Unbounded | Masked) for x in op.held)
+            found = through_mask(op) if masked else lowering(op)
         except (*COMPLAINTS, MalformedGraph) as error:
             raise op.malformed(f"its inputs or attributes do not fit together: {error}") from error
         results: list[Held] = list(found) if isinstance(found, list) else [found]

@@ -9,6 +9,7 @@ from graph.errors import MalformedGraph
 from graph.lowering import (
     activations,
     arithmetic,
+    attention,
     centring,
     control,
     einsum,
@@ -57,6 +58,7 @@ LOWERINGS = register(
     ("Asinh", elementwise.apply("asinh")),
     ("Atan", elementwise.apply("atan")),
     ("Atanh", elementwise.apply("atanh")),
+    ("Attention", attention.lower_attention),
     ("AveragePool", pooling.lower_average_pool),
     ("BatchNormalization", normalisation.lower_batch_normalization),
     ("Cast", elementwise.lower_cast),
@@ -142,6 +144,7 @@ LOWERINGS = register(
     ("Reshape", reindex.lower_reindex),
     ("Resize", resampling.lower_resize),
     ("ReverseSequence", reindex.lower_reindex),
+    ("RotaryEmbedding", attention.lower_rotary_embedding),
     ("Scan", control.lower_scan),
     ("Scatter", scatter.lower_scatter_elements),
     ("ScatterElements", scatter.lower_scatter_elements),

@@ -92,4 +92,6 @@ def _weights(builder: Builder, x: Tensor, mask: Array | None = None) -> tuple[Te
     weight = builder.elementwise(build("exp"), shifted)
     if mask is not None and mask.any():
         weight = builder.gather(weight, np.where(mask, -1, indices(x.shape)))
-    return shifted, weight, builder.linear(Sum(x.shape, (x.shape[0], 1), (1,)), weight)
+    empty = np.zeros((x.shape[0], 1)) if mask is None else np.where(mask.all(axis=1, keepdims=True), 1.0, 0.0)  # a row without elements is 0 / 1
+    total = builder.affine([(Sum(x.shape, (x.shape[0], 1), (1,)), weight)], empty if empty.any() else None, (x.shape[0], 1))
+    return shifted, weight, total

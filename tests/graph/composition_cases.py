@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tests.graph.graph_models import floats
 
 Case = tuple[str, int, dict[str, tuple[int, ...]], dict[str, Any], dict[str, Any]]
@@ -49,7 +51,20 @@ RECURRENT: list[Case] = [
     ("LSTM", 14, SHAPE, recurrent(4, 1, 4, 3), {"hidden_size": 3, "activations": ["Sigmoid", "Relu", "Tanh"]}),
     ("LSTM", 14, SHAPE, recurrent(4, 1, 4, 3, bias=False), {"hidden_size": 3, "input_forget": 1}),
 ]
-COMPOSITIONS = [*NORMALISATION, *RECURRENT]
+HEADS = {"x": (2, 2, 3, 4), "z": (2, 2, 5, 4), "v": (2, 2, 5, 3)}  # batch, heads, steps, size
+ANGLES = {"c": np.cos(floats(2, 3, 2)), "s": np.sin(floats(2, 3, 2))}
+ATTENTION: list[Case] = [
+    ("Attention", 23, HEADS, {}, {}),
+    ("Attention", 23, {"x": (1, 4, 3, 4), "z": (1, 2, 3, 4), "v": (1, 2, 3, 4)}, {}, {"is_causal": 1, "scale": 0.25}),
+    ("Attention", 23, {"x": (1, 3, 8), "z": (1, 5, 4), "v": (1, 5, 6)}, {"m": floats(3, 5)}, {"q_num_heads": 4, "kv_num_heads": 2, "softcap": 2.0}),
+    ("Attention", 23, {"x": (2, 2, 3, 4)}, {"k": floats(2, 2, 5, 4), "v": floats(2, 2, 5, 3), "m": floats(3, 5) > -1}, {}),
+    ("Attention", 23, HEADS, {"m": np.where(np.arange(15).reshape(3, 5) % 4 == 1, -np.inf, 0).astype(np.float32)}, {}),
+    ("RotaryEmbedding", 23, {"x": (2, 2, 3, 4)}, ANGLES, {}),
+    ("RotaryEmbedding", 23, {"x": (2, 2, 3, 4)}, ANGLES, {"interleaved": 1}),
+    ("RotaryEmbedding", 23, {"x": (2, 3, 12)}, ANGLES, {"num_heads": 2, "rotary_embedding_dim": 4}),
+    ("RotaryEmbedding", 23, {"x": (1, 3, 8)}, {"c": np.cos(floats(9, 2)), "s": np.sin(floats(9, 2)), "p": np.array([[8, 0, 3]])}, {"num_heads": 2}),
+]
+COMPOSITIONS = [*NORMALISATION, *RECURRENT, *ATTENTION]
 
 CONTROL = {"If", "Loop", "Scan", "SequenceMap", "Optional", "OptionalGetElement", "OptionalHasElement"}  # test_scope.py
 CONTROL |= {"ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"}

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from verifier.checker.lowering import (
     activations,
+    attention,
     basic,
     constants,
     contract,
@@ -61,6 +62,7 @@ LOWERINGS = register(
     ("Asinh", elementwise.smooth("asinh"), (9, 22), "", None),
     ("Atan", elementwise.smooth("atan"), (7, 22), "", None),
     ("Atanh", elementwise.smooth("atanh"), (9, 22), "", None),
+    ("Attention", attention.attention, (23, 24, 25), attention.ATTRIBUTES, None),
     ("AveragePool", windows.average_pool, (7, 10, 11, 19, 22), "auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides", None),
     ("BatchNormalization", rows.batch_normalization, (7, 9, 14, 15), "epsilon momentum spatial training_mode", None),
     ("Cast", elementwise.cast, (6, 9, 13, 19, 21, 23, 24, 25, 28), "to", constants.cast),
@@ -162,6 +164,7 @@ LOWERINGS = register(
         None,
     ),
     ("ReverseSequence", moves.moving(picks.reverse_sequence), (10, 28), "batch_axis time_axis", None),
+    ("RotaryEmbedding", attention.rotary_embedding, (23,), "interleaved num_heads rotary_embedding_dim", None),
     ("Round", None, (11, 22), "", constants.unary("rint")),
     ("Scan", control.scan, (9, 11, 16, 19, 21, 23, 24, 25), control.SCAN, None),
     ("Scatter", picks.scatter_elements, (9,), "axis", None),

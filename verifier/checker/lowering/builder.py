@@ -59,7 +59,27 @@ class Items:
     values: tuple[Value, ...]
 
 
-Held = Value | Items
+@dataclass(frozen=True, eq=False)
+class Unbounded:
+    """A constant that is -infinity somewhere: a mask."""
+
+    value: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """A tensor that is -infinity where `mask` [its shape] is true, whatever it is there."""
+
+    tensor: Tensor
+    mask: Array
+
+
+Held = Value | Items | Unbounded | Masked
+
+
+def constant_of(value: Array) -> Known | Unbounded:
+    """Of numbers below infinity."""
+    return Unbounded(value) if value.dtype.kind == "f" and bool(np.isneginf(value).any()) else Known(value)
 Term = tuple[Map, Tensor]
 
 
@@ -75,6 +95,7 @@ class Builder:
     _tensor: str = ""
     _count: int = 0  # non-linear nodes of the operator so far
     _first: int = 0  # the operator's first node
+    forms: dict[int, Any] = field(default_factory=dict)  # `forms.Form` of nodes that are known as functions of others
     made: set[str] = field(default_factory=set)  # first outputs of operators, prefixed
 
     def begin(self, place: str, tensor: str) -> None:

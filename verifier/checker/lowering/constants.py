@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from verifier.checker.lowering.builder import MOST_ELEMENTS, Array, Known, Tensor, Value
+from verifier.checker.lowering.builder import MOST_ELEMENTS, Array, Held, Known, Tensor, Value, constant_of
 from verifier.checker.lowering.operator import Operator
 
 Lowering = Callable[[Operator], Value]
@@ -21,11 +21,11 @@ class Rounds(Exception):
     """The result is not a float32 number: no constant."""
 
 
-def constant(op: Operator) -> Value:
+def constant(op: Operator) -> Held:
     op.require(len(op.attributes) == 1, "not exactly one value")
     ((name, found),) = op.attributes.items()
     if isinstance(found, np.ndarray):
-        return Known(found)
+        return constant_of(found)
     op.require(name != "value" and not isinstance(found, str), "no tensor")
     exact = np.array(found, dtype=np.float32 if "float" in name else np.int64)
     op.require(exact.dtype != np.float32 or bool(np.isfinite(exact).all()), "NaN or Inf")

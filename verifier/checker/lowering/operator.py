@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from verifier.checker.lowering.builder import Array, Builder, Held, Items, Known, Shape, Tensor, Value
+from verifier.checker.lowering.forms import note
 from verifier.checker.network import Rounding
 from verifier.checker.refusal import Rejected
 
@@ -39,6 +40,8 @@ class Operator:
 
     def optional(self, i: int) -> Value | None:
         """Input `i`, or None where the file leaves it out."""
+        hidden = i < len(self.held) and self.inputs[i] is None and self.held[i] is not None
+        self.require(not hidden, f"input {i} is a sequence, or -infinity somewhere")
         return self.inputs[i] if i < len(self.inputs) else None
 
     def value(self, i: int) -> Value:
@@ -147,6 +150,7 @@ class Operator:
     ) -> Tensor:
         """`x` as an output, with what float32 does to it, and the type of its elements."""
         found = self.builder.end(x, Rounding(kind, self.sources() if sources is None else sources, count, divisor, name))
+        note(self.builder, self.kind, self.inputs, found, self.real)
         return replace(found, element=element)
 
     def stage(self, x: Tensor, kind: str, count: int = 0, *, sources: tuple[Tensor, ...], name: str = "") -> Tensor:

@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 
 from verifier.checker.lowering import LOWERINGS, TAKES_INTEGERS, Entry
-from verifier.checker.lowering.builder import Builder, Held, Items, Known, Tensor, Value
+from verifier.checker.lowering.attention import through_mask
+from verifier.checker.lowering.builder import Builder, Held, Items, Known, Masked, Tensor, Unbounded, Value, constant_of
 from verifier.checker.lowering.constants import Rounds, is_constant
 from verifier.checker.lowering.operator import Attribute, Operator
 from verifier.checker.lowering.tensors import read_tensor
@@ -91,7 +92,7 @@ class Scope:
 
     def find(self, name: str) -> Held | None:
         if name in self.initialisers and name not in self.values:
-            known = Known(read_tensor(*self.initialisers[name], f"initialiser {name!r}"))
+            known = constant_of(read_tensor(*self.initialisers[name], f"initialiser {name!r}"))
             self.builder.wide, self.values[name] = self.builder.wide or known.value.dtype == np.float64, known
         if name in self.values or self.parent is None:
             return self.values[name]
@@ -128,7 +129,7 @@ class Scope:
         missing = [name for name, a in schema.attributes.items() if a.required and name not in attributes]
         if missing or len(attributes) != len(node.attribute):
             raise Rejected("unsupported-operator", f"{place}: attributes {missing} missing, or one given twice")
-        inputs = tuple(None if isinstance(x, Items) else x for x in held)
+        inputs = tuple(x if isinstance(x, Tensor | Known) else None for x in held)
         return entry, Operator(node.op_type, version, place, self.builder, attributes, inputs, tuple(node.output), held, self._run_body)
 
     def _results(self, entry: Entry, op: Operator) -> Sequence[Held]:
@@ -136,6 +137,10 @@ class Scope:
         require(tensor not in self.builder.made, f"{op.place}: two operators, one of them in a body, make {tensor!r}")
         self.builder.made.add(tensor)
         self.builder.begin(op.place, tensor)
+        if op.kind == "Identity" and isinstance(x := op.held[0], Items | Unbounded | Masked):
+            return [x]
+        if op.kind != "Attention" and any(isinstance(x, Unbounded | Masked) for x in op.held):
+            return [through_mask(op)]
         if entry.constant is not None and is_constant(op.inputs):
             try:
                 return _list(entry.constant(op))
@@ -220,7 +225,11 @@ def _attributes(node: onnx.NodeProto, entry: Entry, schema: onnx.defs.OpSchema, 
         others = [f.name for f, _ in a.ListFields() if f.name not in ("name", "type", "doc_string", field)]
         if others:
             raise Rejected("unsupported-operator", f"{place}: attribute {a.name!r} with {others}")
-        yield a.name, _plain(a, field, place)
+        found = _plain(a, field, place)
+        below = isinstance(found, np.ndarray) and found.dtype.kind == "f" and not np.isfinite(found).all()
+        if below and node.op_type != "Constant":
+            raise Rejected("unsupported-operator", f"{place}: attribute {a.name!r} with Inf")
+        yield a.name, found
 
 
 def _plain(a: onnx.AttributeProto, field: str, place: str) -> Attribute:
