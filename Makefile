@@ -46,6 +46,7 @@ coverage-checker: $(STAMP)
 # Everything: also slow tests (the wheel in an empty environment), the kernel's coverage, the attack-off gate, an attack on every committed `unsat`.
 test-all: check coverage-checker
 	$(MAKE) --no-print-directory test SELECT=
+	for r in onnx vnnlib; do $(BIN)/python -m benchmarks.fuzz_readers --reader $$r --seconds $(FUZZ_SECONDS) || exit 1; done
 	$(BIN)/python -m benchmarks.vnncomp --only-expected sat --no-attack --timeout 20 --gate $(JOBS)
 	$(BIN)/python -m benchmarks.vnncomp --out $(DEV_TABLE) --confront 5 $(JOBS)
 
