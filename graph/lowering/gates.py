@@ -20,6 +20,7 @@ from graph.lowering.builder import Builder, Known, Tensor, Value
 from graph.lowering.forms import IDENTITY, Form, added, multiplied
 from graph.lowering.operator import Operator
 
+FINEST = 1 << 24  # where the ramp of a hard swish is at 0: a multiple of its inverse
 INNER = frozenset(("Clip", "Erf", "HardSigmoid", "Sigmoid", "Softplus", "Tanh"))
 
 
@@ -147,7 +148,7 @@ def _hard(gate: Form) -> tuple[Function, Fraction | None, Fraction] | None:
         return None
     lower, upper = (Fraction(v) for v in limits)
     start, height = (c0 - lower) / (upper - lower), upper - lower
-    if gate.scale * lower + gate.shift != 0 or not 0 <= start <= 1 or Fraction(float(start)) != start:
+    if gate.scale * lower + gate.shift != 0 or not 0 <= start <= 1 or FINEST % start.denominator:
         return None
     return build("hard_swish", float(start)), c1 / height, gate.scale * height * height / c1
 

@@ -53,7 +53,8 @@ class Rounding:
     "exact" (Relu, Max, Clip, Abs ...: s = theta); "moves" (re-indexing: s = 0); "product" (`count` roundings of H_x H_y;
     for Div `divisor` is the node of y); "pieces" (LeakyRelu, HardSigmoid: `count`); "sqrt" (`count` = 1, or 2 for its reciprocal);
     "kernel" (`name` in the measured table, the argument is sources[0]); "softmax" (over `count` values, the argument is
-    sources[0]); "refused" (`name` says why).
+    sources[0]); "gate" (a product of the two sources that over the reals is a function of one tensor: `drift` says for either
+    how many times the slack of which node it may be off it); "refused" (`name` says why).
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Rounding:
     count: int = 0
     divisor: int = -1
     name: str = ""
+    drift: tuple[tuple[tuple[int, float], ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -130,7 +130,7 @@ class Run:
 
     def __init__(self, slack: Slack) -> None:
         self.slack, self.nodes, self.flows = slack, slack.network.nodes, dict[int, Flow]()
-        self.lower, self.upper, self.big = list[Array](), list[Array](), list[Array]()
+        self.lower, self.upper, self.big, self.slacks = list[Array](), list[Array](), list[Array](), list[Array]()
 
     def note(self, lower: Array, upper: Array) -> None:
         """The next node's bounds, slack included."""
@@ -146,6 +146,7 @@ class Run:
             s = s + (self.affine(i, op, rounding, LARGEST) if op.linear else self._rule(i, op, rounding, size))
             _require(size + s <= LARGEST, "float32-overflow", place)
         self.note(dn(lower - s), up(upper + s))
+        self.slacks.append(s)
         return s
 
     def affine(self, i: int, op: Operator, rounding: Rounding, largest: float) -> Array:
@@ -221,9 +222,21 @@ class Run:
                 return s
             case "sqrt" | "kernel":
                 return OUTWARD * self._function(node, rounding, size)
+            case "gate":
+                return OUTWARD * self._gate(rounding, place)
             case "softmax":
                 return OUTWARD * self._softmax(op, rounding, size, place)
         raise Rejected("float32-no-rule", f"{place}: {rounding.kind} {rounding.name}")
+
+    def _gate(self, rounding: Rounding, place: str) -> Array:
+        """A product of what is at most `off` from the two factors whose product the function is."""
+        x, y = (self.big[p] for p in rounding.sources)
+        off_x, off_y = (sum((times * self.slacks[j] for j, times in part), np.zeros((1, 1))) for part in rounding.drift)
+        w = (x + off_x) * (y + off_y)
+        flushed = arithmetic.THETA * 6 * (1 + x.sum(-1, keepdims=True) + y.sum(-1, keepdims=True))
+        own = arithmetic.g(rounding.count + SCALES) * w + flushed
+        _require(w + own <= LARGEST, "float32-overflow", place)
+        return np.asarray(x * off_y + (y + off_y) * off_x + own)
 
     def _function(self, node: Node, rounding: Rounding, size: Array) -> Array:
         """A function of one variable: correctly rounded by IEEE 754, counted products, or measured."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from verifier.checker.lowering.builder import Array, Builder, Known, Shape, Tensor, Term, Value, floats, indices, take
 from verifier.checker.lowering.elementwise import clipping
+from verifier.checker.lowering.gates import gate
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Convolution, Dense, Diagonal, Map, Sparse
 from verifier.checker.network import Smooth
@@ -79,6 +80,8 @@ def multiply(op: Operator) -> Value:
     if isinstance(x, Tensor) and isinstance(y, Tensor) and x.node == y.node:
         return op.end(op.builder.elementwise(Smooth("pow", 2.0), x), "kernel", name="Pow")
     left, right = op.as_tensor(x), op.as_tensor(y)
+    if (found := gate(op.builder, left, right)) is not None:
+        return found
     return op.end(op.builder.product(op.builder.spread(left, shape), op.builder.spread(right, shape)), "product", 1)
 
 
