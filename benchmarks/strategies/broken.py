@@ -97,7 +97,8 @@ def _node(model: onnx.ModelProto, draw: random.Random) -> onnx.NodeProto:
 def _names(model: onnx.ModelProto) -> list[str]:
     g = model.graph
     found = [name for node in g.node for name in (*node.input, *node.output)]
-    return [*found, *(t.name for t in (*g.initializer, *g.input, *g.output)), "", "nowhere"]
+    found += [t.name for t in (*g.initializer, *g.input, *g.output)]
+    return [*(name for name in found if isinstance(name, str)), "", "nowhere"]  # protobuf gives bytes for what is no UTF-8
 
 
 def _rename_input(model: onnx.ModelProto, draw: random.Random) -> None:

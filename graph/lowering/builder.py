@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.core import Affine, Bilinear, Constant, Elementwise, Input, Max, Node, Origin, Shape
-from graph.errors import ModelError
+from graph.errors import MalformedGraph, ModelError
 from graph.functions.facts import Function
 from graph.linear_map import Gather, LinearMap, Reshape
 from graph.lowering.forms import Form
@@ -160,10 +160,14 @@ class Builder:
 
     def multiply(self, x: Tensor, y: Tensor) -> Tensor:
         """The elementwise product of two tensors of equal shape."""
+        if x.shape != y.shape:
+            raise MalformedGraph(f"a product of tensors of shapes {x.shape} and {y.shape}")
         return self._emit(Bilinear(x.shape, (x.node, y.node), self.origin, "mul"), _common_type([x, y]))
 
     def matmul(self, x: Tensor, y: Tensor) -> Tensor:
         """The matrix product of (outer..., n, k) and (outer..., k, m) with equal outer axes."""
+        if x.shape[:-2] != y.shape[:-2] or x.shape[-1] != y.shape[-2]:
+            raise MalformedGraph(f"a product of matrices of shapes {x.shape} and {y.shape}")
         left, right = self._as_shaped(x), self._as_shaped(y)
         shape = (*x.shape[:-1], y.shape[-1])
         return self._emit(Bilinear(shape, (left.node, right.node), self.origin, "matmul"), _common_type([x, y]))
