@@ -13,7 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from graph.functions.facts import Function, Pieces
+from graph.functions.facts import Function, Pieces, Stairs
 
 Unary = Callable[[Tensor], Tensor]
 
@@ -46,6 +46,8 @@ def _pieces(function: Pieces) -> TorchFunction:
     def value(x: Tensor) -> Tensor:
         if function.name == "relu":
             return torch.relu(x)
+        if isinstance(function, Stairs):
+            return torch.round(x).clamp(function.intercepts[0], function.intercepts[-1])
         piece = torch.searchsorted(x.new_tensor(function.breakpoints), x.detach().contiguous(), right=True)
         y = x.new_tensor(function.slopes)[piece] * x + x.new_tensor(function.intercepts)[piece]
         for at, v in zip(function.breakpoints, function.values, strict=True):

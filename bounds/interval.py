@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bounds.accuracy import accuracy
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max
-from graph.functions.facts import Function, Pieces, Smooth
+from graph.functions.facts import Function, Pieces, Smooth, Stairs
 from graph.linear_map import LinearMap
 
 Array = NDArray[Any]
@@ -128,6 +128,8 @@ def elementwise(function: Function, lower: Array, upper: Array) -> Interval:
 
 def _pieces(function: Pieces, lower: Array, upper: Array) -> Interval:
     """The ends of every piece that meets the interval, and the value at every breakpoint inside it."""
+    if isinstance(function, Stairs):  # it never falls, and whole numbers are exact
+        return function.value(lower), function.value(upper)
     low, high = np.full_like(lower, np.inf), np.full_like(lower, -np.inf)
     bounds = (-np.inf, *function.breakpoints, np.inf)
     for i, (slope, intercept) in enumerate(zip(function.slopes, function.intercepts, strict=True)):

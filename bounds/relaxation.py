@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bounds.accuracy import accuracy
 from bounds.functions import torch_function
-from graph.functions.facts import Function, Pieces, Smooth
+from graph.functions.facts import Function, Pieces, Smooth, Stairs
 
 STEEPEST = 2.0**15  # chord across a jump that is tried: float16 holds it, and no product of it overflows
 OWN_ROUNDINGS = 8  # units of rounding for the few + - * around one evaluation of f; at most 5 occur
@@ -102,6 +102,9 @@ def is_linear(function: Function, lower: Tensor, upper: Tensor) -> Tensor:
     """Boolean mask: f is one straight piece over [lower, upper], so that its relaxation is exact."""
     if isinstance(function, Smooth):
         return lower == upper
+    if isinstance(function, Stairs):
+        value = torch_function(function).value
+        return value(lower) == value(upper)
     inside = torch.zeros_like(lower, dtype=torch.bool)
     jumps = {b for b, _ in function.jumps()}
     for b, (below, above) in zip(function.breakpoints, _breakpoints(function, lower), strict=True):
@@ -121,7 +124,7 @@ def default_slopes(function: Function, lower: Tensor, upper: Tensor) -> tuple[Te
     if kink is not None:
         return _kink_slopes(kink, lower, upper)
     if isinstance(function, Pieces):
-        candidates = _corner_slopes(function, lower, upper)
+        candidates = _stair_slopes(function, lower, upper) if isinstance(function, Stairs) else _corner_slopes(function, lower, upper)
         return _least_area(function, candidates, lower, upper, 1), _least_area(function, candidates, lower, upper, -1)
     return _smooth_slope(function, lower, upper, 1), _smooth_slope(function, lower, upper, -1)
 
@@ -131,6 +134,8 @@ def _offset(function: Function, slope: Tensor, lower: Tensor, upper: Tensor, sid
     kink = _kink(function)
     if kink is not None:
         return _kink_offset(kink, slope, lower, upper, side)
+    if isinstance(function, Stairs):
+        return _stairs_offset(function, slope, lower, upper, side)
     if isinstance(function, Pieces):
         return _pieces_offset(function, slope, lower, upper, side)
     return _smooth_offset(function, slope, lower, upper, side)
@@ -201,6 +206,37 @@ def _pieces_offset(function: Pieces, slope: Tensor, lower: Tensor, upper: Tensor
         least = torch.minimum(least, torch.where(inside, side * (v - slope * below), infinite))
     weight = (steepest + slope.abs()) * torch.maximum(lower.abs(), upper.abs()) + highest
     return _poison(least - (2 * OWN_ROUNDINGS * unit * weight + tiny * (4 + slope.abs())).detach(), lower, upper)
+
+
+def _stair_corners(function: Stairs, lower: Tensor, upper: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """(x, v): the ends of [lower, upper], and the limits at the first and at the last jump between them.
+
+    f - s x is least and largest there for every s: at the corners in between, k - s (k + 1/2) and k + 1 - s (k + 1/2), it is linear in k. All
+    numbers are exact: halves of whole numbers, and values of f.
+    """
+    value = torch_function(function).value
+    first, last = value(lower), value(upper)
+    some = last > first
+    corners = [(lower, first), (upper, last)]
+    for x, below in ((first + 0.5, first), (last - 0.5, last - 1)):
+        corners += [(torch.where(some, x, lower), torch.where(some, below + rise, first)) for rise in (0, 1)]
+    return corners
+
+
+def _stairs_offset(function: Stairs, slope: Tensor, lower: Tensor, upper: Tensor, side: int) -> Tensor:
+    """The least of side * (v - slope x) over the corners, less the rounding of these two operations."""
+    unit, tiny = _unit(slope)
+    corners = _stair_corners(function, lower, upper)
+    least = torch.stack(torch.broadcast_tensors(*(side * (v - slope * x) for x, v in corners))).amin(dim=0)
+    weight = slope.abs() * torch.maximum(lower.abs(), upper.abs()) + max(map(abs, function.intercepts))
+    return _poison(least - (OWN_ROUNDINGS * unit * weight + tiny).detach(), lower, upper)
+
+
+def _stair_slopes(function: Stairs, lower: Tensor, upper: Tensor) -> list[Tensor]:
+    """Level, and the lines between any two corners."""
+    corners = _stair_corners(function, lower, upper)
+    slopes = [_chord(*corners[i], *corners[j]).clamp(-STEEPEST, STEEPEST) for i in range(len(corners)) for j in range(i)]
+    return [torch.zeros_like(lower), *slopes]
 
 
 def _breakpoints(function: Pieces, like: Tensor) -> list[tuple[float, float]]:

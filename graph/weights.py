@@ -24,6 +24,7 @@ _READABLE: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.INT8: np.dtype("i1"),
     onnx.TensorProto.UINT8: np.dtype("u1"),
     onnx.TensorProto.INT16: np.dtype("<i2"),
+    onnx.TensorProto.UINT16: np.dtype("<u2"),
 }
 
 

@@ -9,7 +9,7 @@ from bounds import relaxation
 from bounds.functions import torch_function
 from bounds.linear import NEAR_ZERO, LinearBounds, State
 from graph.core import Elementwise
-from graph.functions.facts import Function, Pieces
+from graph.functions.facts import Function, Pieces, Stairs
 
 
 def gap_scores(bounds: LinearBounds, state: State, at: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -46,6 +46,8 @@ def _gap(function: Function, low: Tensor, high: Tensor, d: Tensor) -> Tensor:
 
 
 def _probes(function: Function, low: Tensor, high: Tensor) -> list[Tensor]:
+    if isinstance(function, Stairs):
+        return [low, high, split_point(function, low, high)]
     if isinstance(function, Pieces):
         return [torch.minimum(torch.maximum(torch.full_like(low, b), low), high) for b in function.breakpoints] + [low, high]
     return [low + (high - low) * f for f in (0.0, 0.25, 0.5, 0.75, 1.0)]
@@ -59,12 +61,25 @@ def _beside_a_jump(function: Pieces, low: Tensor, high: Tensor) -> Tensor:
     """
     middle = (low + high) / 2
     best, distance = low, torch.full_like(middle, torch.inf)
+    if isinstance(function, Stairs):
+        return _beside_a_stair(function, low, high, middle)
     for b in function.breakpoints:
         at = low.new_tensor(b)
         below, above = (torch.nextafter(at, at.new_tensor(side * torch.inf)) if b else at.new_tensor(side * NEAR_ZERO) for side in (-1, 1))
         point = torch.where(low < below, below, above)
         away = torch.where((low < point) & (point < high), (middle - b).abs(), torch.inf)
         best, distance = torch.where(away < distance, point, best), torch.minimum(away, distance)
+    return best
+
+
+def _beside_a_stair(function: Stairs, low: Tensor, high: Tensor, middle: Tensor) -> Tensor:
+    """The same, of the jumps next to the middle."""
+    best = low
+    for jump in (-1.5, 1.5, -0.5, 0.5):
+        b = (torch.floor(middle + 0.5) + jump).clamp(function.breakpoints[0], function.breakpoints[-1])
+        below, above = (torch.nextafter(b, torch.full_like(b, side * torch.inf)) for side in (-1, 1))
+        point = torch.where(low < below, below, above)
+        best = torch.where((low < point) & (point < high), point, best)
     return best
 
 

@@ -28,6 +28,7 @@ from graph.functions.mish import mish
 from graph.functions.pow import power
 from graph.functions.reciprocal import reciprocal
 from graph.functions.relu import relu
+from graph.functions.round import round_within
 from graph.functions.sigmoid import sigmoid
 from graph.functions.sign import sign
 from graph.functions.sin import sin
@@ -76,6 +77,7 @@ FUNCTIONS = register(
     ("pow", power),
     ("reciprocal", reciprocal),
     ("relu", relu),
+    ("round", round_within),
     ("shrink", shrink),
     ("sigmoid", sigmoid),
     ("sign", sign),
