@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from benchmarks.contest.layout import REPEATED, VERSION, parse_networks
 from benchmarks.formula import decompressed
@@ -83,8 +84,8 @@ def read_tool(path: Path, tool: str | None = None) -> ToolTable:
         prop, _, repeated = row[2].partition(REPEATED)
         files = (category_name(row[0]), normal_network(row[0], row[1]), normal_path(row[0], prop))
         seen[files] += 1
-        witness = (record.get("witness") or {}).get("kind")
-        said[InstanceKey(*files, int(repeated) if repeated.isdecimal() else seen[files])] = Said(*answer, witness, record.get("limit"))
+        key = InstanceKey(*files, int(repeated) if repeated.isdecimal() else seen[files])
+        said[key] = Said(*answer, _witness(record), record.get("limit"))
     return ToolTable(tool or default_name(path), said, warm_up)
 
 
@@ -139,6 +140,13 @@ def word(text: str) -> str | None:
     """A result as sat, unsat, unknown, timeout or error; None for a word that no competition has used. `sat` and `unsat` only as whole words."""
     text = text.strip().lower()
     return EXACT[text] if text in EXACT else next((short for beginning, short in BEGINNINGS.items() if text.startswith(beginning)), None)
+
+
+def _witness(record: Mapping[str, Any]) -> str | None:
+    """What was made of a witness: by `bench run`, or by `benchmarks.vnncomp`, which knows violated and not."""
+    if record.get("witness"):
+        return str(record["witness"]["kind"])
+    return None if "replay" not in record else "correct" if record["replay"]["violated"] is True else "invalid"
 
 
 def _answer(row: list[str], where: str) -> tuple[str, float]:

@@ -177,6 +177,16 @@ def test_a_row_that_is_none_is_named(tmp_path: Path, row: str) -> None:
         results.read_tool(tmp_path / "t.csv")
 
 
+def test_witnesses_of_the_first_runner_are_known(tmp_path: Path) -> None:
+    read = results.read_tool(ROOT / "benchmarks" / "results" / "dev.csv")
+    sat = [said for said in read.said.values() if said.result == "sat"]
+    assert read.tool == "dev" and len(sat) > 50 and {said.witness for said in sat} == {"correct"} and all(said.limit == 60 for said in sat)
+    file = table(tmp_path / "t.csv", ("p", "sat"))
+    file.with_name("t.csv.jsonl").write_text(json.dumps({"category": "b", "network": "b/onnx/n.onnx", "property": "b/vnnlib/p.vnnlib",
+                                                         "replay": {"violated": False, "text": "no"}}) + "\n")  # fmt: skip
+    assert [said.witness for said in results.read_tool(file).said.values()] == ["invalid"]
+
+
 # The rules.
 
 KEY = InstanceKey("b", "n", "p")
