@@ -114,13 +114,13 @@ def verify(
     Exit code: 0 unsat, 10 sat, 20 unknown, 30 timed out, 2 usage, 3 unusable input, 4 internal error.
     """
     from verifier.options import OptionError, Options, available_threads
-    from verifier.watchdog import Failure, supervise
+    from verifier.watchdog import Failure, refused, supervise
 
     name, model, prop = _paths(files, network or [])
     _check_folder(serialise_assignments)
-    started = time.monotonic()
+    started, refusal = time.monotonic(), ""
     if output or shape:
-        model = inspect_cli.specialised_for(model, output or [], shape or [], certificate)
+        model, refusal = inspect_cli.specialised_for(model, output or [], shape or [], certificate)
     try:
         options = Options(
             started=started, model_path=model, property_path=prop, network=name, timeout=timeout, memory=memory, nodes=nodes,
@@ -131,7 +131,7 @@ def verify(
         )
     except OptionError as error:
         _fail(EXIT_USAGE, str(error))
-    ending = supervise(options, lambda text: print(text, file=sys.stderr, flush=True))
+    ending = refused(options, refusal, _say) if refusal else supervise(options, _say)
     if isinstance(ending, Failure):
         _fail(ending.exit_code, ending.text)
     from soundproof.summary import summary
@@ -162,6 +162,10 @@ def _serialised(assignments: tuple[Assignment, ...], folder: str | None) -> bool
         print(f"could not write to {folder}: {error.strerror or error} (the assignment is on standard output)", file=sys.stderr)
         return False
     return True
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _paths(files: list[str], networks: list[str]) -> tuple[str, str, str]:

@@ -32,31 +32,34 @@ def parse_shapes(given: list[str]) -> dict[str, int]:
 
 
 def specialised(model: str, outputs: list[str], shapes: dict[str, int], path: Path) -> str:
-    """Write `model` with these outputs and shapes to `path`, for the commands. Exits with 3 where that is not possible."""
+    """Write `model` with these outputs and shapes to `path`. Returns why that is not possible, or ""."""
     from graph.errors import ModelError
     from graph.specialise import specialise
 
     try:
         path.write_bytes(specialise(Path(model), outputs, shapes))
     except ModelError as error:
-        _fail(EXIT_INPUT, str(error))
+        return str(error)
     except OSError as error:
         _fail(EXIT_USAGE, f"{path} cannot be written: {error.strerror or error}")
-    return str(path)
+    return ""
 
 
-def specialised_for(model: str, outputs: list[str], shapes: list[str], certificate: str | None) -> str:
-    """The file for `verify`: beside the certificate, where its readers will look for it, or in a folder that ends with this process."""
+def specialised_for(model: str, outputs: list[str], shapes: list[str], certificate: str | None) -> tuple[str, str]:
+    """The file for `verify`: beside the certificate, where its readers will look for it, or in a folder that ends with this process; and why
+    it could not be made, or ""."""
+    sizes = parse_shapes(shapes)
     if certificate is None:
         folder = tempfile.mkdtemp(prefix="soundproof-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         path = Path(folder) / "specialised.onnx"
     else:
         path = Path(f"{certificate}.onnx")
-    found = specialised(model, outputs, parse_shapes(shapes), path)
-    choices = " ".join([*(f"--output {name}" for name in outputs), *(f"--shape {text}" for text in shapes)])
-    print(f"the verdict is about {found}: {model} with {choices}", file=sys.stderr)
-    return found
+    refusal = specialised(model, outputs, sizes, path)
+    if not refusal:
+        choices = " ".join([*(f"--output {name}" for name in outputs), *(f"--shape {text}" for text in shapes)])
+        print(f"the verdict is about {path}: {model} with {choices}", file=sys.stderr)
+    return str(path), refusal
 
 
 def inspect(
@@ -84,8 +87,10 @@ def inspect(
     try:
         if output or shape:
             with tempfile.TemporaryDirectory() as folder:
-                written = specialised(model, output or [], parse_shapes(shape or []), Path(folder) / "specialised.onnx")
-                _inspect(written, prop, radius, centre, json, dot, mermaid)
+                path = Path(folder) / "specialised.onnx"
+                if refusal := specialised(model, output or [], parse_shapes(shape or []), path):
+                    _fail(EXIT_INPUT, refusal)
+                _inspect(str(path), prop, radius, centre, json, dot, mermaid)
         else:
             _inspect(model, prop, radius, centre, json, dot, mermaid)
     except (ModelError, PropertyError) as error:

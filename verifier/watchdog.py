@@ -90,7 +90,7 @@ def supervise(
             if isinstance(answer, Result) and answer.verdict == "sat":
                 answer = confirm.confirmed(options, answer, received, judge)
             keep = (answer.certificate.path or "") if isinstance(answer, Result) else ""
-            _write_files(options, answer, say)
+            write_files(options, answer, say)
         finally:
             _clean_up(worker)
             _tidy(folder, keep)
@@ -338,7 +338,14 @@ def _clean_up(worker: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def _write_files(options: Options, ending: Result | Failure, say: Say) -> None:
+def refused(options: Options, text: str, say: Say) -> Failure:
+    """The ending of a run whose model was refused before it could begin; files are written as for any other."""
+    ending = Failure(EXIT_INPUT, "ModelError", text)
+    write_files(options, ending, say)
+    return ending
+
+
+def write_files(options: Options, ending: Result | Failure, say: Say) -> None:
     """Write what was asked for. A file that cannot be written is said, and does not cost the answer."""
     answered = isinstance(ending, Result)
     texts = (

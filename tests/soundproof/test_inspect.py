@@ -142,5 +142,7 @@ def test_a_verdict_about_one_output_is_certified_and_can_be_checked(tmp_path: Pa
     assert command("check", model, holds, certificate).returncode == 5  # the certificate binds the file that was verified
     done = command("verify", model, fails, *choice)
     assert done.returncode == 10 and done.stdout.startswith("sat\n")
+    done = command("verify", model, holds, "--output", "logits", "--results-file", tmp_path / "r")
+    assert done.returncode == 3 and done.stdout == "" and "no node makes" in done.stderr and (tmp_path / "r").read_text() == "error\n"
     done = command("verify", model, holds)
     assert done.returncode == 3 and done.stdout == "" and "width" in done.stderr
