@@ -22,10 +22,10 @@ class Accuracy:
     """
 
     value: float = 16.0
-    value_floor: float = 0.0
     derivative: float = 16.0
     derivative_floor: float = 0.0
     curvature: float = 0.0
+    value_floor: float = 0.0
 
 
 ACCURACY: Mapping[str, Accuracy] = MappingProxyType(
@@ -54,6 +54,7 @@ ACCURACY: Mapping[str, Accuracy] = MappingProxyType(
         "softsign": Accuracy(),
         "sqrt": Accuracy(),
         "swish": Accuracy(value_floor=1.0, derivative=32.0, derivative_floor=1.0, curvature=4.0),
+        **dict.fromkeys(("floor", "ceil", "nearest"), Accuracy(value=0.0)),
         "tan": Accuracy(derivative=64.0),
         "tanh": Accuracy(),
     }

@@ -191,6 +191,10 @@ FUNCTIONS: Mapping[str, TorchFunction] = MappingProxyType(
         "atan": TorchFunction(torch.atan, lambda x: 1 / (1 + x * x), lambda a, near: (1 / a - 1).sqrt() * near.sign()),
         "atanh": TorchFunction(_atanh, lambda x: 1 / ((1 - x) * (1 + x)), lambda a, near: (1 - 1 / a).sqrt() * near.sign()),
         "cosh": TorchFunction(_cosh, _sinh, lambda a, near: _asinh(a)),
+        **{
+            name: TorchFunction(step, lambda x: x - torch.floor(x), lambda a, near: near)
+            for name, step in (("floor", torch.floor), ("ceil", torch.ceil), ("nearest", torch.round))
+        },
         "gelu": TorchFunction(lambda x: x * (0.5 * torch.special.erfc(-x)), _gelu_derivative, _newton(_gelu_derivative)),
         "mish": TorchFunction(lambda x: x * _mish_share(x)[0], _mish_derivative, _newton(_mish_derivative)),
         "sinh": TorchFunction(_sinh, _cosh, lambda a, near: _acosh(a) * near.sign()),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bounds.accuracy import accuracy
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max
-from graph.functions.facts import Function, Pieces, Smooth, Stairs
+from graph.functions.facts import Function, Pieces, Smooth, Stairs, Steps
 from graph.linear_map import LinearMap
 
 Array = NDArray[Any]
@@ -149,6 +149,8 @@ def _pieces(function: Pieces, lower: Array, upper: Array) -> Interval:
 
 def _smooth(function: Smooth, lower: Array, upper: Array) -> Interval:
     """The extremes are at the ends or at stationary points; one that is not a float costs curvature * distance^2."""
+    if isinstance(function, Steps):  # it never falls, and whole numbers are exact
+        return function.value(lower), function.value(upper)
     facts = accuracy(function)
     points = [lower, upper, *(np.clip(c, lower, upper) for c in _stationary(function, lower))]
     values = [function.value(x) for x in points]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bounds.accuracy import accuracy
 from bounds.functions import torch_function
-from graph.functions.facts import Function, Pieces, Smooth, Stairs
+from graph.functions.facts import Function, Pieces, Smooth, Stairs, Steps
 
 STEEPEST = 2.0**15  # chord across a jump that is tried: float16 holds it, and no product of it overflows
 OWN_ROUNDINGS = 8  # units of rounding for the few + - * around one evaluation of f; at most 5 occur
@@ -95,11 +95,15 @@ def interval(function: Function, lower: Tensor, upper: Tensor) -> tuple[Tensor, 
     if isinstance(function, Pieces):
         zero = torch.zeros_like(lower)
         return offset_lower(function, zero, lower, upper), offset_upper(function, zero, lower, upper)
+    if isinstance(function, Steps):
+        return torch_function(function).value(lower), torch_function(function).value(upper)
     return _smooth_interval(function, lower, upper)
 
 
 def is_linear(function: Function, lower: Tensor, upper: Tensor) -> Tensor:
     """Boolean mask: f is one straight piece over [lower, upper], so that its relaxation is exact."""
+    if isinstance(function, Steps):
+        return torch_function(function).value(lower) == torch_function(function).value(upper)
     if isinstance(function, Smooth):
         return lower == upper
     if isinstance(function, Stairs):
@@ -126,6 +130,9 @@ def default_slopes(function: Function, lower: Tensor, upper: Tensor) -> tuple[Te
     if isinstance(function, Pieces):
         candidates = _stair_slopes(function, lower, upper) if isinstance(function, Stairs) else _corner_slopes(function, lower, upper)
         return _least_area(function, candidates, lower, upper, 1), _least_area(function, candidates, lower, upper, -1)
+    if isinstance(function, Steps):
+        candidates = _steps_slopes(function, lower, upper)
+        return _least_area(function, candidates, lower, upper, 1), _least_area(function, candidates, lower, upper, -1)
     return _smooth_slope(function, lower, upper, 1), _smooth_slope(function, lower, upper, -1)
 
 
@@ -138,6 +145,8 @@ def _offset(function: Function, slope: Tensor, lower: Tensor, upper: Tensor, sid
         return _stairs_offset(function, slope, lower, upper, side)
     if isinstance(function, Pieces):
         return _pieces_offset(function, slope, lower, upper, side)
+    if isinstance(function, Steps):
+        return _steps_offset(function, slope, lower, upper, side)
     return _smooth_offset(function, slope, lower, upper, side)
 
 
@@ -273,6 +282,40 @@ def _least_area(function: Function, candidates: list[Tensor], lower: Tensor, upp
         better = other > height
         best, height = torch.where(better, slope, best), torch.where(better, other, height)
     return best
+
+
+# ---------------------------------------------------------------- whole numbers
+
+
+def _steps_corners(function: Steps, lower: Tensor, upper: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """(x, limit of f there): the ends, and of the jumps inside the first and the last ones that have a limit from either side; an end in
+    their place where there is none. In between f - s x is linear in the jump, (1 - s) j + limit."""
+    value, (left, right) = torch_function(function).value, function.limits
+    low, high = torch.floor(lower - function.first) + function.first, torch.floor(upper - function.first) + function.first
+    after, first = torch.where(low <= lower, low + 1, low), torch.where(low < lower, low + 1, low)
+    before, last = torch.where(high < upper, high, high - 1), high
+    corners = [(lower, value(lower)), (upper, value(upper))]
+    for start, end, limit in ((after, last, left), (first, before, right)):
+        some = start <= end
+        corners += [(torch.where(some, j, lower), torch.where(some, j + limit, value(lower))) for j in (start, end)]
+    return corners
+
+
+def _steps_offset(function: Steps, slope: Tensor, lower: Tensor, upper: Tensor, side: int) -> Tensor:
+    """The least of side (v - slope x) over the corners; where numbers are too coarse for halves, over x + limits."""
+    unit, tiny = _unit(slope)
+    largest, (left, right) = torch.maximum(lower.abs(), upper.abs()), function.limits
+    corners = torch.broadcast_tensors(*(side * (v - slope * x) for x, v in _steps_corners(function, lower, upper)))
+    ends = torch.broadcast_tensors(*(side * ((1 - slope) * x + (left if side > 0 else right)) for x in (lower, upper)))
+    least = torch.where(largest < 2.0**20, torch.stack(corners).amin(dim=0), torch.stack(ends).amin(dim=0))
+    return _poison(least - (2 * OWN_ROUNDINGS * unit * ((1 + slope.abs()) * largest + 1) + tiny).detach(), lower, upper)
+
+
+def _steps_slopes(function: Steps, lower: Tensor, upper: Tensor) -> list[Tensor]:
+    """Level, 1, and the lines between any two corners."""
+    corners = _steps_corners(function, lower, upper)
+    slopes = [_chord(*corners[i], *corners[j]).clamp(-STEEPEST, STEEPEST) for i in range(len(corners)) for j in range(i)]
+    return [torch.zeros_like(lower), torch.ones_like(lower), *slopes]
 
 
 # ---------------------------------------------------------------- smooth functions

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node
 from graph.errors import MalformedGraph, ModelError, ModelMismatch
 from graph.evaluate import evaluate, input_values, node_value, take_windows
-from graph.functions.facts import Function, Pieces
+from graph.functions.facts import Function, Pieces, Steps
 from graph.load import Model
 from graph.simplify import recentre_softmax
 
@@ -57,6 +57,9 @@ ACTIVATION_ERROR = {
     "erf": (8, 4),
     "elu": (8, 32),
     "threshold": (0, 0),
+    "floor": (0, 0),
+    "ceil": (0, 0),
+    "nearest": (0, 0),
     "shrink": (1, 0),
     "softsign": (4, 0),
     "tan": (8, 4),
@@ -163,10 +166,14 @@ def _own_errors(model: Model, inputs: Sequence[Array], lowered: list[_Running]) 
     is not convex: then all of it is done again.
     """
     unit = 4 * UNIT["float64"]
-    if any(isinstance(node, Elementwise) and isinstance(node.function, Pieces) and node.function.jumps() for node in model.lowered.nodes):
+    if any(isinstance(node, Elementwise) and _jumps(node.function) for node in model.lowered.nodes):
         return running_errors(model.lowered, inputs, unit=unit)
     shares = [unit / (UNIT[node.origin.element_type] or UNIT["float32"]) for node in model.lowered.nodes]
     return [replace(state, error=state.error * share) for state, share in zip(lowered, shares, strict=True)]
+
+
+def _jumps(function: Function) -> bool:
+    return isinstance(function, Steps) or (isinstance(function, Pieces) and bool(function.jumps()))
 
 
 def _stack(model: Model, points: Sequence[Point]) -> list[Array]:
@@ -365,6 +372,10 @@ def _spread(function: Function, x: Array, error: Array, tiny: float) -> Array:
         for b, height in function.jumps():
             spread = spread + np.where((np.abs(x - b) <= error + tiny) & ((x != b) | (error > 0)), height, 0.0)
         return spread
+    if isinstance(function, Steps):  # it never falls; an argument that is known is read as it is
+        moved = np.where(error > 0, error + tiny, 0.0)
+        here = function.value(x)
+        return np.asarray(np.maximum(function.value(x + moved) - here, here - function.value(x - moved)))
     lower, upper = x - error, x + error
     inside = (lower > function.domain[0]) & (upper < function.domain[1])
     for pole in function.poles:

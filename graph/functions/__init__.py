@@ -41,6 +41,7 @@ from graph.functions.swish import swish
 from graph.functions.tan import tan
 from graph.functions.tanh import tanh
 from graph.functions.threshold import shrink, threshold
+from graph.functions.whole import ceil, floor, nearest
 
 Builder = Callable[..., Function]
 
@@ -62,18 +63,21 @@ FUNCTIONS = register(
     ("asinh", asinh),
     ("atan", atan),
     ("atanh", atanh),
+    ("ceil", ceil),
     ("clip", clip),
     ("cos", cos),
     ("cosh", cosh),
     ("elu", elu),
     ("erf", erf),
     ("exp", exp),
+    ("floor", floor),
     ("gelu", gelu),
     ("hard_swish", hard_swish),
     ("leaky_relu", leaky_relu),
     ("log", log),
     ("lookup", lookup),
     ("mish", mish),
+    ("nearest", nearest),
     ("pow", power),
     ("reciprocal", reciprocal),
     ("relu", relu),

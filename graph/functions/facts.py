@@ -86,4 +86,15 @@ class Smooth:
     hinge: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True)
+class Steps(Smooth):
+    """A whole number near x, flat but where it jumps by 1: at every whole number + `first`, from x + limits[0] there to x + limits[1].
+
+    Among the smooth functions, because there is no end to its pieces; its `derivative` is no derivative, but any number from 0 to 1.
+    """
+
+    first: float = 0.0
+    limits: tuple[float, float] = (0.0, 0.0)
+
+
 Function = Pieces | Smooth

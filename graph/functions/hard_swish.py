@@ -20,7 +20,7 @@ def _derivative(shift: float, x: Array) -> Array:
 def hard_swish(shift: float) -> Smooth:
     """x clip(x + shift, 0, 1) for 0 <= shift <= 1: 0, then a parabola, then x. At both joints the slope falls. (ONNX: HardSwish(x) = 6 f(x/6),
     shift 1/2.)"""
-    if not 0 <= shift <= 1:
+    if not 0 <= shift <= 1 or shift % 2.0**-24:  # so that float32 holds both joints
         raise MalformedGraph(f"x clip(x + {shift}, 0, 1) does not bend as a HardSwish does")
     return Smooth(
         "hard_swish",

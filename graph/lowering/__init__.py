@@ -63,6 +63,7 @@ LOWERINGS = register(
     ("AveragePool", pooling.lower_average_pool),
     ("BatchNormalization", normalisation.lower_batch_normalization),
     ("Cast", elementwise.lower_cast),
+    ("Ceil", elementwise.apply("ceil")),
     ("Celu", activations.lower_celu),
     ("CenterCropPad", reindex.lower_reindex),
     ("Clip", elementwise.lower_clip),
@@ -89,6 +90,7 @@ LOWERINGS = register(
     ("Expand", reindex.lower_reindex),
     ("EyeLike", scatter.lower_eye_like),
     ("Flatten", reindex.lower_reindex),
+    ("Floor", elementwise.apply("floor")),
     ("GRU", recurrent.lower_gru),
     ("Gather", reindex.lower_reindex),
     ("GatherElements", reindex.lower_reindex),
@@ -153,6 +155,7 @@ LOWERINGS = register(
     ("Resize", resampling.lower_resize),
     ("ReverseSequence", reindex.lower_reindex),
     ("RotaryEmbedding", attention.lower_rotary_embedding),
+    ("Round", elementwise.apply("nearest")),
     ("Scan", control.lower_scan),
     ("Scatter", scatter.lower_scatter_elements),
     ("ScatterElements", scatter.lower_scatter_elements),
@@ -227,11 +230,9 @@ LOWERINGS = register(
 CONSTANT_ONLY = frozenset(
     (
         "And",
-        "Ceil",
         "Constant",
         "ConstantOfShape",
         "Equal",
-        "Floor",
         "Greater",
         "GreaterOrEqual",
         "Less",
@@ -241,7 +242,6 @@ CONSTANT_ONLY = frozenset(
         "NonZero",
         "Or",
         "Range",
-        "Round",
         "Unique",
     )
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
 
 from graph.functions.facts import Pieces
@@ -52,6 +52,8 @@ def _value(name: str, parameter: float | None, x: Decimal) -> Decimal:
             return _series(x, x)
         case "cos":
             return _series(one, x, shift=-1)
+        case "floor" | "ceil" | "nearest":
+            return x.to_integral_value({"floor": ROUND_FLOOR, "ceil": ROUND_CEILING, "nearest": ROUND_HALF_EVEN}[name])
         case "erf":
             return _erf(x)
         case "elu" if parameter is not None:

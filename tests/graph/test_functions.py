@@ -9,12 +9,13 @@ import pytest
 
 from graph.errors import MalformedGraph
 from graph.functions import FUNCTIONS, Pieces, Smooth, build, register
+from graph.functions.facts import Steps
 
 SMOOTH = {
     **{name: build(name) for name in ("sigmoid", "tanh", "exp", "log", "sqrt", "reciprocal", "sin", "cos", "softplus", "erf")},
     **{name: build(name) for name in ("softsign", "tan", "asin", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "gelu", "mish")},
     **{f"elu {p}": build("elu", p) for p in (0.25, 1.0, 1.6732631921768188)},
-    **{f"hard_swish {p}": build("hard_swish", p) for p in (0.0, 0.3, 0.5, 1.0)},
+    **{f"hard_swish {p}": build("hard_swish", p) for p in (0.0, 0.25, 0.5, 1.0)},
     **{f"swish {p}": build("swish", p) for p in (0.0, 0.01755953, 1.0)},
     **{f"pow {p}": build("pow", p) for p in (2.0, 3.0, 4.0, -1.0, -2.0, 0.5, 1.5, -0.5)},
 }
@@ -24,12 +25,30 @@ PIECES = {
     "leaky_relu": (build("leaky_relu", 0.3), lambda x: np.where(x >= 0, x, 0.3 * x)),
     "negative slope": (build("leaky_relu", -2.0), lambda x: np.where(x >= 0, x, -2.0 * x)),
     "sign": (build("sign"), np.sign),
+    "step": (build("step"), lambda x: np.where(x > 0, 1, 0)),
+    "lookup": (build("lookup", 0.0, 1.0, 3.0), lambda x: np.where(x >= 0.5, 3, 1)),
+    "round": (build("round", -1.0, 2.0), lambda x: np.clip(np.rint(x), -1, 2)),
     "threshold": (build("threshold", 0.5), lambda x: np.where(x > 0.5, x, 0)),
     "shrink": (build("shrink", 0.5, 0.25), lambda x: np.where(np.abs(x) > 0.5, x - np.sign(x) * 0.25, 0)),
     "clip": (build("clip", -1.0, 2.0), lambda x: np.clip(x, -1, 2)),
     "clip below": (build("clip", 0.5, np.inf), lambda x: np.maximum(x, 0.5)),
     "clip above": (build("clip", -np.inf, 0.5), lambda x: np.minimum(x, 0.5)),
 }
+
+
+WHOLE = {"floor": np.floor, "ceil": np.ceil, "nearest": np.rint}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_steps_jump_where_they_say(name: str) -> None:
+    f = build(name)
+    assert isinstance(f, Steps)
+    for dtype in (np.float32, np.float64):
+        x = np.concatenate([np.linspace(-4, 4, 97), [1e6 + 0.5, -1e6]]).astype(dtype)
+        np.testing.assert_array_equal(f.value(x), WHOLE[name](x))
+        jumps = np.arange(-3, 3).astype(dtype) + dtype(f.first)
+        np.testing.assert_array_equal(f.value(np.nextafter(jumps, dtype(-9))), jumps + f.limits[0])
+        np.testing.assert_array_equal(f.value(np.nextafter(jumps, dtype(9))), jumps + f.limits[1])
 
 
 def grid(f: Smooth) -> Any:
@@ -109,12 +128,12 @@ def test_pieces(f: Pieces, oracle: Any) -> None:
 
 
 def test_registry() -> None:
-    assert {f.name for f in SMOOTH.values()} | {f.name for f, _ in PIECES.values()} == set(FUNCTIONS)
+    assert {f.name for f in SMOOTH.values()} | {f.name for f, _ in PIECES.values()} | set(WHOLE) == set(FUNCTIONS)
     with pytest.raises(MalformedGraph, match="twice"):
         register(("relu", build), ("relu", build))
     with pytest.raises(MalformedGraph, match="gelo"):
         build("gelo")
-    for name, *bad_parameters in (("elu", 0.0), ("elu", -1.0), ("hard_swish", 1.5), ("swish", -0.1), ("shrink", 0.0, 1.0)):
+    for name, *bad_parameters in (("elu", 0.0), ("elu", -1.0), ("hard_swish", 1.5), ("hard_swish", 0.3), ("swish", -0.1), ("shrink", 0.0, 1.0)):
         with pytest.raises(MalformedGraph):
             build(name, *bad_parameters)
     for bad in (0.0, 1.0, float("nan")):

@@ -18,6 +18,7 @@ from verifier.checker.lowering import (
     normal,
     order,
     picks,
+    quantised,
     recurrent,
     resample,
     rows,
@@ -25,6 +26,7 @@ from verifier.checker.lowering import (
 )
 from verifier.checker.lowering.builder import Held, Value
 from verifier.checker.lowering.operator import Operator
+from verifier.checker.network import Pieces
 
 Lowering = Callable[[Operator], Held | list[Value] | list[Held]]
 
@@ -66,7 +68,7 @@ LOWERINGS = register(
     ("AveragePool", windows.average_pool, (7, 10, 11, 19, 22), "auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides", None),
     ("BatchNormalization", rows.batch_normalization, (7, 9, 14, 15), "epsilon momentum spatial training_mode", None),
     ("Cast", elementwise.cast, (6, 9, 13, 19, 21, 23, 24, 25, 28), "to", constants.cast),
-    ("Ceil", None, (6, 13), "", constants.unary("ceil")),
+    ("Ceil", elementwise.pieces(Pieces(step="ceil")), (6, 13), "", constants.unary("ceil")),
     ("Celu", activations.celu, (12, 28), "alpha", None),
     ("CenterCropPad", picks.filling(picks.center_crop_pad), (18,), "axes", None),
     ("Clip", elementwise.clip, (6, 11, 12, 13), "max min", None),
@@ -77,14 +79,17 @@ LOWERINGS = register(
     ("Constant", None, (1, 9, 11, 12, 13, 19, 21, 23, 24, 25), "value value_float value_floats value_int value_ints", constants.constant),
     ("ConstantOfShape", None, (9, 20, 21, 23, 24, 25), "value", constants.constant_of_shape),
     ("Conv", windows.conv, (1, 11, 22), "auto_pad dilations group kernel_shape pads strides", None),
+    ("ConvInteger", quantised.conv_integer, (10,), "auto_pad dilations group kernel_shape pads strides", None),
     ("ConvTranspose", windows.conv_transpose, (1, 11, 22), "auto_pad dilations group kernel_shape output_padding pads strides", None),
     ("Cos", elementwise.smooth("cos"), (7, 22), "", None),
     ("Cosh", elementwise.smooth("cosh"), (9, 22), "", None),
     ("CumProd", contract.cum_prod, (26,), "exclusive reverse", None),
     ("CumSum", contract.cum_sum, (11, 14), "exclusive reverse", None),
     ("DepthToSpace", moves.moving(moves.depth_to_space), (1, 11, 13, 28), "blocksize mode", None),
+    ("DequantizeLinear", quantised.dequantize_linear, (10, 13, 19, 21, 23, 24, 25, 28), "axis block_size", None),
     ("Div", basic.divide, (7, 13, 14), "", constants.divide),
     ("Dropout", moves.dropout, (7, 10, 12, 13, 22), "ratio seed", None),
+    ("DynamicQuantizeLinear", quantised.dynamic_quantize_linear, (11,), "", None),
     ("Einsum", contract.contraction, (12, 28), "equation", None),
     ("Elu", activations.elu, (6, 22), "alpha", None),
     ("Equal", None, (7, 11, 13, 19), "", constants.compare("equal")),
@@ -93,7 +98,7 @@ LOWERINGS = register(
     ("Expand", moves.moving(moves.expand), (8, 13), "", None),
     ("EyeLike", picks.eye_like, (9, 22), "dtype k", None),
     ("Flatten", moves.moving(moves.flatten), (1, 9, 11, 13, 21, 23, 24, 25), "axis", None),
-    ("Floor", None, (6, 13), "", constants.unary("floor")),
+    ("Floor", elementwise.pieces(Pieces(step="floor")), (6, 13), "", constants.unary("floor")),
     ("GRU", recurrent.recurrent(3, ("sigmoid", "tanh"), 1, recurrent.gru_step), (7, 14, 22), f"{recurrent.CELL} linear_before_reset", None),
     ("Gather", moves.moving(moves.gather), (1, 11, 13), "axis", None),
     ("GatherElements", moves.moving(picks.gather_elements), (11, 13), "axis", None),
@@ -125,6 +130,7 @@ LOWERINGS = register(
     ("LpNormalization", contract.lp_normalization, (1, 22), "axis p", None),
     ("LpPool", windows.lp_pool, (2, 11, 18, 22), "auto_pad ceil_mode dilations kernel_shape p pads strides", None),
     ("MatMul", basic.matmul, (1, 9, 13), "", None),
+    ("MatMulInteger", quantised.matmul_integer, (10,), "", None),
     ("Max", basic.extremum(1.0), (6, 8, 12, 13), "", None),
     ("MaxPool", windows.max_pool, (1, 8, 10, 11, 12, 22), "auto_pad ceil_mode dilations kernel_shape pads storage_order strides", None),
     ("Mean", basic.mean_all, (6, 8, 13), "", None),
@@ -140,6 +146,9 @@ LOWERINGS = register(
     ("PRelu", activations.prelu, (7, 9, 16), "", None),
     ("Pad", moves.pad, (2, 11, 13, 18, 19, 21, 23, 24, 25), "mode pads value", None),
     ("Pow", basic.power, (7, 12, 13, 15), "", None),
+    ("QLinearConv", quantised.qlinear_conv, (10,), "auto_pad dilations group kernel_shape pads strides", None),
+    ("QLinearMatMul", quantised.qlinear_matmul, (10, 21), "", None),
+    ("QuantizeLinear", quantised.quantize_linear, (10, 13, 19, 21, 23, 24, 25, 28), "axis block_size output_dtype precision saturate", None),
     ("RMSNormalization", normal.rms_normalization, (23,), "axis epsilon stash_type", None),
     ("RNN", recurrent.recurrent(1, ("tanh",), 1, recurrent.rnn_step), (7, 14, 22), recurrent.CELL, None),
     ("Range", None, (11,), "", constants.arange),
@@ -156,16 +165,9 @@ LOWERINGS = register(
     ("ReduceSumSquare", rows.reduce_sum_square, (1, 11, 13, 18), "axes keepdims noop_with_empty_axes", None),
     ("Relu", elementwise.pieces(elementwise.RELU), (6, 13, 14), "", constants.relu),
     ("Reshape", moves.moving(moves.reshape), (5, 13, 14, 19, 21, 23, 24, 25), "allowzero", None),
-    (
-        "Resize",
-        resample.resize,
-        (10, 11, 13, 18, 19),
-        "antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value keep_aspect_ratio_policy mode nearest_mode",
-        None,
-    ),
     ("ReverseSequence", moves.moving(picks.reverse_sequence), (10, 28), "batch_axis time_axis", None),
     ("RotaryEmbedding", attention.rotary_embedding, (23,), "interleaved num_heads rotary_embedding_dim", None),
-    ("Round", None, (11, 22), "", constants.unary("rint")),
+    ("Round", elementwise.pieces(Pieces(step="round")), (11, 22), "", constants.unary("rint")),
     ("Scan", control.scan, (9, 11, 16, 19, 21, 23, 24, 25), control.SCAN, None),
     ("Scatter", picks.scatter_elements, (9,), "axis", None),
     ("ScatterElements", picks.scatter_elements, (11, 13, 16, 18), "axis reduction", None),
@@ -207,11 +209,23 @@ LOWERINGS = register(
     ("Unsqueeze", moves.moving(moves.unsqueeze), (1, 11, 13, 21, 23, 24, 25), "axes", None),
     ("Upsample", resample.upsample, (7, 9), "mode scales", None),
     ("Where", basic.where, (9, 16), "", constants.where),
+    (
+        "Resize",
+        resample.resize,
+        (10, 11, 13, 18, 19),
+        "antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value keep_aspect_ratio_policy mode nearest_mode",
+        None,
+    ),
 )
 
 # What integers that depend on the input may go into. All others would read them as floats.
 TAKES_INTEGERS = frozenset(
     (
+        "QLinearMatMul",
+        "QLinearConv",
+        "MatMulInteger",
+        "DequantizeLinear",
+        "ConvInteger",
         "ArgMax",
         "ArgMin",
         "Cast",
