@@ -13,7 +13,7 @@ DEV_TABLE := benchmarks/results/dev.csv
 # For each fuzzer of the readers, in test-all.
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-apart test-others check coverage-checker test-all bench bench-dev bench-float32 bench-certificates bench-conformance bench-models bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants docs dist clean
+.PHONY: demo test test-apart test-others check coverage-checker test-all fuzz-onnx fuzz-vnnlib bench bench-dev bench-float32 bench-certificates bench-conformance bench-models bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants docs dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -46,9 +46,12 @@ coverage-checker: $(STAMP)
 # Everything: also slow tests (the wheel in an empty environment), the kernel's coverage, the attack-off gate, an attack on every committed `unsat`.
 test-all: check coverage-checker
 	$(MAKE) --no-print-directory test SELECT=
-	for r in onnx vnnlib; do $(BIN)/python -m benchmarks.fuzz_readers --reader $$r --seconds $(FUZZ_SECONDS) || exit 1; done
+	$(MAKE) --no-print-directory -j2 --output-sync=target fuzz-onnx fuzz-vnnlib
 	$(BIN)/python -m benchmarks.vnncomp --only-expected sat --no-attack --timeout 20 --gate $(JOBS)
 	$(BIN)/python -m benchmarks.vnncomp --out $(DEV_TABLE) --confront 5 $(JOBS)
+
+fuzz-onnx fuzz-vnnlib: fuzz-%:
+	$(BIN)/python -m benchmarks.fuzz_readers --reader $* --seconds $(FUZZ_SECONDS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(JOBS) --out results.csv
