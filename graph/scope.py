@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from graph.bodies import standard_body
 from graph.errors import MalformedGraph, ModelError, UnsupportedOperator
 from graph.lowering import ALWAYS_LOWERED, CONSTANT_ONLY, LOWERINGS, MOVES_ONLY, gates
 from graph.lowering.builder import Builder, Held, Known, Masked, Tensor, Unbounded, constant
@@ -131,9 +132,13 @@ class Scope:
             raise ModelError(f"{place}: input {error}") from error
 
     def _standard(self, node: onnx.NodeProto, inputs: Sequence[Held | None]) -> Sequence[Held | None]:
-        """An operator of the registry."""
+        """An operator of the registry, or one that the standard defines by others."""
         key = domain_of(node), node.op_type
         if (key not in LOWERINGS and not (key[0] == "" and node.op_type in CONSTANT_ONLY)) or node.overload:
+            body = standard_body(node, self.opset(node), inputs) if key[0] == "" and not node.overload else None
+            if body is not None:
+                read_attributes(node, self.opset(node))
+                return self._call(body, node, inputs, describe(node, self.opset(node)))
             supported = ", ".join(sorted({f"{domain}{'.' if domain else ''}{name}" for domain, name in LOWERINGS} | CONSTANT_ONLY))
             raise UnsupportedOperator(f"{describe(node, self.opsets.get(key[0], 0))} is not supported. Supported are: {supported}")
         opset = self.opset(node)

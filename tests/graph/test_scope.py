@@ -16,6 +16,8 @@ from graph.load import Limits, Model, load
 from graph.lowering import control
 from graph.selfcheck import compare
 from tests.checker.test_compositions import check
+from verifier.checker import read_model
+from verifier.checker.refusal import Rejected
 
 FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
@@ -252,3 +254,19 @@ def test_other_uses_of_infinity_are_refused() -> None:
     ]:  # fmt: skip
         with pytest.raises(ModelError, match=words):
             load(built(nodes, (3, 3), **weights).SerializeToString())
+
+
+# Operators that the standard defines by others
+
+
+def test_what_the_standard_defines_by_others_is_expanded() -> None:
+    """A loss has a body that depends on its types; the checker has no rule for it, since the names inside are the package's."""
+    nodes = [node("SoftmaxCrossEntropyLoss", ["x", "labels"], reduction="mean", ignore_index=1)]
+    proto = built(nodes, (3, 4), labels=np.array([2, 1, 0]))
+    loaded = load(proto.SerializeToString())
+    assert compare(loaded, [[floats(3, 4)]]).compared > 0
+    assert {name.partition("/")[0] for name, _ in sites(loaded)} == {"y"}
+    with pytest.raises(Rejected, match="SoftmaxCrossEntropyLoss"):
+        read_model.read(proto.SerializeToString())
+    with pytest.raises(UnsupportedOperator, match="nonsense"):
+        load(built([node("SoftmaxCrossEntropyLoss", ["x", "labels"], nonsense=1)], (3, 4), labels=np.array([2, 1, 0])).SerializeToString())
