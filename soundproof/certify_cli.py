@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 2
 QUIET_SECONDS = 10.0
+MOST_SHOWN = 20  # things that recheck finds wrong
 
 
 def _fail(code: int, text: str) -> NoReturn:
@@ -64,6 +65,8 @@ def certify(
     from benchmarks.certify.run import certify as run
 
     _check_numbers(timeout=timeout, nodes=nodes, memory=memory, jobs=jobs, threads=threads, samples=samples)
+    if not 0 <= seed < 2**63:
+        _fail(EXIT_USAGE, f"--seed {seed}: it must be a number from 0 to 2^63 - 1")
     if semantics not in ("float32", "real"):
         _fail(EXIT_USAGE, f"--semantics {semantics}: expected float32 or real")
     limit = timeout if timeout is not None else 600.0 if nodes is not None else 60.0
@@ -174,8 +177,10 @@ def recheck(
         found: Any = run(folder, timeout, memory, jobs, _tell)
     except CertifyError as error:
         _fail(error.exit_code, str(error))
-    for text in found.wrong:
+    for text in found.wrong[:MOST_SHOWN]:
         print(f"WRONG: {text}")
+    if len(found.wrong) > MOST_SHOWN:
+        print(f"WRONG: and {len(found.wrong) - MOST_SHOWN} more like these")
     print(f"{found.certificates} certificates accepted, {found.witnesses} witnesses replayed, {found.misclassified} misclassified samples run again, "
           f"{found.undecided} queries undecided: {'; '.join(found.verdict)}")
     raise SystemExit(1 if found.wrong else 0)

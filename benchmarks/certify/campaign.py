@@ -15,12 +15,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.certify import plan
+from benchmarks.certify import plan, replaying
 from benchmarks.certify.crew import Checking, Ended, Job, accepted
 from benchmarks.certify.errors import Stopped
 from benchmarks.certify.policy import Check
@@ -46,8 +46,10 @@ class Budget:
 
 
 class Pool(Protocol):
-    """Who answers queries: a `Crew`, or a cluster."""
+    """Who answers queries: a `Crew`, or a cluster. What one that is not `trusted` calls a counterexample is replayed here."""
 
+    @property
+    def trusted(self) -> bool: ...
     @property
     def idle(self) -> int: ...
     @property
@@ -123,6 +125,7 @@ class Campaign:
         elif "proof" in message:
             row = Row("claimed", {**facts, "result": _relative(message["proof"]), "certificate": self._keep(ended.key, Path(message["path"]))})
         else:
+            _stop_where_it_ends(message["result"])
             row = self._judged(ended.key, question, message["result"], facts)
         self._say(ended.key, row)
 
@@ -131,6 +134,9 @@ class Campaign:
         facts = {**facts, "result": _relative(result)}
         if result["verdict"] != "sat":
             return Row("unknown", {**facts, "reason": result["reason"]})
+        text = "" if self._pool.trusted else self._objection(key, question, result)
+        if text:
+            return Row("unknown", {**facts, "reason": {"code": "crash", "text": f"a counterexample was sent that does not hold: {text}"}})
         x = [Fraction(v) for v in result["witness"]["inputs"][0]["values"]]
         if question.region.norm is not None and not question.region.norm.contains(x):
             text = "the counterexample that was found lies in the margin that rounding needs around the region, not in the region"
@@ -140,6 +146,12 @@ class Campaign:
         text = json.dumps(witness, sort_keys=True, allow_nan=False) + "\n"
         write_synced(self._store.folder / "queries" / key / "witness.json", text.encode())
         return Row("falsified", {**facts, "witness": hashlib.sha256(text.encode()).hexdigest()})
+
+    def _objection(self, key: str, question: Question, result: Mapping[str, Any]) -> str:
+        """What speaks against a counterexample that another machine sent: it is replayed here."""
+        place = self._store.folder / "queries" / key / "query.vnnlib"
+        values = result["witness"]["inputs"][0]["values"]
+        return replaying.objection(model_path(self._store.folder, question), place, replace(question.region, norm=None), values)
 
     def _keep(self, key: str, path: Path) -> str:
         """Give the certificate its name; its hash."""
@@ -192,24 +204,32 @@ class Campaign:
 
     def _again(self, key: str) -> None:
         """The query once more as `soundproof verify` runs it, with its own check and mended proofs."""
-        self._alone.discard(key)
         facts, place = self._store.rows[key].facts, self._store.folder / "queries" / key
         certificate = place / "certificate"
         options = Options(str(self._store.folder / "composed" / f"{facts['model']}.onnx"), str(place / "query.vnnlib"),
                           timeout=2 * self._budget.timeout, memory=self._budget.memory, nodes=self._budget.nodes, seed=self._budget.seed,
                           threads=self._budget.threads, semantics=self._budget.semantics, certificate=str(certificate), verbosity=-1)
         ending = supervise(options, lambda _: None)
+        self._alone.discard(key)
         kept = {"model": facts["model"], "property": facts["property"]}
         if isinstance(ending, Failure):
             self._say(key, Row("unknown", {**kept, "reason": {"code": "crash", "text": ending.text}}))
             return
         result = _relative(ending.to_dict())
+        _stop_where_it_ends(result)
         if ending.verdict == "unsat" and ending.assurance == "certified":
             self._say(key, Row("certified", {**kept, "result": result, "certificate": hashlib.sha256(certificate.read_bytes()).hexdigest()}))
             return
         certificate.unlink(missing_ok=True)
         question = self._subjects.question(self._keys[key])
         self._say(key, self._judged(key, question, result, kept))
+
+
+def _stop_where_it_ends(result: Mapping[str, Any]) -> None:
+    """Raise Stopped where a query ended for a reason that is not its own: it will be asked again."""
+    reason = result.get("reason") or {}
+    if reason.get("code") in ("interrupted", "disk"):
+        raise Stopped(f"{reason.get('text')}; what is done is kept, the same command continues")
 
 
 def model_path(folder: Path, question: Question) -> Path:

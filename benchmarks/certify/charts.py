@@ -28,6 +28,7 @@ class Line:
     points: tuple[tuple[float, float], ...]
     dashed: bool = False
     steps: str = ""
+    marks: bool = False  # a dot at each point
 
 
 def chart(title: str, across: str, up: str, lines: Sequence[Line], top: float | None = None) -> str:
@@ -57,14 +58,14 @@ def chart(title: str, across: str, up: str, lines: Sequence[Line], top: float | 
 
 
 def _drawn(line: Line, colour: str, place: Any, legend: float) -> list[str]:
-    points = [place(x, y) for x, y in line.points]
+    points = marked = [place(x, y) for x, y in line.points]
     if line.steps:
         corner = {"after": lambda a, b: (b[0], a[1]), "before": lambda a, b: (a[0], b[1])}[line.steps]
         points = [q for i, p in enumerate(points) for q in ([corner(points[i - 1], p), p] if i else [p])]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dash = ' stroke-dasharray="6 4"' if line.dashed else ""
     drawn = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>']
-    drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points if len(points) < 30 and not line.steps]
+    drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in marked if line.marks]
     x = WIDTH - RIGHT + 10
     drawn.append(f'<line x1="{x}" x2="{x + 22}" y1="{legend - 4}" y2="{legend - 4}" stroke="{colour}" stroke-width="2"{dash}/>')
     drawn.append(f'<text x="{x + 27}" y="{legend}">{escape(line.name)}</text>')

@@ -56,6 +56,8 @@ class Answerer:
 class Cluster:
     """A pool of `Answerer`s; the place of a `Crew`. `address`: "ray" starts a cluster on this machine, "ray://HOST:PORT" joins one."""
 
+    trusted = False  # on machines that may be anybody's
+
     def __init__(self, address: str, jobs: int, threads: int) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         environment = {"env_vars": {"PYTHONPATH": root(), "RAY_USAGE_STATS_ENABLED": "0"}}

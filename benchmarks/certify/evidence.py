@@ -104,18 +104,27 @@ def _copy(source: Path, target: Path) -> None:
         raise Stopped(f"{target}: cannot be written: {error.strerror}") from error
 
 
-def subjects(folder: Path) -> Subjects:
-    """Model, samples and policy from the evidence alone. Raises InputError or UsageError."""
+def copies(folder: Path) -> Sources:
+    """The inputs as they lie in the evidence. Raises InputError."""
     place = folder / "inputs" / "policy.json"
     try:
-        plain = json.loads(place.read_text(encoding="utf-8"))
-        files, asked = plain["files"], policy.from_plain(plain["policy"], str(place))
+        files = json.loads(place.read_text(encoding="utf-8"))["files"]
+        named = {name: folder / "inputs" / name / _plain_name(place, file) for name, file in files.items()}
+        return Sources(named["model"], named.get("data", folder / "inputs" / "data"), named.get("labels"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{place}: {getattr(error, 'strerror', None) or error}; is {folder} an evidence folder?") from error
+
+
+def subjects(folder: Path) -> Subjects:
+    """Model, samples and policy from the evidence alone. Raises InputError or UsageError."""
+    place, there = folder / "inputs" / "policy.json", copies(folder)
+    try:
+        asked = policy.from_plain(json.loads(place.read_text(encoding="utf-8"))["policy"], str(place))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{place}: {getattr(error, 'strerror', None) or error}; is {folder} an evidence folder?") from error
-    named = {name: folder / "inputs" / name / _plain_name(place, file) for name, file in files.items()}
-    where = named.get("data", folder / "inputs" / "data")
-    network = compose.read(named["model"], asked.output)
-    samples = data.read(where, named.get("labels"), asked.columns)
+    where = there.data
+    network = compose.read(there.model, asked.output)
+    samples = data.read(where, there.labels, asked.columns)
     prepared = asked.preprocess
     if prepared.low is not None and prepared.high is not None:
         data.in_range(where, samples, prepared.low, prepared.high)

@@ -77,8 +77,8 @@ def accuracy(report: Mapping[str, Any]) -> list[str]:
             possible = [*start, *((x, (total - r["falsified"] - r["misclassified"]) / total) for x, r in rows)]
         else:
             continue
-        lines = [Line("certified", tuple(proven), False, "before" if check["bisect"] else ""),
-                 Line("not falsified", tuple(possible), True, "after" if check["bisect"] else "")]
+        marks = not check["bisect"]  # what is certified at a radius is certified within smaller ones; what is falsified, within larger ones
+        lines = [Line("certified", tuple(proven), False, "before", marks), Line("not falsified", tuple(possible), True, "after", marks)]
         made.append(charts.chart(f"{check['name']}: share of samples", f"radius ({check['name']})", "share of samples", lines, 1.0))
     return made
 
@@ -136,7 +136,8 @@ def _example(query: Mapping[str, Any], findings: Findings, folder: Path) -> dict
     outputs = ", ".join(f"{v:.4g}" for v in witness["outputs"][:12])
     told = {"id": subjects.samples.ids[sample], "check": query["check"], "radius": query["radius"], "pictures": [], "changes": [], "more": 0,
             "text": f"label {subjects.label(sample)}, predicted {prediction.predicted}; outputs at the counterexample: {outputs}"
-                    + ("; only rounding violates" if witness["float32_only"] else "")}
+                    + ("; only rounding violates" if witness["float32_only"] else "")
+                    + ("" if witness["inside_region"] else "; in the float32 rounding of the region, not in the region as written")}
     image = charts.as_picture(original)
     if image is not None and x.size == original.size:
         other = charts.as_picture(x.reshape(original.shape))

@@ -11,23 +11,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.certify import clean, evidence, exact, policy, summary
+from benchmarks.certify import clean, evidence, exact, policy, replaying, summary
 from benchmarks.certify.crew import Checking, accepted
 from benchmarks.certify.errors import CertifyError, InputError
 from benchmarks.certify.question import Key, Question, Subjects
 from benchmarks.certify.store import Row
 from benchmarks.certify.summary import Findings
-from graph.errors import ModelError
-from graph.load import load
-from specs import vnnlib
-from specs.errors import PropertyError
-from verifier.replay import Replayer
 
 CHECKED_TOGETHER = 256
 Say = Callable[[str], None]
@@ -72,6 +64,8 @@ def recheck(folder: Path, timeout: float, memory: float, jobs: int, say: Say) ->
     for key, claim in claims:
         if claim["status"] == "falsified":
             _witness(folder, subjects, key, claim, found)
+    if dict(report["files"]) != evidence.fingerprints(evidence.copies(folder)):
+        found.wrong.append("report.json: it names another model or other data than inputs/ holds")
     found.undecided = sum(row.status == "unknown" for row in rows.values())
     _counts(report, findings, found)
     return found
@@ -198,23 +192,12 @@ def _witness(folder: Path, subjects: Subjects, key: Key, claim: Claim, found: Fo
     """Run the composed network at the witness, and look whether that violates the property inside of the region."""
     place, question = _place(folder, key), subjects.question(key)
     try:
-        plain = json.loads((place / "witness.json").read_text(encoding="utf-8"))
-        x = np.asarray(plain["inputs"], np.float64)
-        if x.ndim != 1 or not np.array_equal(x.astype(np.float32).astype(np.float64), x):
-            raise ValueError("the inputs are no float32 numbers")
-        model = load(str(_model(folder, question)))
-        witness = Replayer(model, vnnlib.read(place / "query.vnnlib")).judge([x.astype(np.float32)])
-    except (OSError, ValueError, KeyError, TypeError, ModelError, PropertyError) as error:
-        found.wrong.append(f"{key.folder}: its witness cannot be replayed: {error}")
-        return
-    exactly = [Fraction(float(v)) for v in x]
-    norm = question.region.norm
-    if witness is None:
-        found.wrong.append(f"{key.folder}: its witness violates nothing")
-    elif norm is not None and not norm.contains(exactly):
-        found.wrong.append(f"{key.folder}: its witness lies outside of the region")
-    elif evidence.sha256(place / "witness.json") != (claim["witness"] or {}).get("sha256"):
-        found.wrong.append(f"{key.folder}: the report names another witness")
+        wrong = replaying.objection(_model(folder, question), place / "query.vnnlib", question.region, replaying.read(place / "witness.json"))
+        named = evidence.sha256(place / "witness.json") == (claim["witness"] or {}).get("sha256")
+    except (OSError, ValueError) as error:
+        wrong, named = f"it cannot be read: {error}", True
+    if wrong or not named:
+        found.wrong.append(f"{key.folder}: its witness: {wrong or 'the report names another one'}")
     else:
         found.witnesses += 1
 

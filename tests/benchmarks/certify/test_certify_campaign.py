@@ -114,6 +114,10 @@ def call_it_right(plain: dict[str, Any]) -> None:
     plain["samples"][3]["correct"] = True
 
 
+def other_model(plain: dict[str, Any]) -> None:
+    plain["files"]["model"] = "0" * 64
+
+
 def pass_a_gate(plain: dict[str, Any]) -> None:
     plain["gates"] = [{"text": "all certified", "passed": True, "why": "it is so"}]
 
@@ -126,7 +130,8 @@ def longer_radius(plain: dict[str, Any]) -> None:
     plain["checks"][0]["radii"][0]["lower"] = "0.49"
 
 
-@pytest.mark.parametrize("change", [claim_certified, drop_a_falsified, better_table, call_it_right, pass_a_gate, other_policy, longer_radius])
+@pytest.mark.parametrize("change", [claim_certified, drop_a_falsified, better_table, call_it_right, pass_a_gate, other_policy, longer_radius,
+                                    other_model])
 def test_recheck_finds_a_report_that_says_more(copy: Path, change: Callable[[dict[str, Any]], None]) -> None:
     rewrite(copy, change)
     assert recheck(copy, 60, 8, 1, lambda _: None).wrong
