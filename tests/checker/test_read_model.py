@@ -198,7 +198,7 @@ TENSORS: list[tuple[str, Change, str]] = [
     ("Inf", lambda t: setattr(t, "raw_data", np.full(6, -np.inf, np.float32).tobytes()), "NaN"),
     ("NaN as a plain number", lambda t: (t.ClearField("raw_data"), t.float_data.extend([0.0] * 5 + [np.nan])), "NaN"),
     ("float16", lambda t: t.CopyFrom(numpy_helper.from_array(np.ones((2, 3), np.float16), "w")), "element type 10"),
-    ("int8", lambda t: t.CopyFrom(numpy_helper.from_array(np.ones((2, 3), np.int8), "w")), "element type 3"),
+    ("uint32", lambda t: t.CopyFrom(numpy_helper.from_array(np.ones((2, 3), np.uint32), "w")), "element type 12"),
     ("strings", lambda t: t.CopyFrom(helper.make_tensor("w", TensorProto.STRING, [2, 3], [b"a"] * 6)), "element type 8"),
     ("no type", lambda t: t.ClearField("data_type"), "element type 0"),
     ("int64 as weights", lambda t: t.CopyFrom(numpy_helper.from_array(np.ones((2, 3), np.int64), "w")), "int64"),

@@ -17,6 +17,10 @@ TYPES: dict[int, tuple[str, str]] = {
     _P.DOUBLE: ("<f8", "double_data"),
     _P.INT32: ("<i4", "int32_data"),
     _P.INT64: ("<i8", "int64_data"),
+    _P.UINT8: ("u1", "int32_data"),
+    _P.INT8: ("i1", "int32_data"),
+    _P.UINT16: ("<u2", "int32_data"),
+    _P.INT16: ("<i2", "int32_data"),
     _P.BOOL: ("?", "int32_data"),
 }
 
@@ -44,6 +48,8 @@ def read_tensor(proto: onnx.TensorProto, raw: bytes, place: str) -> Array:
         numbers = getattr(proto, name)
         require(len(numbers) == math.prod(shape), f"{len(numbers)} numbers for shape {shape}")
         require(code != "?" or set(numbers) <= {0, 1}, "a bool that is neither 0 nor 1")
+        limits = np.iinfo(code) if np.dtype(code).kind in "iu" else None
+        require(limits is None or all(limits.min <= n <= limits.max for n in numbers), "a whole number beyond its type")
         found = np.array(numbers, dtype=code)
     require(found.dtype.kind != "f" or bool((found < np.inf).all()), "NaN or Inf")
     return found.astype(found.dtype.newbyteorder("="), copy=False).reshape(shape)
