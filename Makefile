@@ -13,7 +13,7 @@ DEV_TABLE := benchmarks/results/dev.csv
 # For each fuzzer of the readers, in test-all.
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-apart test-others check coverage-checker test-all fuzz-onnx fuzz-vnnlib bench bench-dev bench-float32 bench-certificates bench-conformance bench-models bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants docs dist clean
+.PHONY: browser demo test test-apart test-others check coverage-checker test-all fuzz-onnx fuzz-vnnlib bench bench-dev bench-float32 bench-certificates bench-conformance bench-models bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants docs dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -44,11 +44,15 @@ coverage-checker: $(STAMP)
 	$(BIN)/python -m coverage report --show-missing --fail-under=100 --include=$(subst $(empty) ,$(comma),$(KERNEL:%=verifier/checker/%.py))
 
 # Everything: also slow tests (the wheel in an empty environment), the kernel's coverage, the attack-off gate, an attack on every committed `unsat`.
-test-all: check coverage-checker
-	$(MAKE) --no-print-directory test SELECT=
+test-all: check coverage-checker browser
+	SOUNDPROOF_REQUIRE_BROWSER=1 $(MAKE) --no-print-directory test SELECT=
 	$(MAKE) --no-print-directory -j2 --output-sync=target fuzz-onnx fuzz-vnnlib
 	$(BIN)/python -m benchmarks.vnncomp --only-expected sat --no-attack --timeout 20 --gate $(JOBS)
 	$(BIN)/python -m benchmarks.vnncomp --out $(DEV_TABLE) --confront 5 $(JOBS)
+
+# The page of `soundproof certify` is tested in Debian's chromium.
+browser:
+	command -v chromium chromedriver >/dev/null || apt-get install -y -q chromium chromium-driver || { apt-get update -q && apt-get install -y -q chromium chromium-driver; }
 
 fuzz-onnx fuzz-vnnlib: fuzz-%:
 	$(BIN)/python -m benchmarks.fuzz_readers --reader $* --seconds $(FUZZ_SECONDS)
