@@ -52,7 +52,7 @@ test-all: check coverage-checker browser
 
 # The page of `soundproof certify` is tested in Debian's chromium.
 browser:
-	command -v chromium chromedriver >/dev/null || apt-get install -y -q chromium chromium-driver || { apt-get update -q && apt-get install -y -q chromium chromium-driver; }
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || apt-get install -y -q chromium chromium-driver || { apt-get update -q && apt-get install -y -q chromium chromium-driver; }
 
 fuzz-onnx fuzz-vnnlib: fuzz-%:
 	$(BIN)/python -m benchmarks.fuzz_readers --reader $* --seconds $(FUZZ_SECONDS)
