@@ -122,12 +122,16 @@ def attention(op: Operator) -> list[Held]:
     biased, mask = _biased(op, capped, 0 if past is None else past.shape[2])
     weights = softmax(op.builder, biased, mask)
     found = matrix_product(op.builder, weights, _repeated(op, value, query.shape[1]))
-    if len(op.value(0).shape) == 3:
-        turned = op.builder.gather(found, np.swapaxes(indices(found.shape), 1, 2))
-        found = op.builder.reshape(turned, (*turned.shape[:2], turned.shape[2] * turned.shape[3]))
+    found = _flat(op, found) if len(op.value(0).shape) == 3 else found
     shown = (scores, capped, biased, weights)[op.integer("qk_matmul_output_mode", 0)]
     op.require(op.integer("qk_matmul_output_mode", 0) != 2 or not mask.any() or not any(op.outputs[3:]), "scores that are -infinity as an output")
     return [op.end(op.as_tensor(x), "refused", name=WAYS) if isinstance(x, Tensor) else x for x in (found, key, value, shown)]
+
+
+def _flat(op: Operator, x: Tensor) -> Tensor:
+    """(batch, steps, heads size)."""
+    turned = op.builder.gather(x, np.swapaxes(indices(x.shape), 1, 2))
+    return op.builder.reshape(turned, (*turned.shape[:2], turned.shape[2] * turned.shape[3]))
 
 
 def _repeated(op: Operator, x: Value, heads: int) -> Value:

@@ -190,7 +190,7 @@ def _activations(op: Operator, defaults: tuple[str, ...]) -> Iterator[tuple[str,
     queues = [list(op.reals("activation_alpha") or ()), list(op.reals("activation_beta") or ())]
     op.require(len(names) == len(defaults) and all(name in DEFAULTS for name in names), f"activations {names}")
     for name in names:
-        yield name, tuple(queue.pop(0) if queue else default for queue, default in zip(queues, DEFAULTS[name], strict=False))
+        yield name, tuple(queue.pop(0) if queue else default for queue, default in zip(queues[: len(DEFAULTS[name])], DEFAULTS[name], strict=True))
     op.require(not any(queues), "activation_alpha or activation_beta")
 
 
