@@ -112,9 +112,9 @@ bench-soundness-mutants: $(STAMP)
 bench-speed: $(STAMP)
 	$(BIN)/python -m benchmarks.speed
 
-# The documentation's site, in build/site; a link that leads nowhere is an error.
+# The documentation's site, in build/site; a link that leads nowhere is an error (with `--quiet` it would not be).
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 dist: $(STAMP)
 	$(BIN)/python -m build --no-isolation --outdir dist .
