@@ -50,6 +50,7 @@ def certify(
     threads: Annotated[int, typer.Option(metavar="N", help="Threads a query.")] = 1,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of everything random.")] = 0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only every N-th sample, beginning with the I-th.")] = "1/1",
+    merge: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="Take in what a shard found; may be repeated.")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ray[://HOST]", help="Answer queries on a Ray cluster.")] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show only the result.")] = False,
 ) -> None:
@@ -73,7 +74,7 @@ def certify(
     try:
         asked = _policy(policy, region or [], prop, radius, gate or [], samples, output)
         request = Request(Sources(model, data, labels, policy), asked, out, Budget(limit, nodes, memory, threads, seed, semantics),
-                          jobs or cores(), _shard(shard), cluster)
+                          jobs or cores(), _shard(shard), cluster, tuple(merge or ()))
         with _progress(quiet) as notice:
             report = run(request, notice, (lambda _: None) if quiet else _tell)
     except CertifyError as error:

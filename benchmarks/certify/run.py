@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ledger
-from benchmarks.certify import campaign, covered, evidence, forms, gates, policy, summary
+from benchmarks.certify import campaign, covered, evidence, forms, gates, merging, policy, summary
 from benchmarks.certify.campaign import Budget, Campaign, Pool
 from benchmarks.certify.clean import predictions
 from benchmarks.certify.crew import Crew
@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What `certify` was asked for. `shard`: (i, n), 1 <= i <= n; `cluster`: where queries run, None: here."""
+    """What `certify` was asked for. `shard`: (i, n), 1 <= i <= n; `cluster`: where queries run, None: here. `merge`: folders of shards."""
 
     sources: Sources
     policy: Policy
@@ -35,6 +35,7 @@ class Request:
     jobs: int = 1
     shard: tuple[int, int] = (1, 1)
     cluster: str | None = None
+    merge: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,8 @@ def certify(request: Request, notice: campaign.Notice, say: Say) -> Report:
         samples = evidence.chosen(subjects, request.shard)
         findings = Findings(subjects, samples, predictions(subjects, samples), store.rows)
         say(f"{len(samples)} samples; {sum(1 for s in samples if findings.clean[s].correct)} classified as labelled")
+        for folder in request.merge:
+            merging.merge(folder, store, identity, subjects, say)
         began, stopped = time.monotonic(), ""
         try:
             with _pool(request) as pool:

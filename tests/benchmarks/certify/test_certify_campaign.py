@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import pytest
 
 from benchmarks.certify.errors import UsageError
 from benchmarks.certify.evidence import chosen, subjects, write_hashes
+from benchmarks.certify.merging import parsed
 from benchmarks.certify.policy import canonical
+from benchmarks.certify.question import Key
 from benchmarks.certify.recheck import recheck
 from tests.benchmarks.certify import campaigns
 from tests.benchmarks.certify.campaigns import soundproof
@@ -246,6 +249,28 @@ def test_shards_share_the_samples(evidence: Path) -> None:
     assert [chosen(whole, (i, 3)) for i in (1, 2, 3)] == [[0, 3], [1], [2]]
     with pytest.raises(UsageError, match="no samples"):
         chosen(whole, (6, 6))
+
+
+def test_shards_are_merged_and_nothing_is_taken_on_their_word(evidence: Path, copy: Path, tmp_path: Path) -> None:
+    """The finished campaign as a shard: all of it is taken, but for a certificate and a witness that were changed; these are asked again."""
+    model, data = evidence.parent / "model.onnx", evidence.parent / "data.npz"
+    other_certificate(copy)
+    other_witness(copy)
+    done = soundproof("certify", model, "--data", data, "--out", tmp_path / "all", *LARGER, "--merge", copy)
+    taken = len(report(evidence)["queries"]) - 2
+    assert done.returncode == 0 and f"{taken} answers taken, 2 left out" in done.stderr, done.stderr
+    assert same(tmp_path / "all") == same(evidence) and not recheck(tmp_path / "all", 60, 8, 1, lambda _: None).wrong
+    for wrong, text in ((tmp_path, "no campaign that can be read"), (copy, "made with other budget")):
+        refused = soundproof("certify", model, "--data", data, "--out", tmp_path / "no", *LARGER[:-4], "--nodes", "60", "--merge", wrong)
+        assert refused.returncode in (2, 3) and text in refused.stderr
+
+
+def test_the_folder_of_a_query_names_it() -> None:
+    for key in (Key("a", Fraction(2, 255), 7), Key("b.c", Fraction(1, 4), 0), Key("d", None, 123)):
+        assert parsed(key.folder) == key
+    for wrong in ("a/../b/000001", "a/1.0/000001", "a/1", "../000001/x"):
+        with pytest.raises((ValueError, UsageError)):
+            parsed(wrong)
 
 
 @pytest.mark.parametrize(("arguments", "code", "text"), [
