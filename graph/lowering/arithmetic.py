@@ -176,8 +176,3 @@ def where(builder: Builder, condition: Array, x: Value, y: Value) -> Value:
         else:
             terms.append((builder.gather_map(branch, np.where(chosen, np.broadcast_to(indices(branch.shape), shape), -1)), branch))
     return builder.affine(terms, bias if bias.any() else None, shape)
-
-
-def lower_where(op: Operator) -> Value:
-    """A constant condition selects elements; each branch may be constant or not."""
-    return where(op.builder, op.known(0).astype(bool), op.value(1), op.value(2))

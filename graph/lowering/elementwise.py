@@ -40,15 +40,3 @@ def lower_clip(op: Operator) -> Value:
     if not lower < upper:
         raise op.refuse(f"limits {limits} with min >= max are not supported")
     return op.builder.elementwise(build("clip", lower, upper), op.variable(0))
-
-
-def lower_cast(op: Operator) -> Value:
-    """Over the reals a Cast between float types is the identity, as is one of integers to a type that has them all."""
-    types = {1: "float32", 11: "float64"}
-    target = op.integer("to")
-    x = op.variable(0)
-    if target in INTEGERS and x.element_type != "float32" and np.can_cast(x.element_type, INTEGERS[target], "safe"):
-        return op.builder.convert(x, INTEGERS[target])
-    if target not in types:
-        raise op.refuse(f"casting a tensor that depends on the input to ONNX type {target} is not supported (only float32 and float64 are)")
-    return op.builder.convert(x, types[target])

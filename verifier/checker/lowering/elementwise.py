@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import onnx
 
-from verifier.checker.lowering.builder import Value, indices, take
+from verifier.checker.lowering.builder import Value
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.network import Pieces, Smooth
 
@@ -59,11 +58,3 @@ def clip(op: Operator) -> Value:
     if math.isinf(lower) and math.isinf(upper):
         return op.value(0)
     return op.end(op.builder.elementwise(clipping(lower, upper), op.tensor(0)), "exact")
-
-
-def cast(op: Operator) -> Value:
-    """To float32 or float64; of an integer it may round."""
-    op.require(op.integer("to", 0) in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE), "another type than float32 and float64")
-    op.builder.wide = op.builder.wide or op.integer("to", 0) == onnx.TensorProto.DOUBLE
-    x = op.tensor(0)
-    return x if x.element == "float32" else op.end(op.builder.linear(take(x, indices(x.shape)), x, x.shape), "affine", 1)

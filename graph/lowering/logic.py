@@ -1,0 +1,133 @@
+"""Comparisons and what follows from them: booleans are the numbers 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from graph.functions import build
+from graph.lowering.arithmetic import add, broadcast, multiply, scale, where
+from graph.lowering.builder import Builder, Known, Tensor, Value
+from graph.lowering.operator import Operator
+
+ONE = Known(np.ones(()))
+
+
+def difference(op: Operator, sign: float = 1.0) -> Tensor:
+    """sign (x - y) of the first two inputs."""
+    found = add(op.builder, op.value(0), op.value(1), -1.0)
+    return _tensor(found if sign == 1 else scale(op.builder, found, np.array(sign)))
+
+
+def _tensor(value: Value) -> Tensor:
+    if isinstance(value, Known):
+        raise TypeError("a constant where the network's input has a say")
+    return value
+
+
+def positive(builder: Builder, x: Tensor) -> Tensor:
+    """1 where x > 0, else 0."""
+    return builder.elementwise(build("step"), x)
+
+
+def _truth(builder: Builder, x: Value) -> Value:
+    return builder.convert(_tensor(x), "bool")
+
+
+def compares(sign: float, *, strict: bool) -> Callable[[Operator], Value]:
+    """sign x > sign y, or (not strict) its opposite: not y > x."""
+
+    def lower(op: Operator) -> Value:
+        found = positive(op.builder, difference(op, sign if strict else -sign))
+        return _truth(op.builder, found if strict else add(op.builder, ONE, found, -1.0))
+
+    return lower
+
+
+def _apart(builder: Builder, x: Tensor) -> Value:
+    """1 where x is not 0."""
+    return add(builder, positive(builder, x), positive(builder, _tensor(scale(builder, x, np.array(-1.0)))))
+
+
+def lower_equal(op: Operator) -> Value:
+    return _truth(op.builder, add(op.builder, ONE, _apart(op.builder, difference(op)), -1.0))
+
+
+def lower_not(op: Operator) -> Value:
+    return _truth(op.builder, add(op.builder, ONE, op.value(0), -1.0))
+
+
+def lower_and(op: Operator) -> Value:
+    """relu(x + y - 1)."""
+    both = add(op.builder, add(op.builder, op.value(0), op.value(1)), ONE, -1.0)
+    return _truth(op.builder, op.builder.elementwise(build("relu"), _tensor(both)))
+
+
+def lower_or(op: Operator) -> Value:
+    """min(x + y, 1)."""
+    either = _tensor(add(op.builder, op.value(0), op.value(1)))
+    return _truth(op.builder, op.builder.elementwise(build("clip", -np.inf, 1.0), either))
+
+
+def lower_xor(op: Operator) -> Value:
+    """|x - y|."""
+    return _truth(op.builder, op.builder.elementwise(build("abs"), difference(op)))
+
+
+def lower_never(op: Operator) -> Value:
+    """IsNaN and IsInf: no number of the networks that are reasoned about is either."""
+    return Known(np.zeros(op.value(0).shape, dtype=bool))
+
+
+def lower_where(op: Operator) -> Value:
+    """A constant condition selects elements; another one, c, gives y + c (x - y)."""
+    condition = op.value(0)
+    shape = op.builder.broadcast_shape(*(op.value(i).shape for i in range(3)))
+    x, y = op.value(1), op.value(2)
+    if isinstance(condition, Tensor):
+        kinds = {v.element_type for v in (x, y) if isinstance(v, Tensor)}
+        kind = kinds.pop() if kinds else str(np.asarray(x.value).dtype) if isinstance(x, Known) else "float32"
+        chosen = op.builder.convert(broadcast(op.builder, condition, shape), kind)
+        return add(op.builder, y, multiply(op.builder, chosen, add(op.builder, x, y, -1.0)))
+    return where(op.builder, condition.value.astype(bool), x, y)
+
+
+def truncated(builder: Builder, x: Tensor) -> Tensor:
+    """x without what is behind the point: floor(relu(x)) - floor(relu(-x))."""
+    parts = []
+    for part in (x, _tensor(scale(builder, x, np.array(-1.0)))):
+        parts.append(builder.elementwise(build("floor"), builder.elementwise(build("relu"), part)))
+    return _tensor(add(builder, parts[0], parts[1], -1.0))
+
+
+def lower_cast(op: Operator) -> Value:
+    """Over the reals a Cast between float types is the identity, as is one of integers to a type that has them all. To bool: what is not 0; of a
+    float to an integer: without what is behind the point, where the type has it."""
+    return cast(op, op.variable(0), op.integer("to"))
+
+
+def lower_cast_like(op: Operator) -> Value:
+    """To the type of the second operand."""
+    like = op.value(1)
+    kind = like.element_type if isinstance(like, Tensor) else str(like.value.dtype)
+    if kind not in TYPES.values():
+        raise op.refuse(f"casting a tensor that depends on the input to {kind} is not supported")
+    return cast(op, op.variable(0), next(number for number, name in TYPES.items() if name == kind))
+
+
+TYPES = {1: "float32", 11: "float64", 9: "bool", 6: "int32", 7: "int64", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}
+
+
+def cast(op: Operator, x: Tensor, target: int) -> Value:
+    kind, floats = TYPES.get(target), ("float32", "float64")
+    if kind in floats or kind == x.element_type or (kind is not None and x.element_type not in floats and np.can_cast(x.element_type, kind, "safe")):
+        return op.builder.convert(x, str(kind))
+    if kind == "bool":
+        return _truth(op.builder, _apart(op.builder, x))
+    if kind in ("int32", "int64") and x.element_type in floats:
+        return op.builder.convert(truncated(op.builder, x), kind)
+    raise op.refuse(
+        f"casting a tensor of {x.element_type} that depends on the input to ONNX type {target} is not supported "
+        "(to float32, float64, bool, and of floats to int32 and int64 is)"
+    )

@@ -1,0 +1,132 @@
+"""Comparisons and what follows from them: booleans are the numbers 0 and 1, which float32 holds exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from verifier.checker.lowering import basic
+from verifier.checker.lowering.builder import Builder, Known, Tensor, Value, indices, take
+from verifier.checker.lowering.elementwise import ABSOLUTE, RELU, clipping
+from verifier.checker.lowering.operator import Operator
+from verifier.checker.network import Pieces
+
+STEP = Pieces((0.0,), (0.0, 0.0), (0.0, 1.0), (0.0,))
+FLOOR = Pieces(step="floor")
+ONE = Known(np.ones(()))
+KINDS = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
+MOST = 1 << 53
+
+
+def _number(op: Operator, i: int) -> Value:
+    """Input `i`; a constant of integers or booleans as floats, exactly."""
+    x = op.value(i)
+    if isinstance(x, Tensor) or x.value.dtype.kind == "f":
+        return x
+    op.require(x.value.dtype.kind in "bi" and bool((np.abs(x.value.astype(np.float64)) < MOST).all()), f"input {i}")
+    return Known(x.value.astype(np.float64))
+
+
+def _combined(op: Operator, signs: tuple[float, float], constant: float = 0.0) -> Tensor:
+    """sign x + sign y + constant."""
+    x, y = _number(op, 0), _number(op, 1)
+    found = basic.total(op.builder, [x, y], list(signs))
+    return op.builder.plus(found, np.full(found.shape, constant)) if constant else found
+
+
+def _not(builder: Builder, x: Tensor) -> Tensor:
+    return builder.plus(builder.scale(x, np.array(-1.0)), np.ones(x.shape))
+
+
+def compares(sign: float, *, strict: bool) -> Callable[[Operator], Value]:
+    """sign x > sign y, or (not strict) not sign y > sign x."""
+
+    def lower(op: Operator) -> Value:
+        above = sign if strict else -sign
+        found = op.builder.elementwise(STEP, _combined(op, (above, -above)))
+        return op.end(found if strict else _not(op.builder, found), "exact", element="bool")
+
+    return lower
+
+
+def _apart(builder: Builder, x: Tensor) -> Tensor:
+    """1 where x is not 0."""
+    return builder.sum([builder.elementwise(STEP, x), builder.elementwise(STEP, builder.scale(x, np.array(-1.0)))])
+
+
+def equal(op: Operator) -> Value:
+    return op.end(_not(op.builder, _apart(op.builder, _combined(op, (1.0, -1.0)))), "exact", element="bool")
+
+
+def invert(op: Operator) -> Value:
+    return op.end(_not(op.builder, op.tensor(0)), "exact", element="bool")
+
+
+def both(op: Operator) -> Value:
+    """relu(x + y - 1)."""
+    return op.end(op.builder.elementwise(RELU, _combined(op, (1.0, 1.0), -1.0)), "exact", element="bool")
+
+
+def either(op: Operator) -> Value:
+    """min(x + y, 1)."""
+    return op.end(op.builder.elementwise(clipping(-np.inf, 1.0), _combined(op, (1.0, 1.0))), "exact", element="bool")
+
+
+def one_of(op: Operator) -> Value:
+    """|x - y|."""
+    return op.end(op.builder.elementwise(ABSOLUTE, _combined(op, (1.0, -1.0))), "exact", element="bool")
+
+
+def never(op: Operator) -> Value:
+    """IsNaN and IsInf: executions have neither."""
+    return Known(np.zeros(op.value(0).shape, dtype=np.bool_))
+
+
+def where(op: Operator) -> Value:
+    """A constant condition selects; another one, c, gives y + c (x - y)."""
+    if isinstance(op.value(0), Known):
+        return basic.where(op)
+    condition, x, y = op.tensor(0), _number(op, 1), _number(op, 2)
+    shape = basic.common(condition, x, y)
+    chosen = op.builder.spread(condition, shape)
+    if isinstance(x, Known) and isinstance(y, Known):
+        kind, gap, low = str(np.asarray(op.known(1)).dtype), x.value.astype(np.float64) - y.value.astype(np.float64), y
+        error = np.abs(gap) * 2.0**-53
+        moved = op.builder.scale(chosen, np.broadcast_to(gap, shape), np.broadcast_to(error, shape))
+        return op.end(op.builder.plus(moved, np.broadcast_to(low.value, shape)), "exact", element=kind)
+    kind = next(v.element for v in (x, y) if isinstance(v, Tensor))
+    product = op.builder.product(chosen, op.builder.spread(basic.total(op.builder, [x, y], [1.0, -1.0]), shape))
+    return op.end(basic.total(op.builder, [y, product], [1.0, 1.0]), "exact", element=kind)
+
+
+def cast(op: Operator) -> Value:
+    return _cast(op, KINDS.get(op.integer("to", 0)))
+
+
+def cast_like(op: Operator) -> Value:
+    like = op.value(1)
+    return _cast(op, like.element if isinstance(like, Tensor) else str(like.value.dtype))
+
+
+def _cast(op: Operator, kind: str | None) -> Value:
+    """Between floats nothing changes, of an integer to float32 it may round; to bool: what is not 0; of a float to an integer: floor(relu(x)) -
+    floor(relu(-x)), without what is behind the point."""
+    x, builder = op.tensor(0), op.builder
+    floats = ("float32", "float64")
+    op.require(kind in KINDS.values(), "another type")
+    if kind in floats:
+        builder.wide = builder.wide or kind == "float64"
+        if x.element == "float32":
+            return x
+        return op.end(builder.linear(take(x, indices(x.shape)), x, x.shape), *(("moves", 0) if x.element == "bool" else ("affine", 1)))
+    if kind == "bool":
+        return op.end(_apart(builder, x), "exact", element="bool") if x.element != "bool" else x
+    if x.element not in floats:
+        op.require(np.can_cast(x.element, str(kind), "safe"), f"{x.element} to {kind}")
+        return op.end(builder.linear(take(x, indices(x.shape)), x, x.shape), "moves", element=str(kind))
+    parts = [builder.elementwise(FLOOR, builder.elementwise(RELU, part)) for part in (x, builder.scale(x, np.array(-1.0)))]
+    found = builder.sum([parts[0], builder.scale(parts[1], np.array(-1.0))])
+    return op.end(found, "exact", element=str(kind))
+
+
