@@ -73,7 +73,7 @@ class _Reader:
         self.values = self.scope.values
 
     def run(self) -> Network:
-        g, names = self.graph, tuple(info.name for info in self.graph.output)
+        g, names = self.graph, _numeric(self.graph)
         free = [info.name for info in g.input if info.name not in self.initialisers]
         require(len({info.name for info in g.input}) == len(g.input), "two inputs of one name")
         check_names(g.node, free, [t.name for t in g.initializer], names, set())
@@ -101,6 +101,19 @@ class _Reader:
             value = self.values[name] = self.builder.constant(value.value)
         require(isinstance(value, Tensor), f"output {name!r} is a sequence")
         return value.node if isinstance(value, Tensor) else -1
+
+
+def _numeric(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """The outputs: in the place of one that a ZipMap makes the tensor it reads (once), and none that are strings."""
+    maps = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "ZipMap" and n.domain == "ai.onnx.ml" and n.output and n.input}
+    given, kept = {info.name for info in graph.output}, list[str]()
+    for info in graph.output:
+        name = maps.get(info.name, info.name)
+        taken = name in kept or (info.name in maps and name in given)
+        if not taken and (info.name in maps or info.type.tensor_type.elem_type != onnx.TensorProto.STRING):
+            kept.append(name)
+    require(len(kept) > 0, "no outputs that are numbers, or none")
+    return tuple(kept)
 
 
 def _shape(proto: onnx.ValueInfoProto) -> Shape:

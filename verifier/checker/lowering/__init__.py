@@ -14,6 +14,7 @@ from verifier.checker.lowering import (
     contract,
     control,
     elementwise,
+    learning,
     logic,
     moves,
     normal,
@@ -221,6 +222,19 @@ LOWERINGS = register(
         "antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value keep_aspect_ratio_policy mode nearest_mode",
         None,
     ),
+    ("ai.onnx.ml.ArrayFeatureExtractor", learning.array_feature_extractor, (1,), "", None),
+    ("ai.onnx.ml.Binarizer", learning.binarizer, (1,), "threshold", None),
+    (
+        "ai.onnx.ml.LinearClassifier",
+        learning.linear_classifier,
+        (1,),
+        "classlabels_ints classlabels_strings coefficients intercepts multi_class post_transform",
+        None,
+    ),
+    ("ai.onnx.ml.LinearRegressor", learning.linear_regressor, (1,), "coefficients intercepts post_transform targets", None),
+    ("ai.onnx.ml.Normalizer", learning.normalizer, (1,), "norm", None),
+    ("ai.onnx.ml.Scaler", learning.scaler, (1,), "offset scale", None),
+    ("ai.onnx.ml.ZipMap", learning.zip_map, (1,), "classlabels_int64s classlabels_strings", None),
 )
 
 # What integers that depend on the input may go into. All others would read them as floats.

@@ -159,9 +159,14 @@ def cum_prod(op: Operator) -> Value:
 
 def lp_normalization(op: Operator) -> Value:
     """x / n along an axis with n = (sum |x|^p)^(1/p), and 0 where n is 0: the divisor is n + 1 - [n > 0]."""
-    x, builder, p = op.tensor(0), op.builder, op.integer("p", 2)
+    x, p = op.tensor(0), op.integer("p", 2)
     axis = op.axis(op.integer("axis", -1), len(x.shape))
     op.require(p in (1, 2), f"p = {p}")
+    return op.end(divided_by_norm(op.builder, x, axis, p), "refused", name="a quotient by a norm")
+
+
+def divided_by_norm(builder: Builder, x: Tensor, axis: int, p: int) -> Tensor:
+    """By n = (sum |x|^p)^(1/p) along `axis`, p 1 or 2."""
     kept = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
     each = builder.elementwise(ABSOLUTE if p == 1 else Smooth("pow", 2.0), x)
     source = np.ascontiguousarray(np.broadcast_to(indices(kept), x.shape)).reshape(-1)
@@ -170,7 +175,7 @@ def lp_normalization(op: Operator) -> Value:
     some = builder.elementwise(STEP, n)
     terms: list[tuple[Map, Tensor]] = [(Index(np.arange(n.size), n.size), n), (Diagonal(np.full(n.size, -1.0)), some)]
     inverse = builder.elementwise(Smooth("reciprocal"), builder.affine(terms, np.ones(kept), kept))
-    return op.end(builder.product(x, builder.spread(inverse, x.shape)), "refused", name="a quotient by a norm")
+    return builder.product(x, builder.spread(inverse, x.shape))
 
 
 def lrn(op: Operator) -> Value:

@@ -46,7 +46,7 @@ def _wins(op: Operator, x: Tensor, windows: Array, ties: bool) -> Tensor:
     return builder.affine([(Diagonal(np.full(behind.size, -1.0)), behind)], np.ones(shape), shape)
 
 
-def _first_largest(op: Operator, x: Tensor, windows: Array, ties: bool = False) -> Tensor:
+def first_largest(op: Operator, x: Tensor, windows: Array, ties: bool = False) -> Tensor:
     """[rows, taps]: 1 at the largest tap of each row, of equal ones the first (`ties`: the last), else 0: 1 - what speaks most against it."""
     builder, (rows, taps) = op.builder, windows.shape
     if taps == 1:
@@ -68,7 +68,7 @@ def arg_extremum(sign: float) -> Callable[[Operator], Value]:
         x = _signed(op, sign)
         axis = op.axis(op.integer("axis", 0), len(x.shape))
         n = x.shape[axis]
-        chosen = _first_largest(op, x, np.moveaxis(indices(x.shape), axis, -1).reshape(-1, n), op.flag("select_last_index", 0))
+        chosen = first_largest(op, x, np.moveaxis(indices(x.shape), axis, -1).reshape(-1, n), op.flag("select_last_index", 0))
         shape = (*x.shape[:axis], *(1,) * op.flag("keepdims", 1), *x.shape[axis + 1 :])
         found = op.builder.linear(Dense(np.arange(n, dtype=np.float64)[None], chosen.shape[0]), chosen, shape)
         return op.end(found, "exact", element="int64")
@@ -82,7 +82,7 @@ def hardmax(op: Operator) -> Value:
     axis = op.axis(op.integer("axis", -1 if op.version >= 13 else 1), len(x.shape))
     width = math.prod(x.shape[axis:]) if op.version < 13 else x.shape[axis]
     windows = (indices(x.shape) if op.version < 13 else np.moveaxis(indices(x.shape), axis, -1)).reshape(-1, width)
-    chosen = _first_largest(op, x, windows)
+    chosen = first_largest(op, x, windows)
     return op.end(op.builder.gather(chosen, np.argsort(windows.reshape(-1)).reshape(x.shape)), "exact")
 
 
@@ -146,7 +146,7 @@ def _ranked(op: Operator, x: Tensor, windows: Array, k: int) -> Tensor:
 
 def largest_place(op: Operator, x: Tensor, windows: Array, numbers: Array, shape: Shape) -> Tensor:
     """For each window the number of its first largest tap."""
-    chosen = _first_largest(op, x, windows)
+    chosen = first_largest(op, x, windows)
     weighted = op.builder.scale(chosen, numbers.astype(np.float64))
     rows = np.repeat(np.arange(len(windows)), windows.shape[1])
     return op.builder.linear(Transposed(Index(rows, len(windows))), weighted, shape)

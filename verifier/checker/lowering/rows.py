@@ -165,13 +165,13 @@ def softmax(op: Operator) -> Value:
     x = op.tensor(0)
     axis = op.axis(op.integer("axis", -1 if op.version >= 13 else 1), len(x.shape))
     if op.version < 13:
-        return op.end(_softmax(op.builder, x, math.prod(x.shape[axis:])), "softmax", math.prod(x.shape[axis:]))
+        return op.end(softmax_rows(op.builder, x, math.prod(x.shape[axis:])), "softmax", math.prod(x.shape[axis:]))
     rows = op.builder.gather(x, np.moveaxis(indices(x.shape), axis, -1))
-    found = _softmax(op.builder, rows, x.shape[axis])
+    found = softmax_rows(op.builder, rows, x.shape[axis])
     return op.end(op.builder.gather(found, np.moveaxis(indices(rows.shape), -1, axis)), "softmax", x.shape[axis])
 
 
-def _softmax(builder: Builder, x: Tensor, width: int) -> Tensor:
+def softmax_rows(builder: Builder, x: Tensor, width: int) -> Tensor:
     """exp(x - c) / sum exp(x - c) over rows of `width`, one after the other; c is 0 until a certificate chooses it."""
     count, row_of = x.size // width, np.arange(x.size, dtype=np.int64) // width
     shifted = builder.affine([(Index(indices((x.size,)), x.size), x)], np.zeros(x.shape), x.shape)

@@ -115,11 +115,12 @@ class Scope:
         self.values.update({name: results[i] for i, name in enumerate(node.output) if name})
 
     def _operator(self, node: onnx.NodeProto, held: tuple[Held | None, ...]) -> tuple[Entry, Operator]:
-        place, entry = place_of(node) + (f" in {self.prefix!r}" if self.prefix else ""), LOWERINGS.get(node.op_type)
-        if node.domain not in STANDARD or entry is None or node.overload:
+        place, domain = place_of(node) + (f" in {self.prefix!r}" if self.prefix else ""), domain_of(node)
+        entry = LOWERINGS.get(f"{domain}.{node.op_type}" if domain else node.op_type)
+        if entry is None or node.overload:
             raise Rejected("unsupported-operator", place)
-        try:
-            schema = onnx.defs.get_schema(node.op_type, self.opset, "")
+        try:  # what is read of another domain has one version in all of its operator sets
+            schema = onnx.defs.get_schema(node.op_type, domain) if domain else onnx.defs.get_schema(node.op_type, self.opset, "")
         except onnx.defs.SchemaError as error:
             raise Rejected("unsupported-operator", f"{place} in operator set {self.opset}") from error
         version = schema.since_version
