@@ -42,9 +42,7 @@ def lower_attention(op: Operator) -> list[Held]:
     )
     weights = Tensor(rows.node, scores.shape, rows.element_type)
     result = matmul(b, weights, value)
-    if len(op.value(0).shape) == 3:
-        batch, heads, steps, size = result.shape
-        result = _taken(b, result, np.swapaxes(indices(result.shape), 1, 2).reshape(batch, steps, heads * size))
+    result = joined_heads(b, result) if len(op.value(0).shape) == 3 else result
     shown: Held = (scores, capped, Masked(biased, mask) if mask.any() else biased, weights)[op.integer("qk_matmul_output_mode")]
     return [result, *present, shown]
 
@@ -52,12 +50,20 @@ def lower_attention(op: Operator) -> list[Held]:
 def _heads(op: Operator, i: int, count: str) -> Value:
     """Input `i` as (batch, heads, steps, size), from there or from (batch, steps, heads size)."""
     x = op.value(i)
-    if len(x.shape) != 3:
-        return x
-    heads = op.integer(count)
-    if heads < 1 or x.shape[2] % heads:
-        raise op.malformed(f"{count} is {heads} for an input of shape {x.shape}")
+    return x if len(x.shape) != 3 else split_heads(op, x, op.integer(count))
+
+
+def split_heads(op: Operator, x: Value, heads: int) -> Value:
+    """(batch, heads, steps, size) from (batch, steps, heads size)."""
+    if heads < 1 or len(x.shape) != 3 or x.shape[2] % heads:
+        raise op.malformed(f"{heads} heads for an input of shape {x.shape}")
     return _taken(op.builder, x, np.swapaxes(indices(x.shape).reshape(*x.shape[:2], heads, -1), 1, 2))
+
+
+def joined_heads(builder: Builder, x: Value) -> Value:
+    """(batch, steps, heads size) from (batch, heads, steps, size)."""
+    batch, heads, steps, size = x.shape
+    return _taken(builder, x, np.swapaxes(indices(x.shape), 1, 2).reshape(batch, steps, heads * size))
 
 
 def _joined(builder: Builder, past: Value | None, x: Value) -> Value:

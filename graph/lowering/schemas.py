@@ -51,17 +51,28 @@ _FLAG, _ONE = Attribute(INT, 0), Attribute(FLOAT, 1.0)
 _WINDOWS = {"auto_pad": Attribute(STRING, "NOTSET"), "kernel_shape": Attribute(INTS), "pads": Attribute(INTS), "strides": Attribute(INTS)}
 _CONV = {**_WINDOWS, "dilations": Attribute(INTS), "group": Attribute(INT, 1)}
 _GEMM = {"alpha": _ONE, "transA": _FLAG, "transB": _FLAG}
+_HEADS = {
+    "num_heads": Attribute(INT, REQUIRED),
+    "scale": Attribute(FLOAT, 0.0),
+    "unidirectional": _FLAG,
+    "mask_filter_value": Attribute(FLOAT, -10000.0),
+}
 _ACTIVATION = {"activation": Attribute(STRING), "activation_alpha": Attribute(FLOAT), "activation_beta": Attribute(FLOAT)}
 
 # com.microsoft: the operators that have a lowering, as onnxruntime's own registry states them. One entry per operator.
 CONTRIB_SCHEMAS: Mapping[str, Schema] = MappingProxyType(
     {
+        "Attention": _contributed(2, 7, **_HEADS, do_rotary=_FLAG, past_present_share_buffer=_FLAG, qkv_hidden_sizes=Attribute(INTS)),
+        "BiasGelu": _contributed(2, 2),
         "DequantizeLinear": _contributed(2, 3, axis=Attribute(INT, 1)),
         "DynamicQuantizeMatMul": _contributed(3, 5),
+        "FastGelu": _contributed(1, 2),
         "FusedConv": _contributed(2, 4, **_CONV, activation=Attribute(STRING), activation_params=Attribute(FLOATS)),
         "FusedGemm": _contributed(2, 3, **_GEMM, **_ACTIVATION, activation_gamma=Attribute(FLOAT), beta=_ONE),
         "FusedMatMul": _contributed(2, 2, **_GEMM, transBatchA=_FLAG, transBatchB=_FLAG),
+        "Gelu": _contributed(1, 1),
         "MatMulIntegerToFloat": _contributed(4, 7),
+        "MultiHeadAttention": _contributed(3, 10, **_HEADS),
         "QGemm": _contributed(6, 9, **_GEMM),
         "QLinearAdd": _contributed(7, 8),
         "QLinearAveragePool": _contributed(4, 5, **_WINDOWS, ceil_mode=_FLAG, channels_last=_FLAG, count_include_pad=_FLAG),
@@ -74,6 +85,9 @@ CONTRIB_SCHEMAS: Mapping[str, Schema] = MappingProxyType(
         "QLinearSigmoid": _contributed(4, 5),
         "QLinearSoftmax": _contributed(5, 5, axis=Attribute(INT, -1), opset=Attribute(INT, REQUIRED)),
         "QuantizeLinear": _contributed(2, 3, axis=Attribute(INT, 1)),
+        "QuickGelu": _contributed(1, 1, alpha=Attribute(FLOAT, 1.702)),
+        "SkipLayerNormalization": _contributed(3, 5, epsilon=Attribute(FLOAT, 1e-12)),
+        "SkipSimplifiedLayerNormalization": _contributed(3, 4, epsilon=Attribute(FLOAT, 1e-6)),
     }
 )
 

@@ -18,6 +18,10 @@ from verifier.checker.lowering import LOWERINGS as CHECKED
 NOT_FUNCTIONS = {"__init__", "facts"}
 ENGINE_ONLY: dict[str, str] = {  # operator: why certificates of networks with it cannot be checked
     **dict.fromkeys(("Optional", "OptionalGetElement", "OptionalHasElement"), "onnxruntime has no kernels of it for tensors"),
+    **dict.fromkeys(
+        ("BiasGelu", "FastGelu", "MultiHeadAttention", "QuickGelu", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
+        "com.microsoft: no standard defines it",
+    ),
 }
 
 

@@ -69,3 +69,4 @@ COMPOSITIONS = [*NORMALISATION, *RECURRENT, *ATTENTION]
 CONTROL = {"If", "Loop", "Scan", "SequenceMap", "Optional", "OptionalGetElement", "OptionalHasElement"}  # test_scope.py
 CONTROL |= {"ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"}
 CONTROL |= {"SplitToSequence"}
+CONTROL |= {"BiasGelu", "FastGelu", "MultiHeadAttention", "QuickGelu", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
