@@ -28,7 +28,7 @@ Array = NDArray[Any]
 ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "affine": ("", 1.0, 0.0),
     "elu": ("elu", 1.0, None),
-    "hardsigmoid": ("hard_sigmoid", float(np.float32(0.2)), 0.5),
+    "hardsigmoid": ("clip", float(np.float32(0.2)), 0.5),
     "leakyrelu": ("leaky_relu", float(np.float32(0.01)), None),
     "relu": ("relu", None, None),
     "scaledtanh": ("tanh", 1.0, 1.0),
@@ -36,7 +36,7 @@ ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "softplus": ("softplus", None, None),
     "softsign": ("softsign", None, None),
     "tanh": ("tanh", None, None),
-    "thresholdedrelu": ("thresholded_relu", 1.0, None),
+    "thresholdedrelu": ("threshold", 1.0, None),
 }
 
 
@@ -52,6 +52,11 @@ class Activation:
         function, *defaults = ACTIVATIONS[self.name]
         if self.name == "affine":
             return _tensor(add(builder, scale(builder, x, np.array(self.alpha)), Known(np.array(self.beta))))
+        if self.name == "hardsigmoid":
+            line = add(builder, scale(builder, x, np.array(self.alpha)), Known(np.array(self.beta)))
+            return builder.elementwise(build("clip", 0.0, 1.0), _tensor(line))
+        if self.name in ("elu", "thresholdedrelu") and self.alpha == 0:
+            return builder.elementwise(build("relu"), x)
         if self.name == "scaledtanh":
             inner = builder.elementwise(build("tanh"), _tensor(scale(builder, x, np.array(self.beta))))
             return _tensor(scale(builder, inner, np.array(self.alpha)))

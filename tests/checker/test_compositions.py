@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import helper
 
 from tests.checker.test_lowering import agrees, check_roundings, check_sites, engine_sites
 from tests.graph.composition_cases import COMPOSITIONS, recurrent
 from tests.graph.graph_models import floats, model, node
 from verifier.checker import read_model
+from verifier.checker.network import Elementwise
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
 
@@ -92,7 +95,7 @@ def test_refusals() -> None:
         model([node("LayerNormalization", ["x", "s"])], {"x": (3, 1)}, weights=scale, opset=17),
         model([node("GroupNormalization", ["x", "s", "b"], num_groups=3)], {"x": (1, 4, 2)}, weights=scale, opset=21),
         model([node("GroupNormalization", ["x", "s", "b"], num_groups=2)], {"x": (1, 4, 2)}, weights=scale, opset=18),
-        model([node("RNN", ["x", "w", "r"], activations=["Elu"], hidden_size=2)], {"x": (3, 1, 2)}, weights=weights, opset=14),
+        model([node("RNN", ["x", "w", "r"], activations=["Sign"], hidden_size=2)], {"x": (3, 1, 2)}, weights=weights, opset=14),
         model([node("RNN", ["x", "w", "r"], activations=["Tanh", "Tanh"], hidden_size=2)], {"x": (3, 1, 2)}, weights=weights, opset=14),
         model([node("RNN", ["x", "w", "r"], hidden_size=3)], {"x": (3, 1, 2)}, weights=weights, opset=14),
         model([node("RNN", ["x", "w", "r"], direction="sideways", hidden_size=2)], {"x": (3, 1, 2)}, weights=weights, opset=14),
@@ -105,3 +108,62 @@ def test_refusals() -> None:
     ]:
         with pytest.raises(Rejected, match="unsupported-operator"):
             read_model.read(data)
+
+
+# The table of sites in FORMAT.md
+
+
+def kinds_of(kind: str, names: list[str], weights: dict[str, Array], shape: tuple[int, ...], opset: int, **attributes: Any) -> list[str]:
+    network = read_model.read(model([node(kind, names, **attributes)], {"x": shape}, weights=weights, opset=opset))
+    assert list(network.sites) == [("y", k) for k in range(len(network.sites))]
+    nodes = [network.nodes[i] for i in network.sites.values()]
+    named = [getattr(x.function, "name", "pieces") if isinstance(x, Elementwise) else type(x).__name__ for x in nodes]
+    return [f"{name}{x.function.parameter:g}" if name == "pow" else name for name, x in zip(named, nodes, strict=True)]  # type: ignore[attr-defined]
+
+
+def test_the_table_of_sites() -> None:
+    scale = {"s": floats(4), "b": floats(4, seed=1)}
+    normal, weights = ["pow2", "pow-0.5", "Product"], {"first": 1 + floats(1, 1, 2, low=0)}
+    assert kinds_of("LayerNormalization", ["x", "s", "b"], scale, (3, 4), 17) == normal
+    assert kinds_of("InstanceNormalization", ["x", "s", "b"], scale, (1, 4, 3), 17) == normal
+    assert kinds_of("GroupNormalization", ["x", "s", "b"], scale, (1, 4, 3), 21, num_groups=2) == normal
+    assert kinds_of("RMSNormalization", ["x", "s"], scale, (3, 4), 23) == normal
+    assert kinds_of("LayerNormalization", ["x", "x"], scale, (3, 4), 17) == [*normal, "Product"]
+    assert kinds_of("MeanVarianceNormalization", ["x"], {}, (3, 4), 13, axes=[0]) == ["pow2", "sqrt", "reciprocal", "Product"]
+    assert kinds_of("LogSoftmax", ["x"], {}, (3, 4), 13) == ["exp", "log"]
+    assert kinds_of("RotaryEmbedding", ["x", "c", "d"], {"c": floats(1, 2, 2), "d": floats(1, 2, 2)}, (1, 1, 2, 4), 23) == []
+    softmax = ["exp", "reciprocal", "Product"]
+    assert kinds_of("Attention", ["x", "x", "x"], {}, (1, 1, 2, 4), 23, softcap=1.0) == ["MatMul", "tanh", *softmax, "MatMul"]
+    steps, names = (2, 1, 2), ["x", "w", "r", "b"]
+    assert kinds_of("RNN", names, recurrent(1, 1, 2, 2), steps, 14) == ["tanh", "tanh"]
+    both = ["sigmoid", "tanh", "Product"]  # z, h, (1 - z) h, and later r, the product with it, z H
+    later = ["sigmoid", "sigmoid", "Product", "tanh", "Product", "Product"]
+    assert kinds_of("GRU", names, recurrent(3, 1, 2, 2), steps, 14) == [*both, *later]
+    assert kinds_of("GRU", [*names, "", "first"], recurrent(3, 1, 2, 2) | weights, steps, 14)[:5] == [
+        "sigmoid",
+        "sigmoid",
+        "tanh",
+        "Product",
+        "sigmoid",
+    ]
+    own = ["tanh", "Product", "sigmoid", "tanh", "Product"]  # c, i c, o, h(C), o h(C)
+    assert kinds_of("LSTM", names, recurrent(4, 1, 2, 2), steps, 14) == ["sigmoid", *own, "sigmoid", "sigmoid", "Product", *own]
+    clipped = kinds_of("LSTM", names, recurrent(4, 1, 2, 2), (1, 1, 2), 14, clip=1.0, input_forget=1)
+    assert clipped == ["pieces", "sigmoid", "pieces", "tanh", "Product", "pieces", "sigmoid", "tanh", "Product"]
+
+
+def test_bodies_have_the_float32_rules_of_their_operators() -> None:
+    """A function of the model is no operator of its own: what it computes is rounded step by step."""
+    inner = helper.make_function(
+        "ours", "F", ["a"], ["d"], [helper.make_node("Relu", ["a"], ["c"]), helper.make_node("Add", ["c", "a"], ["d"])], [helper.make_opsetid("", 13)]
+    )
+    proto = onnx.ModelProto.FromString(model([node("Neg", ["x"], ["h"]), helper.make_node("F", ["h"], ["y"], domain="ours")], {"x": (1, 4)}))
+    plain = model([node("Neg", ["x"], ["h"]), node("Relu", ["h"], ["c"]), node("Add", ["c", "h"])], {"x": (1, 4)})
+    proto.functions.append(inner)
+    proto.opset_import.append(helper.make_opsetid("ours", 1))
+    losses = []
+    for data in (proto.SerializeToString(), plain):
+        network = read_model.read(data)
+        run = Slack(network).start(1)
+        losses.append([run.step(i, -np.ones((1, part.size)), np.ones((1, part.size))) for i, part in enumerate(network.nodes)])
+    assert len(losses[0]) == len(losses[1]) and all((a == b).all() for a, b in zip(*losses, strict=True)) and losses[0][-1].any()

@@ -18,7 +18,8 @@ from verifier.checker.network import Pieces, Smooth
 WAYS = "functions inside a recurrent operator are not measured"
 CELL = "activation_alpha activation_beta activations clip direction hidden_size layout"  # attributes of all three
 DEFAULTS: dict[str, tuple[float, ...]] = {  # alpha and beta of the functions that take them
-    "affine": (1.0, 0.0), "leakyrelu": (float(np.float32(0.01)),), "relu": (), "scaledtanh": (1.0, 1.0), "sigmoid": (), "softplus": (), "tanh": (),
+    "affine": (1.0, 0.0), "elu": (1.0,), "hardsigmoid": (float(np.float32(0.2)), 0.5), "softsign": (), "thresholdedrelu": (1.0,),
+    "leakyrelu": (float(np.float32(0.01)),), "relu": (), "scaledtanh": (1.0, 1.0), "sigmoid": (), "softplus": (), "tanh": (),
 }  # fmt: skip
 
 
@@ -70,6 +71,14 @@ class Cell:
             case "scaledtanh":
                 inner = self.builder.elementwise(Smooth("tanh"), self.builder.scale(x, np.array(numbers[1])))
                 return self.builder.scale(inner, np.array(numbers[0]))
+            case "hardsigmoid":
+                line = self.add(self.builder.scale(x, np.array(numbers[0])), np.array(numbers[1]))
+                return self.builder.elementwise(clipping(0.0, 1.0), line)
+            case "elu":
+                self.op.require(numbers[0] >= 0, f"alpha {numbers[0]}")
+                return self.builder.elementwise(Smooth("elu", numbers[0]) if numbers[0] else RELU, x)
+            case "thresholdedrelu":
+                return self.builder.elementwise(Pieces(numbers, (0.0, 1.0), (0.0, 0.0), (0.0,)), x)
             case "leakyrelu":
                 return self.builder.elementwise(Pieces((0.0,), (numbers[0], 1.0), (0.0, 0.0), (0.0,)), x)
         return self.builder.elementwise(RELU if name == "relu" else Smooth(name), x)
