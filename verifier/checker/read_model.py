@@ -107,6 +107,7 @@ def _numeric(graph: onnx.GraphProto) -> tuple[str, ...]:
     """The outputs: in the place of one that a ZipMap makes the tensor it reads (once), and none that are strings."""
     maps = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "ZipMap" and n.domain == "ai.onnx.ml" and n.output and n.input}
     given, kept = {info.name for info in graph.output}, list[str]()
+    require(len(given) == len(graph.output), "two outputs of one name")
     for info in graph.output:
         name = maps.get(info.name, info.name)
         taken = name in kept or (info.name in maps and name in given)

@@ -140,6 +140,13 @@ def cast(op: Operator) -> Value:
     return Known(a.astype(to))
 
 
+def non_zero(op: Operator) -> Value:
+    """The places of what is not 0, one row for each axis."""
+    (a,) = _operands(op)
+    op.require(a.ndim >= 1, "a scalar")
+    return Known(np.array(np.nonzero(a), dtype=np.int64))
+
+
 def compare(name: str) -> Lowering:
     """Equal, Less, ..., And, Or."""
     return lambda op: Known(np.asarray(getattr(np, name)(*_operands(op))))
