@@ -10,12 +10,15 @@ from typing import Any
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
-from benchmarks.certify import charts, exact
+from benchmarks.certify import charts, exact, seen
 from benchmarks.certify.charts import Line
 from benchmarks.certify.page_template import TEMPLATE
 from benchmarks.certify.question import Key
 from benchmarks.certify.summary import Findings
+
+Array = NDArray[Any]
 
 MOST_EXAMPLES, MOST_CHANGES = 48, 12
 COUNTS = (("good", "certified"), ("bad", "falsified"), ("open", "unknown"), ("bad", "misclassified"), ("open", "open"))
@@ -138,27 +141,35 @@ def _example(query: Mapping[str, Any], findings: Findings, folder: Path) -> dict
             "text": f"label {subjects.label(sample)}, predicted {prediction.predicted}; outputs at the counterexample: {outputs}"
                     + ("; only rounding violates" if witness["float32_only"] else "")
                     + ("" if witness["inside_region"] else "; in the float32 rounding of the region, not in the region as written")}
-    image = charts.as_picture(original)
-    if image is not None and x.size == original.size:
-        other = charts.as_picture(x.reshape(original.shape))
-        if other is not None:
-            prepared = subjects.policy.preprocess
-            low, high = (float(min(image.min(), other.min()) if prepared.low is None else prepared.low),
-                         float(max(image.max(), other.max()) if prepared.high is None else prepared.high))
-            told["pictures"] = [("sample", charts.picture(image, low, high)), ("counterexample", charts.picture(other, low, high))]
-            return told
-    names = subjects.samples.features
+    key = Key(query["check"], None if query["radius"] is None else exact.number(query["radius"], "report"), sample)
+    region = subjects.question(key).region
+    changed = x if region.transform is None else seen.sample(region.transform, x)
+    if changed.size == original.size:
+        told["pictures"] = _pictures(original, changed.reshape(original.shape), findings)
+    if told["pictures"] and x.size == original.size:
+        return told
+    names = subjects.samples.features or tuple(f"x{i}" for i in range(original.size))
     if x.size == original.size:
         flat = original.ravel()
-        changed = np.flatnonzero(x != flat)
-        changed = changed[np.argsort(-np.abs(x[changed] - flat[changed]), kind="stable")]
-        told["changes"] = [(names[i] if names else f"x{i}", f"{flat[i]:.6g}", f"{x[i]:.6g}") for i in changed[:MOST_CHANGES]]
-        told["more"] = max(0, len(changed) - MOST_CHANGES)
+        places = np.flatnonzero(x != flat)
+        places = places[np.argsort(-np.abs(x[places] - flat[places]), kind="stable")]
+        told["changes"] = [(names[i], f"{flat[i]:.6g}", f"{x[i]:.6g}") for i in places[:MOST_CHANGES]]
+        told["more"] = max(0, len(places) - MOST_CHANGES)
     else:
-        key = Key(query["check"], None if query["radius"] is None else exact.number(query["radius"], "report"), sample)
-        called = subjects.question(key).region.names or (*(names or (f"x{i}" for i in range(original.size))), "raised by")
+        called = region.names or (*names, "raised by")
         told["changes"] = [(name, "", f"{v:.6g}") for name, v in zip(called[-MOST_CHANGES:], x[-MOST_CHANGES:], strict=True)]
     return told
+
+
+def _pictures(original: Array, changed: Array, findings: Findings) -> list[tuple[str, str]]:
+    """Sample and counterexample as images, if they are images, on one scale."""
+    image, other = charts.as_picture(original), charts.as_picture(changed)
+    if image is None or other is None:
+        return []
+    prepared = findings.subjects.policy.preprocess
+    low = float(min(image.min(), other.min()) if prepared.low is None else prepared.low)
+    high = float(max(image.max(), other.max()) if prepared.high is None else prepared.high)
+    return [("sample", charts.picture(image, low, high)), ("counterexample", charts.picture(other, low, high))]
 
 
 def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -205,3 +205,14 @@ def test_the_page_on_a_phone(evidence: Path, tmp_path: Path) -> None:
         wide = "return [...document.querySelectorAll('article, .filters, dl')].filter(e => e.getBoundingClientRect().right > 361).length"
         assert page.run(wide) == 0
         assert page.call("/se/log", {"type": "browser"}) == []
+
+
+def test_counterexamples_of_transformations_are_shown_as_images(tmp_path: Path) -> None:
+    """A brightness that flips the class: the picture is that of the changed image, beside by how much it was changed."""
+    model, data = campaigns.write_random(tmp_path, 2)
+    (tmp_path / "p.toml").write_text('[preprocess]\nrange = [0, 1]\n[[check]]\nregion = "brightness"\nradius = [1]\ncontrast = 1\n')
+    done = soundproof("certify", model, "--data", data, "--out", tmp_path / "e", "--policy", tmp_path / "p.toml", "--nodes", "20", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "e" / "report.html").read_text()
+    falsified = sum(q["status"] == "falsified" for q in report(tmp_path / "e")["queries"])
+    assert falsified and text.count("<img alt=\"counterexample\"") == falsified == text.count("<td>contrast</td>")
