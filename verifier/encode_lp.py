@@ -432,14 +432,20 @@ class _Encoder:
             for i, c in coefficients:
                 k, e = np.nonzero(c)
                 self._fill(atoms[k], self.columns[i][e] if k.size else k, c[k, e] / scale[k])
-        lower, upper = (np.concatenate([end[side] for end in self._ends]).astype(np.float64) for side in (0, 1))
-        integral = np.concatenate([np.full(low.size, whole) for low, _, whole in self._ends])
-        rows, index, value = (np.concatenate([e[k] for e in self._entries]) for k in range(3))
+        lower, upper = (_joined([end[side] for end in self._ends]) for side in (0, 1))
+        integral = _joined([np.full(low.size, whole) for low, _, whole in self._ends], bool)
+        rows, index = (_joined([e[k] for e in self._entries], np.int64) for k in (0, 1))
+        value = _joined([e[2] for e in self._entries])
         order = np.argsort(rows, kind="stable")
         start = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=self._n_rows))])
-        row_lower, row_upper = (np.concatenate([end[side] for end in self._row_ends]) for side in (0, 1))
+        row_lower, row_upper = (_joined([end[side] for end in self._row_ends]) for side in (0, 1))
         sides = np.asarray(self._sides, dtype=np.int64).reshape(-1, 3)
         return Program(
             cost, lower, upper, integral, row_lower, row_upper, start, index[order], value[order], self.columns, self.bends, sides, atoms, scale,
             cuts, tuple(self._inexact),
         )
+
+
+def _joined(parts: Sequence[Array], dtype: type = np.float64) -> Array:
+    """The parts one after the other; there may be none, where all inputs are fixed and the case has no atoms."""
+    return np.concatenate([np.zeros(0, dtype=dtype), *parts]).astype(dtype)
