@@ -241,6 +241,7 @@ LOWERINGS = register(
 # What integers that depend on the input may go into. All others would read them as floats.
 TAKES_INTEGERS = frozenset(
     (
+        "EyeLike",
         "ArrayFeatureExtractor",
         "And",
         "ArgMax",
