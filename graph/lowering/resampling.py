@@ -262,14 +262,20 @@ def _reflected(at: Array, size: int, aligned: bool) -> Array:
 
 
 def lower_affine_grid(op: Operator) -> Value:
-    """Coordinates [N, ..., rank] as an affine map says: linear in `theta`, so the reference implementation of its unit matrices is the map."""
+    """theta times the normalised coordinates of every place, the last axis first, and 1: linear in theta."""
     theta, size = op.variable(0), op.known_integers(1) or ()
     rank = len(size) - 2
     if rank not in (2, 3) or theta.shape != (size[0], rank, rank + 1):
         raise op.malformed(f"theta of shape {theta.shape} does not fit size {size}")
-    count = rank * (rank + 1)
-    op.builder.check_size((count, *size[2:], rank))
-    unit = np.eye(count).reshape(count, rank, rank + 1)
-    (basis,) = op.reference([unit, np.array([count, *size[1:]], dtype=np.int64)])
-    matrix = basis.reshape(count, -1).T
+    op.builder.check_size((rank * (rank + 1), *size[2:], rank))
+    axes = [_coordinates(n, bool(op.integer("align_corners"))) for n in size[2:]]
+    places = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(size[2:])], axis=-1).reshape(-1, rank + 1)
+    matrix = np.einsum("pc,rs->prsc", places, np.eye(rank)).reshape(len(places) * rank, rank * (rank + 1))
     return op.builder.affine([(Dense(theta.shape, (size[0], *size[2:], rank), matrix), theta)], None, (size[0], *size[2:], rank), roundings=8)
+
+
+def _coordinates(size: int, aligned: bool) -> Array:
+    """From -1 to 1: the centres of `size` pixels, or (`aligned`) of the outermost ones at the ends."""
+    if aligned:
+        return np.linspace(-1.0, 1.0, size) if size > 1 else np.array([-1.0])
+    return (2 * np.arange(size) + 1) / size - 1

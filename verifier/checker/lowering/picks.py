@@ -91,10 +91,10 @@ def center_crop_pad(op: Operator, x: Array) -> list[Array]:
 
 
 def eye_like(op: Operator) -> Value:
-    shape, kind = op.value(0).shape, {1: np.float32, 6: np.int32, 7: np.int64}.get(op.integer("dtype", 1))
-    given = op.optional(0)
-    varies = isinstance(given, Tensor) and given.element == "float32"
-    op.require(len(shape) == 2 and kind is not None and ("dtype" in op.attributes or varies), "another type, or no matrix")
+    given, kinds = op.value(0), {1: "float32", 6: "int32", 7: "int64", 11: "float64"}
+    shape, own = given.shape, given.element if isinstance(given, Tensor) else given.value.dtype.name
+    kind = kinds.get(op.integer("dtype", 0), "") if "dtype" in op.attributes else own
+    op.require(len(shape) == 2 and kind in kinds.values(), f"a matrix of type {kind}")
     return Known(np.eye(shape[0], shape[1], k=op.integer("k", 0), dtype=kind))
 
 
@@ -204,7 +204,7 @@ def one_hot(op: Operator) -> Value:
     if isinstance(given, Tensor):
         return _hot(op, given, depth, axis)
     chosen = given.value
-    op.require(chosen.dtype in (np.int32, np.int64), f"indices of type {chosen.dtype}")
+    op.require(chosen.dtype in (np.int32, np.int64) or bool((chosen == np.rint(chosen)).all()), f"indices of type {chosen.dtype}")
     hot = np.moveaxis(np.where(chosen < 0, chosen + depth, chosen)[..., None] == np.arange(depth), -1, axis).astype(np.int64)
     return Known(values.value[hot]) if isinstance(values, Known) else op.end(op.builder.gather(values, hot), "moves")
 
