@@ -190,7 +190,7 @@ class Campaign:
             facts, place = self._store.rows[key].facts, folder / "queries" / key
             files.append((key, folder / "composed" / f"{facts['model']}.onnx", place / "query.vnnlib", place / "certificate"))
         memory = [] if self._budget.memory is None else ["--memory", str(self._budget.memory)]
-        self._checking = Checking(folder, files, ["--timeout", f"{self._budget.timeout:.3f}", *memory])
+        self._checking = Checking(folder, files, ["--timeout", f"{self._budget.timeout:.3f}", *memory], self._budget.timeout)
 
     def _answered(self, keys: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> None:
         """Certified is what the checker's line names in every particular; all else is tried again alone."""

@@ -113,8 +113,10 @@ class Checking:
     """One run of the checker on many certificates: `python -I -m verifier.checker --batch LIST`."""
 
     def __init__(
-        self, folder: Path, files: Sequence[tuple[str, Path, Path, Path]], limits: Sequence[str], command: Sequence[str] | None = None
+        self, folder: Path, files: Sequence[tuple[str, Path, Path, Path]], limits: Sequence[str], seconds: float, command: Sequence[str] | None = None
     ) -> None:
+        """`seconds`: what the checker may take for each certificate; it is told so in `limits`, and stopped where it does not keep to it."""
+        self._until = time.monotonic() + seconds * len(files) + HANGING
         self.keys = tuple(key for key, *_ in files)
         self._list, self._out, log = (folder / f"check.{suffix}" for suffix in ("list", "out", "log"))
         for path in (self._list, self._out, log):
@@ -129,7 +131,10 @@ class Checking:
         lines as certificates and the exit code that they imply."""
         code = self._process.poll()
         if code is None:
-            return None
+            if time.monotonic() <= self._until:
+                return None
+            self.stop()
+            return []
         answers = [a for a in map(_answer, self._out.read_text(encoding="utf-8", errors="replace").splitlines()) if a is not None]
         implied = 0 if all(a["word"] == "ACCEPTED" for a in answers) else 5
         return answers if len(answers) == len(self.keys) and code == implied else []

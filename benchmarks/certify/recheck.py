@@ -60,7 +60,7 @@ def recheck(folder: Path, timeout: float, memory: float, jobs: int, say: Say) ->
     claims = [(key, claim) for key, claim in zip(keys, report["queries"], strict=True) if _same_files(folder, subjects, key, claim, found)]
     proven = [(key, claim) for key, claim in claims if claim["status"] == "certified"]
     say(f"checking {len(proven)} certificates")
-    _certificates(folder, proven, semantics, ["--timeout", str(timeout), "--memory", str(memory)], jobs, found)
+    _certificates(folder, proven, semantics, (timeout, memory), jobs, found)
     for key, claim in claims:
         if claim["status"] == "falsified":
             _witness(folder, subjects, key, claim, found)
@@ -143,7 +143,7 @@ def _place(folder: Path, key: Key) -> Path:
     return folder / "queries" / key.folder
 
 
-def _certificates(folder: Path, proven: Sequence[tuple[Key, Claim]], semantics: str, limits: Sequence[str], jobs: int, found: Found) -> None:
+def _certificates(folder: Path, proven: Sequence[tuple[Key, Claim]], semantics: str, limits: tuple[float, float], jobs: int, found: Found) -> None:
     """Have the checker read every certificate, several at a time; a batch that ends badly is checked one by one."""
     batches = [list(proven[at : at + CHECKED_TOGETHER]) for at in range(0, len(proven), CHECKED_TOGETHER)]
     with tempfile.TemporaryDirectory(prefix="soundproof-recheck-") as scratch:
@@ -157,17 +157,18 @@ def _certificates(folder: Path, proven: Sequence[tuple[Key, Claim]], semantics: 
 
 
 def _checked(
-    folder: Path, batches: Sequence[Sequence[tuple[Key, Claim]]], scratch: Path, limits: Sequence[str], jobs: int
+    folder: Path, batches: Sequence[Sequence[tuple[Key, Claim]]], scratch: Path, limits: tuple[float, float], jobs: int
 ) -> Iterator[tuple[Sequence[tuple[Key, Claim]], Sequence[Mapping[str, Any]]]]:
-    """Each batch with the checker's answers, `jobs` checkers at a time."""
+    """Each batch with the checker's answers, `jobs` checkers at a time; `limits`: seconds for each certificate, GB."""
     waiting, running = list(reversed(batches)), []
+    options = ["--timeout", str(limits[0]), "--memory", str(limits[1])]
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 batch, place = waiting.pop(), Path(tempfile.mkdtemp(dir=scratch))
                 files = [(k.folder, (folder / "composed" / f"{c['model']['sha256']}.onnx").resolve(), (_place(folder, k) / "query.vnnlib").resolve(),
                           (_place(folder, k) / "certificate").resolve()) for k, c in batch]
-                running.append((batch, Checking(place, files, limits)))
+                running.append((batch, Checking(place, files, options, limits[0])))
             time.sleep(0.05)
             for one in list(running):
                 answers = one[1].ended()

@@ -64,7 +64,7 @@ FACTS = '{"certificate": "c", "model": "m", "property": "p", "semantics": "float
 
 def checked(tmp_path: Path, script: str, certificates: int = 2) -> list[bool]:
     files = [(str(n), tmp_path / "m", tmp_path / "p", tmp_path / "c") for n in range(certificates)]
-    checking = Checking(tmp_path, files, [], [sys.executable, "-c", script])
+    checking = Checking(tmp_path, files, [], 60.0, [sys.executable, "-c", script])
     while (answers := checking.ended()) is None:
         time.sleep(0.01)
     return [accepted(answer, "c", "m", "p", "float32") for answer in answers]
@@ -84,6 +84,17 @@ def checked(tmp_path: Path, script: str, certificates: int = 2) -> list[bool]:
 ])
 def test_only_a_whole_answer_of_the_checker_counts(tmp_path: Path, script: str, found: list[bool]) -> None:
     assert checked(tmp_path, script) == found
+
+
+def test_a_checker_that_hangs_has_accepted_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "HANGING", 0.1)
+    files = [("a", tmp_path / "m", tmp_path / "p", tmp_path / "c")]
+    script = f"import time; print('ACCEPTED {FACTS}', flush=True); time.sleep(1000)"
+    checking = Checking(tmp_path, files, [], 0.5, [sys.executable, "-c", script])
+    deadline = time.monotonic() + 30
+    while (answers := checking.ended()) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert answers == []
 
 
 def test_a_store_keeps_what_was_recorded(tmp_path: Path) -> None:
