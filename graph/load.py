@@ -150,13 +150,15 @@ def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
     versions: dict[str, set[int]] = {}
     for entry in proto.opset_import:
         versions.setdefault("" if entry.domain in STANDARD else entry.domain, set()).add(int(entry.version))
-    standard = versions.setdefault("", set())
+    standard, newest = versions.setdefault("", set()), onnx.defs.onnx_opset_version()
+    if len(versions) > 1 and not standard and not any(node.domain in STANDARD for node in proto.graph.node):
+        standard.add(newest)  # a model of other domains alone
     if len(standard) != 1:
         raise ModelError(f"opset_import names {len(standard)} versions of the standard operator set; exactly one is needed")
     twice = sorted(domain for domain, found in versions.items() if len(found) > 1)
     if twice:
         raise ModelError(f"opset_import names several versions of {', '.join(twice)}; one of each is needed")
-    version, newest = max(standard), onnx.defs.onnx_opset_version()
+    version = max(standard)
     if not OLDEST_OPSET <= version <= newest:
         raise ModelError(f"opset {version} is not supported ({OLDEST_OPSET} to {newest} are); convert the model with onnx.version_converter")
     return {domain: max(found) for domain, found in versions.items()}

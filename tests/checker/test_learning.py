@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from sklearn.neural_network import MLPClassifier
 
+from graph.errors import ModelError
 from graph.load import load
 from tests.checker.test_lowering import agrees, check_roundings, check_sites, engine_sites, onnxruntime_says
 from tests.graph.graph_models import floats, node
@@ -55,6 +56,18 @@ def test_operators(kind: str, weights: dict[str, Any], attributes: dict[str, Any
     assert agrees(network, [x], onnxruntime_says(data, {"x": x}))
     check_roundings(network)
     assert check_sites(engine_sites(data), network) == sites
+
+
+def test_a_model_of_another_domain_alone() -> None:
+    proto = onnx.ModelProto.FromString(built("Binarizer", {}, {"threshold": 0.5}))
+    del proto.graph.node[1:], proto.opset_import[0]
+    proto.graph.output[0].name = "raw0"
+    data, x = proto.SerializeToString(), floats(2, 3)
+    assert agrees(read_model.read(data), [x], onnxruntime_says(data, {"x": x})) and load(data).outputs[0].name == "raw0"
+    del proto.opset_import[:]
+    for reader in (read_model.read, load):
+        with pytest.raises((Rejected, ModelError), match="versions"):
+            reader(proto.SerializeToString())
 
 
 @pytest.mark.parametrize(("kind", "attributes"), [("Normalizer", {"norm": "MAX"}), ("TreeEnsembleRegressor", {}), ("Scaler", {"offset": [1.0, 2.0]})])

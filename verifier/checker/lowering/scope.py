@@ -39,8 +39,10 @@ def domain_of(proto: onnx.NodeProto | onnx.FunctionProto) -> str:
 
 
 def standard_version(proto: onnx.ModelProto | onnx.FunctionProto) -> int:
-    """Of the standard's operators; other domains may be imported."""
+    """Of the standard's operators; other domains may be imported, and a model that has only their operators needs no other import."""
     versions = {entry.version for entry in proto.opset_import if entry.domain in STANDARD}
+    if isinstance(proto, onnx.ModelProto) and proto.opset_import and not versions and not any(n.domain in STANDARD for n in proto.graph.node):
+        return OPSETS[-1]
     require(len(versions) == 1 and versions <= set(OPSETS), f"versions {sorted(versions)} of the standard's operators")
     return int(versions.pop())
 
