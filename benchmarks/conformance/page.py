@@ -23,7 +23,8 @@ inputs vary, all others are constants of the file. Where a case has several floa
 weights); another one alone only where both are refused. A case passes if one of these forms passes, and fails if anything is wrong in any. Of a
 form that loads is asked that
 
-- evaluation equals the case's outputs, within the case's own relative tolerance and {ATOL:g}, and the runtime's outputs at 16 more points;
+- evaluation equals the case's outputs, within the case's own relative tolerance and {ATOL:g}, and the runtime's outputs at 16 more points (more
+  only where the error analysis of the point says so: an argument is so near to a jump that float32 sees it on the other side);
 - interval bounds and backward linear bounds over the box of radius {RADIUS:g} max(1, abs(x)) (where that reaches over a pole, one smaller by
   2^-8) are finite and contain the runtime's outputs at 1,000 points of the box, half of them with most coordinates at its ends. The runtime
   computes in float32, the bounds are over the reals: {SLACK:g} (1 + abs(y)) is allowed for the difference. Of large outputs a sample of elements

@@ -117,7 +117,8 @@ def by_optimiser(folder: Path) -> bytes:
     architecture = ARCHITECTURES["BERT-tiny"]
     source.write_bytes(by_torch(seeded(architecture), architecture.shape, dynamo=False))
     found = optimize_model(str(source), model_type="bert", num_heads=2, hidden_size=128, opt_level=0)
-    return bytes(found.model.SerializeToString())
+    found.save_model_to_file(str(folder / "optimised.onnx"))
+    return (folder / "optimised.onnx").read_bytes()
 
 
 @dataclass(frozen=True)

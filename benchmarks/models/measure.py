@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -97,15 +98,18 @@ def _samples(model: Model, lower: Array, upper: Array, chosen: list[Array], coun
 
 
 def _compare(name: str, ends: list[tuple[Array, Array]], least: list[Array], greatest: list[Array]) -> float | None:
-    """The width of the bounds over the spread of the samples, in the median. Raises RuntimeError where a sample lies outside."""
+    """The width of the bounds over the spread of the samples, in the median over outputs that vary; None where no bound is finite or none
+    varies. Raises RuntimeError where a sample lies outside."""
     ratios = []
     for (low, high), a, b in zip(ends, least, greatest, strict=True):
         room = SLACK * (1 + np.maximum(np.abs(a), np.abs(b)))
         if bool(((low > a + room) | (high < b - room)).any()):
             raise RuntimeError(f"{name} bounds exclude a sample")
-        ratios.append((high - low) / np.maximum(b - a, 1e-12))
-    middle = float(np.median(np.concatenate(ratios)))
-    return middle if np.isfinite(middle) else None
+        varies = b - a > room
+        ratios.append((high - low)[varies] / (b - a)[varies])
+    together = np.concatenate(ratios)
+    middle = float(np.median(together)) if together.size else math.inf
+    return middle if math.isfinite(middle) else None
 
 
 def main(arguments: list[str]) -> int:
