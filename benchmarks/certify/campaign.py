@@ -31,6 +31,7 @@ from verifier.watchdog import Failure, supervise
 
 CHECKED_TOGETHER = 64
 STEP_SECONDS = 0.2
+CRASHED = {"word": "CRASHED"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Campaign:
         self._queue: deque[Key] = deque()
         self._checking: Checking | None = None
         self._claimed: dict[str, None] = dict.fromkeys(k for k, row in store.rows.items() if row.status == "claimed")  # in order
-        self._alone: set[str] = {k for k in self._claimed if store.rows[k].facts.get("refused")}
+        self._alone: set[str] = {k for k in self._claimed if store.rows[k].facts.get("refused", CRASHED) != CRASHED}
+        self._singly: set[str] = set()  # of a batch in which the checker crashed: each is checked by itself
 
     def run(self) -> None:
         """Answer, check and record until nothing is left."""
@@ -177,9 +179,11 @@ class Campaign:
                 keys, self._checking = self._checking.keys, None
                 self._answered(keys, answers)
             return
-        waiting = [key for key in self._claimed if key not in self._alone]
+        waiting = [key for key in self._claimed if key not in self._alone and key not in self._singly]
         if waiting and (last or len(waiting) >= CHECKED_TOGETHER):
             self._begin_check(waiting[:CHECKED_TOGETHER])
+        elif last and self._singly:
+            self._begin_check([min(self._singly)])
         elif last and self._alone:
             self._again(min(self._alone))
 
@@ -194,7 +198,11 @@ class Campaign:
 
     def _answered(self, keys: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> None:
         """Certified is what the checker's line names in every particular; all else is tried again alone."""
-        for key, answer in zip(keys, answers or [{"word": "CRASHED"}] * len(keys), strict=True):
+        if not answers and len(keys) > 1:
+            self._singly.update(keys)
+            return
+        self._singly.difference_update(keys)
+        for key, answer in zip(keys, answers or [CRASHED] * len(keys), strict=True):
             facts = self._store.rows[key].facts
             if accepted(answer, facts["certificate"], facts["model"], facts["property"], self._budget.semantics):
                 self._say(key, Row("certified", facts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from benchmarks.certify import campaign, data, policy
 from benchmarks.certify.campaign import Budget, Campaign
 from benchmarks.certify.compose import read as read_model
-from benchmarks.certify.crew import Ended, Job
+from benchmarks.certify.crew import Crew, Ended, Job
 from benchmarks.certify.errors import Stopped
 from benchmarks.certify.policy import Policy
 from benchmarks.certify.question import Subjects
@@ -115,6 +116,22 @@ def test_what_ended_for_a_reason_not_its_own_is_not_recorded(tmp_path: Path, rea
 
 def test_a_crash_is_unknown(tmp_path: Path) -> None:
     assert outcome(tmp_path, lambda _: {"crash": "killed by SIGSEGV"}) == ("unknown", '{"code": "crash", "text": "killed by SIGSEGV"}')
+
+
+def test_a_batch_in_which_the_checker_crashes_is_checked_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, sizes = campaign.Checking, list[int]()
+
+    def checking(folder: Path, files: Any, limits: Any, seconds: float) -> Any:
+        sizes.append(len(files))
+        return real(folder, files, limits, seconds, [sys.executable, "-c", "raise SystemExit(1)"] if len(files) > 1 else None)
+
+    monkeypatch.setattr(campaign, "Checking", checking)
+    model, values = campaigns.write_larger_wins(tmp_path)
+    subjects = Subjects(read_model(model), data.read(values), policy.completed(Policy(()), ["linf:0.1"], "top1", None))
+    store = Store(tmp_path / "e", {})
+    Campaign(subjects, lambda _: [0, 1], store, Budget(timeout=60.0, nodes=20), Crew(1, 1, tmp_path / "log"), lambda *_: None).run()
+    assert [row.status for row in store.rows.values()] == ["certified"] * 2 and sizes == [2, 1, 1]
+    store.close()
 
 
 def test_identities_hold_all_that_decides() -> None:
