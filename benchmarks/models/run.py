@@ -95,9 +95,12 @@ def page(lines: list[dict[str, str]]) -> Iterator[str]:
     """The page."""
     yield INTRODUCTION
     yield from (row(line) for line in lines)
-    wide = [line["model"] for line in lines if line["model"] in NARROW and not (line["linear_width"] and float(line["linear_width"]) <= 20)]
+    asked = [line for line in lines if line["model"] in NARROW and line["exporter"] in BOUNDED]
+    wide = [line["model"] for line in asked if line["linear_seconds"] and not (line["linear_width"] and float(line["linear_width"]) <= 20)]
+    waiting = [line["model"] for line in lines if line["exporter"] in BOUNDED and not line["linear_seconds"] and not line["error"]]
     yield ""
-    yield f"At most 20 is asked of {', '.join(sorted(NARROW))}; {'missed by ' + ', '.join(dict.fromkeys(wide)) if wide else 'all are below'}."
+    yield f"At most 20 is asked of {', '.join(sorted(NARROW))}; more: {', '.join(wide) or 'none'}. Not bounded yet: {', '.join(waiting) or 'none'}."
+
 
 
 def row(line: Mapping[str, str]) -> str:
