@@ -17,6 +17,8 @@ TYPES = {"float32": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE}
 
 def standard_body(node: onnx.NodeProto, opset: int, inputs: Sequence[Held | None]) -> onnx.FunctionProto | None:
     """The function that the standard's operator is, with the defaults of its attributes; None where it is no function."""
+    if not isinstance(node.op_type, str):  # protobuf gives bytes for what is not UTF-8
+        return None
     try:
         schema: Any = onnx.defs.get_schema(node.op_type, opset, "")  # its stubs do not know of functions
     except onnx.defs.SchemaError:
