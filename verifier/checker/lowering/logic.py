@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from verifier.checker.lowering import basic
+from verifier.checker.lowering.basic import common, total
+from verifier.checker.lowering.basic import where as select
 from verifier.checker.lowering.builder import Builder, Known, Tensor, Value, indices, take
 from verifier.checker.lowering.elementwise import ABSOLUTE, RELU, clipping
 from verifier.checker.lowering.operator import Operator
@@ -31,7 +32,7 @@ def _number(op: Operator, i: int) -> Value:
 def _combined(op: Operator, signs: tuple[float, float], constant: float = 0.0) -> Tensor:
     """sign x + sign y + constant."""
     x, y = _number(op, 0), _number(op, 1)
-    found = basic.total(op.builder, [x, y], list(signs))
+    found = total(op.builder, [x, y], list(signs))
     return op.builder.plus(found, np.full(found.shape, constant)) if constant else found
 
 
@@ -86,9 +87,9 @@ def never(op: Operator) -> Value:
 def where(op: Operator) -> Value:
     """A constant condition selects; another one, c, gives y + c (x - y)."""
     if isinstance(op.value(0), Known):
-        return basic.where(op)
+        return select(op)
     condition, x, y = op.tensor(0), _number(op, 1), _number(op, 2)
-    shape = basic.common(condition, x, y)
+    shape = common(condition, x, y)
     chosen = op.builder.spread(condition, shape)
     if isinstance(x, Known) and isinstance(y, Known):
         kind, gap, low = str(np.asarray(op.known(1)).dtype), x.value.astype(np.float64) - y.value.astype(np.float64), y
@@ -96,8 +97,8 @@ def where(op: Operator) -> Value:
         moved = op.builder.scale(chosen, np.broadcast_to(gap, shape), np.broadcast_to(error, shape))
         return op.end(op.builder.plus(moved, np.broadcast_to(low.value, shape)), "exact", element=kind)
     kind = next(v.element for v in (x, y) if isinstance(v, Tensor))
-    product = op.builder.product(chosen, op.builder.spread(basic.total(op.builder, [x, y], [1.0, -1.0]), shape))
-    return op.end(basic.total(op.builder, [y, product], [1.0, 1.0]), "exact", element=kind)
+    product = op.builder.product(chosen, op.builder.spread(total(op.builder, [x, y], [1.0, -1.0]), shape))
+    return op.end(total(op.builder, [y, product], [1.0, 1.0]), "exact", element=kind)
 
 
 def cast(op: Operator) -> Value:
