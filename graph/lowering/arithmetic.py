@@ -121,6 +121,9 @@ def lower_neg(op: Operator) -> Value:
 def lower_div(op: Operator) -> Value:
     """Division by a constant is a product with its float64 reciprocal, by a variable with a Reciprocal node."""
     divisor = op.value(1)
+    whole = [x for x in (op.value(0), divisor) if isinstance(x, Tensor) and not x.element_type.startswith("float")]
+    if whole:
+        raise op.refuse(f"division of {whole[0].element_type} cuts off, which is not supported for what depends on the input; cast to float32 before")
     if isinstance(divisor, Known):
         if not float64(divisor.value).all():
             raise op.malformed("division by a constant that is 0")
