@@ -297,3 +297,21 @@ def test_the_campaign_goes_on_where_it_was_and_ends_with_1_on_a_lie(tmp_path: Pa
     assert [json.loads(line)["engine"] for line in lines.read_text().splitlines()] == ["enumeration"] * 3 + ["smt"] * 3
     with pytest.raises(SystemExit, match="another seed"):
         campaign.main(["--count", "1", "--seed", "2", "--out", str(out)])
+
+
+@pytest.mark.slow
+def test_the_committed_campaign_is_found_again_on_a_sample(tmp_path: Path) -> None:
+    """Complete engines say the same again; branch and bound does not contradict what it said."""
+    answers: dict[int, dict[str, engines.Said]] = {}
+    for line in Path(campaign.__file__).parents[1].joinpath("results/exact.csv.jsonl").read_text(encoding="utf-8").splitlines():
+        said = json.loads(line)
+        answers.setdefault(said["number"], {})[said["engine"]] = said
+    assert sorted(answers) == list(range(2000)) and all(set(told) == set(engines.ENGINES) for told in answers.values())
+    for number in range(7, 2000, 133):
+        files = seeded(0, number).write(tmp_path)
+        again = {name: engines.ENGINES[name](*files, engines.Effort(30.0)) for name in ("enumeration", "smt", "bab")}
+        assert not judge(*files, {**answers[number], **again}).contradictions, number
+        assert again["enumeration"]["verdict"] == answers[number]["enumeration"]["verdict"], number
+        for name in ("smt", "bab"):
+            words = {again[name]["verdict"], answers[number][name]["verdict"]} & {"sat", "unsat"}
+            assert len(words) <= 1, (number, name, words)
