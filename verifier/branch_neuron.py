@@ -9,7 +9,7 @@ from bounds import relaxation
 from bounds.functions import torch_function
 from bounds.linear import NEAR_ZERO, LinearBounds, State
 from graph.core import Elementwise
-from graph.functions.facts import Function, Pieces, Stairs
+from graph.functions.facts import Function, Pieces, Stairs, Steps
 
 
 def gap_scores(bounds: LinearBounds, state: State, at: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -39,14 +39,14 @@ def _gap(function: Function, low: Tensor, high: Tensor, d: Tensor) -> Tensor:
         lower = planes.slope_lower * x + (0 if planes.offset_lower is None else planes.offset_lower)
         above, below = torch.maximum(above, upper - y), torch.maximum(below, y - lower)
     cost = torch.where(d < 0, -d * above, d * below)
-    if isinstance(function, Pieces) and function.jumps():  # next to a jump there is nothing left to split
+    if isinstance(function, Steps) or (isinstance(function, Pieces) and function.jumps()):  # next to a jump there is nothing left to split
         point = split_point(function, low, high)
         linear = linear | (point <= low) | (point >= high)
     return torch.where(linear, torch.zeros_like(cost), cost)
 
 
 def _probes(function: Function, low: Tensor, high: Tensor) -> list[Tensor]:
-    if isinstance(function, Stairs):
+    if isinstance(function, Stairs | Steps):
         return [low, high, split_point(function, low, high)]
     if isinstance(function, Pieces):
         return [torch.minimum(torch.maximum(torch.full_like(low, b), low), high) for b in function.breakpoints] + [low, high]
@@ -83,10 +83,23 @@ def _beside_a_stair(function: Stairs, low: Tensor, high: Tensor, middle: Tensor)
     return best
 
 
+def _beside_a_step(function: Steps, low: Tensor, high: Tensor) -> Tensor:
+    """The same, of the jumps next to the middle; one may be at 0."""
+    best, start = low, torch.floor((low + high) / 2 - function.first) + function.first
+    for jump in (-1.0, 2.0, 0.0, 1.0):
+        b = start + jump
+        below, above = (torch.where(b == 0, side * NEAR_ZERO, torch.nextafter(b, torch.full_like(b, side * torch.inf))) for side in (-1, 1))
+        point = torch.where(low < below, below, above)
+        best = torch.where((low < point) & (point < high), point, best)
+    return best
+
+
 def split_point(function: Function, low: Tensor, high: Tensor) -> Tensor:
     """Where to split: at the breakpoint nearest to the middle that lies inside, else in the middle (zero if S-shaped and inside)."""
     if isinstance(function, Pieces) and function.jumps():
         return _beside_a_jump(function, low, high)
+    if isinstance(function, Steps):
+        return _beside_a_step(function, low, high)
     middle = (low + high) / 2
     candidates = function.breakpoints if isinstance(function, Pieces) else function.inflections
     best, distance = middle, torch.full_like(middle, torch.inf)

@@ -432,7 +432,7 @@ class _Encoder:
             for i, c in coefficients:
                 k, e = np.nonzero(c)
                 self._fill(atoms[k], self.columns[i][e] if k.size else k, c[k, e] / scale[k])
-        lower, upper = (_joined([end[side] for end in self._ends]) for side in (0, 1))
+        lower, upper = _joined([low for low, _, _ in self._ends]), _joined([high for _, high, _ in self._ends])
         integral = _joined([np.full(low.size, whole) for low, _, whole in self._ends], bool)
         rows, index = (_joined([e[k] for e in self._entries], np.int64) for k in (0, 1))
         value = _joined([e[2] for e in self._entries])

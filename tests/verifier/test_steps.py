@@ -183,3 +183,16 @@ def test_slopes_that_are_stored_are_finite() -> None:
     state = linear.propagate(*ends)
     slopes, _ = storable(linear, state, initial(linear, state, 2, [1]))
     assert all(t is not None and bool(t.isfinite().all()) for t in slopes[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("name", "low", "high", "side"), [
+    ("floor", 0.25, 1.5, (1.0, -1)), ("ceil", -0.5, 2.75, (1.0, -1)), ("nearest", 0.25, 0.75, (0.5, -1)), ("floor", -0.75, 0.5, (0.0, -1)),
+])  # fmt: skip
+def test_splits_of_whole_numbers_are_beside_a_jump_too(name: str, low: float, high: float, side: tuple[float, int], dtype: torch.dtype) -> None:
+    at, (jump, sign) = torch.tensor([low], dtype=dtype), side
+    found = split_point(build(name), at, torch.tensor([high], dtype=dtype)).item()
+    beside = sign * NEAR_ZERO if jump == 0 else torch.nextafter(torch.tensor(jump, dtype=dtype), torch.tensor(sign * torch.inf, dtype=dtype)).item()
+    assert low < found < high and found == beside
+    again = split_point(build(name), torch.tensor([found], dtype=dtype), torch.tensor([high], dtype=dtype)).item()
+    assert found < again and again >= jump
