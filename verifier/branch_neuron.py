@@ -85,9 +85,9 @@ def _beside_a_stair(function: Stairs, low: Tensor, high: Tensor, middle: Tensor)
 
 def _beside_a_step(function: Steps, low: Tensor, high: Tensor) -> Tensor:
     """The same, of the jumps next to the middle; one may be at 0."""
-    best, start = low, torch.floor((low + high) / 2 - function.first) + function.first
-    for jump in (-1.0, 2.0, 0.0, 1.0):
-        b = start + jump
+    best, nearest = low, torch.round((low + high) / 2 - function.first) + function.first
+    for jump in (-1.0, 1.0, 0.0):
+        b = nearest + jump
         below, above = (torch.where(b == 0, side * NEAR_ZERO, torch.nextafter(b, torch.full_like(b, side * torch.inf))) for side in (-1, 1))
         point = torch.where(low < below, below, above)
         best = torch.where((low < point) & (point < high), point, best)
