@@ -6,6 +6,7 @@ from benchmarks.soundness.mutants.edit import Edit, Mutant
 
 BACKWARD, LINEAR, RELAX = "bounds.linear:_Backward", "bounds.linear:LinearBounds", "bounds.relaxation"
 CROSSED = ("crossed",)  # bounds that contradict each other raise; other tools intersect and go on
+RULE = "rule = _tangent_bound if convex == (side > 0) and piece not in function.straight else _end_bound"
 
 
 def _mutant(name: str, row: str, about: str, *changes: tuple[str, str, str], setup: str = "", note: str = "") -> Mutant:
@@ -129,13 +130,13 @@ MUTANTS = (
         "marabou_720_sigmoid_pieces",
         "soundness.md 5.1: Marabou #720 (Sigmoid bounds)",
         "a smooth function is bounded by its ends, also where it curves away from the plane",
-        (f"{RELAX}:_smooth_offset", "rule = _tangent_bound if convex == (side > 0) else _end_bound", "rule = _end_bound"),
+        (f"{RELAX}:_smooth_offset", RULE, "rule = _end_bound"),
     ),
     _mutant(
         "sigmoid_tangent_on_both_sides",
         "soundness.md 5.1: Marabou #720 (Sigmoid bounds)",
         "tangents are taken for bounds also where the function is concave",
-        (f"{RELAX}:_smooth_offset", "rule = _tangent_bound if convex == (side > 0) else _end_bound", "rule = _tangent_bound"),
+        (f"{RELAX}:_smooth_offset", RULE, "rule = _tangent_bound"),
         setup="neurons",
     ),
     _mutant(
