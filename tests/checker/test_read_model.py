@@ -331,6 +331,10 @@ def _one(kind: str, shape: tuple[int, ...] = (1, 4), opset: int = 13, more: dict
     return model([node(kind, ["x", *names], **attributes)], {"x": shape}, weights=weights, opset=opset)
 
 
+def _cast(to: int, name: str) -> onnx.NodeProto:
+    return node("Cast", ["x"], [name], to=to)
+
+
 ONES = np.ones(2, np.float32)
 STATISTICS = {"s": ONES, "b": ONES, "m": ONES, "v": ONES}
 IMAGE = (1, 2, 4, 4)
@@ -392,10 +396,17 @@ OPERATORS: list[tuple[str, bytes, str]] = [
     ("windows of padding only", _one("MaxPool", IMAGE, kernel_shape=[1, 1], pads=[1, 1, 1, 1]), "padding only"),
     ("shapes that do not fit", _one("Add", more={"w": floats(3)}), "do not fit together"),
     ("matrices that do not fit", _one("MatMul", more={"w": floats(3, 2)}), "shapes (1, 4) and (3, 2)"),
-    ("integers on the data path", model([node("Cast", ["x"], ["i"], to=7), node("Cast", ["i"], to=1)], {"x": [1, 4]}), "another type"),
+    ("small integers on the data path", model([node("Cast", ["x"], ["i"], to=2), node("Cast", ["i"], to=1)], {"x": [1, 4]}), "another type"),
+    ("arithmetic of integers that vary", model([_cast(7, "i"), node("Abs", ["i"], ["j"]), node("Cast", ["j"], to=1)], {"x": [1, 4]}), "of int64"),
+    ("division of integers that vary", model([_cast(7, "i"), node("Div", ["i", "k"], ["j"]), node("Cast", ["j"], to=1)], {"x": [1, 4]},
+        weights={"k": np.array([2])}), "of int64"),
     ("halves on the data path", model([node("Cast", ["x"], ["i"], to=10), node("Cast", ["i"], to=1)], {"x": [1, 4]}), "another type"),
-    ("a step function", _one("Floor"), "constants only"),
-    ("a comparison", _one("Greater", more={"w": floats(4)}), "constants only"),
+    ("a step function of many steps", _one("Mod", more={"w": floats(4)}, fmod=1), "constants only"),
+    ("a step function of integers that vary", model([_cast(7, "i"), node("Floor", ["i"], ["j"]), node("Cast", ["j"], to=1)], {"x": [1, 4]}),
+        "of int64"),
+    ("a function of a comparison", model([node("Greater", ["x", "w"], ["c"]), node("Relu", ["c"])], {"x": [1, 4]}, weights={"w": floats(4)}),
+        "of bool"),
+    ("places that a comparison chooses", model([node("NonZero", ["x"], ["i"]), node("Cast", ["i"], to=1)], {"x": [1, 4]}), "constants only"),
     ("an integer output", model([node("Shape", ["x"])], {"x": [1, 4]}), "int64"),
     ("an integer overflow", model([node("Mul", ["i", "i"], ["j"]), node("Reshape", ["x", "j"])], {"x": [4]}, weights={"i": np.array([2**62])}),
         "overflow"),
@@ -408,6 +419,19 @@ OPERATORS: list[tuple[str, bytes, str]] = [
 @pytest.mark.parametrize(("data", "why"), [pytest.param(data, why, id=name) for name, data, why in OPERATORS])
 def test_operators_that_are_refused(data: bytes, why: str) -> None:
     assert why in refused(data)
+
+
+def test_steps_comparisons_and_integers_that_vary_are_read() -> None:
+    """As jumps at sites of their own: what the refusals above are near to."""
+    for steps, sites in (
+        ([node("Floor", ["x"])], 1),
+        ([node("Greater", ["x", "w"], ["c"]), node("Cast", ["c"], to=1)], 1),
+        ([_cast(7, "i"), node("Cast", ["i"], to=1)], 4),
+    ):
+        weights = {"w": floats(4)} if "w" in steps[0].input else {}
+        network, x = read_model.read(model(steps, {"x": [1, 4]}, weights=weights)), np.array([-1.75, -0.25, 0.5, 2.0])
+        expected = {"Floor": np.floor(x), "Greater": x > floats(4), "Cast": np.trunc(x)}[steps[0].op_type]
+        assert len(network.sites) == sites and evaluate(network, [x])[network.outputs[0]].ravel().tolist() == expected.tolist()
 
 
 def test_subgraphs_that_are_refused() -> None:

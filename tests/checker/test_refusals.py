@@ -439,6 +439,7 @@ reaches("kernels:_pow:domain")(lambda *_: kernels.value("pow", 2000.0, np.ones(1
 reaches("kernels:value:?")(unary("Log", "-1", "1"))
 reaches("kernels:derivative:unsupported-function")(lambda *_: kernels.derivative("gelu", 0.0, np.ones(1)))
 reaches("shapes:curvature:unsupported-function")(lambda *_: shapes.curvature(Smooth("pow", 1.0)))
+reaches("shapes:curvature:unsupported-function 2")(lambda *_: shapes.curvature(Smooth("elu", -1.0)))
 reaches("shapes:defined:domain")(unary("Reciprocal", "-1", "1"))
 
 # ---------------------------------------------------------------- maps: the reader of models makes only good ones
@@ -464,6 +465,8 @@ reaches("slack:Run.affine:float32-overflow", "slack:_require:?")(of_model(relu_c
 SQUARED = onnx_model([helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Mul", ["a", "x"], ["y"])], 1, 1)
 reaches("slack:Run._rule:float32-overflow")(of_model(SQUARED, property_of("0", "1e25", "(>= Y_0 1e30)"), "float32"))
 reaches("slack:Run.step:float32-overflow")(unary("Exp", "0", "88.5", "float32"))
+CUBE = onnx_model([helper.make_node("Mul", ["x", "x"], ["q"]), helper.make_node("Mul", ["x", "q"], ["y"])], 1, 1)
+reaches("slack:Run._gate:float32-overflow")(of_model(CUBE, property_of("0", "1e13", "(>= Y_0 1e30)"), "float32"))
 QUOTIENT = onnx_model([helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Div", ["a", "x"], ["y"])], 1, 1)
 reaches("slack:Run._rule:float32-divisor")(of_model(QUOTIENT, property_of("1e-39", "1", "(>= Y_0 1e30)"), "float32"))
 SPREAD = onnx_model([helper.make_node("Pow", ["x", "p"], ["y"])], 1, 2, p=[3.0, 3.0])
