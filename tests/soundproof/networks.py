@@ -18,7 +18,8 @@ def save(
     stored = [numpy_helper.from_array(np.asarray(v, dtype=dtype if np.asarray(v).dtype.kind == "f" else None), k) for k, v in constants.items()]
     ends = [helper.make_tensor_value_info("x", kind, list(shape)), helper.make_tensor_value_info("y", kind, [1, outputs])]
     graph = helper.make_graph(list(nodes), "g", ends[:1], ends[1:], stored)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    imports = [helper.make_opsetid(domain, 1 if domain else 13) for domain in sorted({"", *(n.domain for n in nodes)})]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), path)
     return str(path)
 
 
