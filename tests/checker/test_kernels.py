@@ -84,6 +84,44 @@ def test_errors_are_not_larger_than_their_proofs_say(function: Smooth) -> None:
         assert (low == ends[0])[usable].all() and (high == ends[1])[usable].all()
 
 
+ACTIVATION_UNITS = {  # of value and derivative, relative to y, as their proofs say
+    "asinh": (32, 8), "acosh": (32, 8), "atanh": (32, 8), "sinh": (32, 16), "cosh": (16, 32), "atan": (32, 8), "asin": (48, 8), "softsign": (4, 8),
+    "elu": (20, 16), "mish": (32, np.inf),
+}  # fmt: skip
+
+
+def most_error(function: Smooth, which: int, x: Array, y: Array) -> Array:
+    """The most that an activation may owe, before 2^-1021 and the floor of a gate's slope, in units of u."""
+    name, p, size = function.name, function.parameter, np.abs(y)
+    if name == "elu":
+        return np.where(x > 0, 0.0, ACTIVATION_UNITS[name][which] * size)
+    if name == "hard_swish":
+        return 3 * np.minimum(np.abs(x), 2.0) if which == 0 else np.where((x < -p) | (x > 1 - p), 0.0, 2 * size)
+    if name == "gelu" and which == 0:
+        return np.where(np.abs(x) >= 6, 1.0, 520.0) * np.abs(x) + 2 * size
+    if name == "tan":
+        return 16 * (1 + size) ** 2 if which == 0 else 40 * (1 + size) ** 3
+    units = ACTIVATION_UNITS.get(name, (np.inf, np.inf))[which]
+    return units * size if np.isfinite(units) else 600 * (1 + np.abs(x))
+
+
+@pytest.mark.parametrize("function", [f for f in SMOOTH if f.name in activations.KERNELS or f.name in activations.OTHERS], ids=name_of)
+def test_errors_of_activations_are_not_larger_than_their_proofs_say(function: Smooth) -> None:
+    """A larger error would be sound, and bounds looser than they need be."""
+    x = points_of(function, 120, seed=3)
+    for which, of in enumerate((activations.value, activations.derivative)):
+        y, error = of(function.name, function.parameter, x)
+        usable = np.isfinite(y) & np.isfinite(error) & (np.abs(x) < 2.0**30)
+        most = most_error(function, which, x, y)
+        assert usable.sum() > 50 and (error <= kernels.U * most * (1 + 1e-12) + 2.0**-959)[usable].all()
+
+
+def test_an_activation_at_its_kinks_has_the_slope_of_its_curved_side() -> None:
+    at = {"hard_swish": ([-0.25, 0.75], [-0.25, 1.75]), "elu": ([0.0], [0.25])}
+    for name, (x, slopes) in at.items():
+        assert activations.derivative(name, 0.25, np.array(x))[0].tolist() == slopes
+
+
 def test_what_underflows_is_enclosed_by_the_floor_alone() -> None:
     for name, x in (("exp", -800.0), ("sigmoid", -800.0), ("tanh", 0.0), ("softplus", -800.0), ("erf", 0.0)):
         low, high = kernels.enclose(name, 0.0, np.array([x]))
@@ -124,14 +162,21 @@ EDGES = [("exp", 0.0, 700.0, 1e9), ("log", 0.0, 5e-324, -5e-324), ("sqrt", 0.0, 
 EDGES += [(name, 0.0, sign * 2.0**20, sign * (2.0**20 + 1)) for name in ("sin", "cos") for sign in (1, -1)]
 
 
+EDGES += [(name, 0.0, sign * x, sign * np.inf) for name, x in (("asinh", 2.0**500), ("sinh", 700.0), ("cosh", 700.0)) for sign in (1, -1)]
+EDGES += [("acosh", 0.0, 1.0, -np.inf), ("acosh", 0.0, 2.0**500, np.inf), ("atanh", 0.0, 1 - kernels.U, 1.0), ("atanh", 0.0, kernels.U - 1, -1.0)]
+EDGES += [("asin", 0.0, 1.0, 2.0), ("asin", 0.0, -1.0, -2.0)]
+EDGES += [(name, 0.5, sign * 2.0**36, sign * np.inf) for name in ("hard_swish", "swish") for sign in (1, -1)]
+EDGES += [(name, 0.0, sign * 2.0**36, sign * np.inf) for name in ("gelu", "mish") for sign in (1, -1)]
+
+
 @pytest.mark.parametrize("name, parameter, inside, outside", EDGES)
 def test_a_domain_ends_where_its_proof_does(name: str, parameter: float, inside: float, outside: float) -> None:
-    low, high = kernels.enclose(name, parameter, np.array([inside]))
+    low, high = activations.enclose(name, parameter, np.array([inside]))
     assert np.isfinite(low) and np.isfinite(high) and low <= high
     with pytest.raises(Rejected, match="domain"):
-        kernels.enclose(name, parameter, np.array([outside]))
+        activations.enclose(name, parameter, np.array([outside]))
     with pytest.raises(Rejected, match="domain"):
-        kernels.value(name, parameter, np.nextafter([inside], [outside]))
+        activations.value(name, parameter, np.nextafter([inside], [outside]))
 
 
 def test_exponents_have_a_limit() -> None:
