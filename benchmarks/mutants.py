@@ -36,6 +36,7 @@ CHECKER, TESTS = "verifier/checker/{}.py", "tests/checker/test_{}.py"
 THOROUGH = ("arithmetic_examples", "traps", "exact", "exact_walk")  # for what survives the others
 WITHOUT = "not runtime"  # tests of onnxruntime rather than of the kernel
 TESTED_BY = {  # file of the kernel -> its tests, the quickest first
+    "activations": ("shapes", "kernels"),
     "arithmetic": ("arithmetic", "arithmetic_examples"),
     "bounds": ("bounds", "walk"),
     "certificate": ("certificate",),
