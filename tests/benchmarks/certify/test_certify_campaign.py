@@ -182,6 +182,7 @@ def test_recheck_finds_files_that_were_changed(copy: Path, spoil: Callable[[Path
     assert recheck(copy, 60, 8, 1, lambda _: None).wrong
 
 
+@pytest.mark.slow
 def test_gates_decide_the_exit_code(evidence: Path, tmp_path: Path) -> None:
     model, data = evidence.parent / "model.onnx", evidence.parent / "data.npz"
     gate = ["--gate", "certified_accuracy >= 0.5 at linf 0.1", "--gate", "no falsified sample within 0.1"]
@@ -251,6 +252,7 @@ def test_shards_share_the_samples(evidence: Path) -> None:
         chosen(whole, (6, 6))
 
 
+@pytest.mark.slow
 def test_shards_are_merged_and_nothing_is_taken_on_their_word(evidence: Path, copy: Path, tmp_path: Path) -> None:
     """The finished campaign as a shard: all of it is taken, but for a certificate and a witness that were changed; these are asked again."""
     model, data = evidence.parent / "model.onnx", evidence.parent / "data.npz"

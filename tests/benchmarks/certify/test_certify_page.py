@@ -207,6 +207,7 @@ def test_the_page_on_a_phone(evidence: Path, tmp_path: Path) -> None:
         assert page.call("/se/log", {"type": "browser"}) == []
 
 
+@pytest.mark.slow
 def test_counterexamples_of_transformations_are_shown_as_images(tmp_path: Path) -> None:
     """A brightness that flips the class: the picture is that of the changed image, beside by how much it was changed."""
     model, data = campaigns.write_random(tmp_path, 2)
