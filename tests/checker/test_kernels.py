@@ -116,6 +116,21 @@ def test_errors_of_activations_are_not_larger_than_their_proofs_say(function: Sm
         assert usable.sum() > 50 and (error <= kernels.U * most * (1 + 1e-12) + 2.0**-959)[usable].all()
 
 
+@pytest.mark.parametrize("x", [2.0, np.pi / 2, np.pi / 2 - 2.0**-41, 2.0**-41 - np.pi / 2, np.inf, np.nan])
+def test_tan_is_refused_at_and_near_its_poles(x: float) -> None:
+    assert np.isfinite(activations.value("tan", 0.0, np.array([np.pi / 2 - 2.0**-39]))).all()
+    for of in (activations.enclose, activations.derivative_enclosure):
+        with pytest.raises(Rejected, match="domain: tan"):
+            of("tan", 0.0, np.array([1.0, x]))
+
+
+def test_a_crossing_that_is_not_sharp_is_refused() -> None:
+    """A sign that cannot be told a blur beside the point: no answer rather than one that may be wrong."""
+    assert abs(activations._crossing(np.sign, -1.0, 2.0)) <= activations.BLUR
+    with pytest.raises(Rejected, match="bends too slowly"):
+        activations._crossing(lambda x: np.where(np.abs(x) < 2 * activations.BLUR, 0.0, np.sign(x)), -1.0, 2.0)
+
+
 def test_an_activation_at_its_kinks_has_the_slope_of_its_curved_side() -> None:
     at = {"hard_swish": ([-0.25, 0.75], [-0.25, 1.75]), "elu": ([0.0], [0.25])}
     for name, (x, slopes) in at.items():
