@@ -25,14 +25,17 @@ from onnx import helper, numpy_helper
 
 from tests.checker import small
 from tests.checker.build import Draft, Member, Records, clip, described, empty, leaf, multipliers, pack, refine, rows, split, zip_file
-from verifier.checker import arithmetic, bounds, certificate, functions, kernels, maps, shapes, tree, walk
+from verifier.checker import activations, arithmetic, bounds, certificate, functions, kernels, maps, shapes, tree, walk
 from verifier.checker.main import Process
 from verifier.checker.measured import Table
 from verifier.checker.network import Input, Network, Node, Pieces, Smooth
 from verifier.checker.refusal import Refusal
 
 KERNEL = Path(bounds.__file__).parent
-FILES = ("arithmetic", "bounds", "certificate", "forward", "functions", "kernels", "maps", "measured", "shapes", "slack", "state", "tree", "walk")
+FILES = (
+    "activations", "arithmetic", "bounds", "certificate", "forward", "functions", "kernels", "maps", "measured", "shapes", "slack", "state", "tree",
+    "walk",
+)  # fmt: skip
 HELPERS = {"_require", "_below", "finite", "_fail", "_away"}  # calls of these may refuse
 Case = Callable[[pytest.MonkeyPatch, Path], Any]
 
@@ -425,11 +428,15 @@ def _(patch: pytest.MonkeyPatch, folder: Path) -> None:
     certified(leaf())(patch, folder)
 
 
-# ---------------------------------------------------------------- functions, kernels, shapes
+# ---------------------------------------------------------------- activations, functions, kernels, shapes
 
 BEYOND, WIDE = np.full(1, np.finfo(np.float64).max), small.text("(>= Y_0 3.5)", -20, 20)
 RELU = Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (0.0,))
 STEEP = multipliers(0, gamma=[1], slope=[1e308])
+reaches("activations:_tangent:domain")(lambda *_: activations.value("tan", 0.0, np.full(1, np.pi / 2)))
+reaches("activations:_known:domain")(unary("Atanh", "-1", "1"))
+reaches("activations:_crossing:unsupported-function")(lambda *_: activations._crossing(np.zeros_like, -1.0, 1.0))
+reaches("activations:bends:unsupported-function")(lambda *_: activations.bends("swish", 1.5))
 reaches("functions:interval:not-finite")(unary("Pow", "-1e3", "1e3", "real", "p", p=[999.0]))
 reaches("functions:interval:not-finite 2")(unary("Pow", "0", "1e3", "real", "p", p=[1000.0]))
 reaches("functions:offsets:not-finite")(lambda *_: functions.offsets(RELU, np.zeros(1), np.zeros(1), -BEYOND, BEYOND))
