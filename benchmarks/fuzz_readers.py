@@ -60,9 +60,10 @@ def mutate(data: bytes, largest: int, seed: int) -> bytes:
     """For libFuzzer: half of the time another structure, half of the time other bytes."""
     draw = random.Random(seed)
     if draw.random() < 0.5:
-        found = broken.broken_model(bytes(data), draw)
-        if len(found) <= largest:
-            return found
+        with contextlib.suppress(UnicodeDecodeError):  # a name in these bytes is no text, and cannot be written again
+            found = broken.broken_model(bytes(data), draw)
+            if len(found) <= largest:
+                return found
     return bytes(atheris.Mutate(data, largest))
 
 
