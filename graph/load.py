@@ -87,8 +87,22 @@ def load(source: str | Path | bytes, *, limits: Limits = Limits()) -> Model:
         raise type(error)(f"{place}: {error}") from error
 
 
+def _require_text(message: Any) -> None:
+    """Raise ModelError for a name that is not UTF-8, which protobuf gives out as bytes. Of tensors only the name is looked at: they are large."""
+    for part, value in [(None, message.name)] if isinstance(message, onnx.TensorProto) else message.ListFields():
+        if part is not None and part.type not in (part.TYPE_STRING, part.TYPE_MESSAGE):
+            continue
+        for one in [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value:
+            if isinstance(one, bytes):
+                raise ModelError(f"a name in the file is not UTF-8 text: {one[:60]!r}")
+            if not isinstance(one, str):
+                _require_text(one)
+
+
 def _load(content: bytes, path: Path | None, limits: Limits) -> Model:
-    proto, read_otherwise = numeric_outputs(_parse(content))
+    parsed = _parse(content)
+    _require_text(parsed)
+    proto, read_otherwise = numeric_outputs(parsed)
     opsets = _opsets(proto)
     shared = _shared(proto, path.parent if path else None, limits)
     lowered, inputs, outputs, notes = _Lowering(proto.graph, Scope(shared, opsets, shared.reader(proto.graph)), limits).run()

@@ -245,3 +245,15 @@ def test_mutated_bytes_raise_nothing_but_model_errors(data: st.DataObject) -> No
         load(bytes(content), limits=Limits(tensor_elements=10**6))
     except ModelError as error:
         assert str(error)
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    """Found by the fuzzer: protobuf gives such a name out as bytes."""
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["output_1"])], "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])],
+        [onnx.helper.make_tensor_value_info("output_1", onnx.TensorProto.FLOAT, [2])],
+    )
+    data = onnx.helper.make_model(graph).SerializeToString()
+    with pytest.raises(ModelError, match="not UTF-8"):
+        load(data.replace(b"output_1", b"output_\x88"))
