@@ -28,6 +28,8 @@ def standard_body(node: onnx.NodeProto, opset: int, inputs: Sequence[Held | None
     if schema.has_function:
         text = schema.get_function_with_opset_version(schema.function_opset_versions[-1])
     elif schema.has_context_dependent_function:
+        if any(isinstance(x, Tensor) and x.element_type not in TYPES for x in inputs):
+            return None
         version = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
         types = [_type(x).SerializeToString() for x in inputs]
         text = schema.get_context_dependent_function_with_opset_version(version[-1], node.SerializeToString(), types) if version else b""
