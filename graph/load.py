@@ -163,6 +163,8 @@ def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
     """The version of every imported operator set by domain, that of the standard's under "". Sets that no node uses do no harm."""
     versions: dict[str, set[int]] = {}
     for entry in proto.opset_import:
+        if abs(entry.version) >= 1 << 31:
+            raise ModelError(f"opset {entry.version} of domain {entry.domain!r}: there is no such version")
         versions.setdefault("" if entry.domain in STANDARD else entry.domain, set()).add(int(entry.version))
     standard, newest = versions.setdefault("", set()), onnx.defs.onnx_opset_version()
     if len(versions) > 1 and not standard and not any(node.domain in STANDARD for node in proto.graph.node):
