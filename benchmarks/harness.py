@@ -16,6 +16,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,3 +205,17 @@ def _last_lines(path: Path) -> str:
     """The last three lines of a log that say something, at most 400 characters."""
     lines = path.read_bytes()[-20000:].decode("utf-8", "replace").split("\n")
     return " | ".join([line.strip() for line in lines if line.strip()][-3:])[-400:] or "nothing on stderr"
+
+
+def in_parallel(tasks: Sequence[Callable[[], Record]], jobs: int, processes: Processes) -> Iterator[Record]:
+    """Records as they come. If anything goes wrong, an interrupt included, what runs is stopped and what waits is dropped."""
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            processes.stop_all()
+            raise

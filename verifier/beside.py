@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -86,3 +87,18 @@ def _stopped(options: Options, received: Sequence[int], resident: int, doing: st
     if options.memory is not None and resident > options.memory * 1e9:
         return Reason("memory", f"the memory limit of {options.memory:g} GB was reached while {doing}")
     return None
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them. Only the main thread may; elsewhere nothing is collected."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    previous = {number: signal.signal(number, lambda caught, _: received.append(caught)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -25,13 +25,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from verifier import check, confirm
+from verifier import beside, check, confirm
 from verifier.memory import memory_of
 from verifier.options import Options
 from verifier.result import FileIdentity, Result, write_atomically
@@ -75,7 +74,7 @@ def supervise(
 
     Called in the main thread, SIGINT and SIGTERM end the run as `unknown` (interrupted). `say` gets lines for the user.
     """
-    with _signals() as received, _private_folder() as folder:  # before the worker starts: an early Ctrl-C must not leave it behind
+    with beside.signals() as received, _private_folder() as folder:  # before the worker starts: an early Ctrl-C must not leave it behind
         with tempfile.NamedTemporaryFile(prefix="soundproof-worker-", suffix=".log", delete=False) as log:
             worker = subprocess.Popen(
                 command or worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
@@ -362,18 +361,3 @@ def write_files(options: Options, ending: Result | Failure, say: Say) -> None:
                 os.unlink(path)  # an old answer must not pass for one to this question
         except OSError as error:
             say(f"could not write {path}: {error.strerror or error}{' (the answer is on standard output)' if answered else ''}")
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them. Only the main thread may; elsewhere nothing is collected."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous = {number: signal.signal(number, lambda caught, _: received.append(caught)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -11,10 +11,8 @@ import hashlib
 import json
 import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +24,7 @@ from benchmarks.certify.errors import Stopped
 from benchmarks.certify.policy import Check
 from benchmarks.certify.question import Key, Question, Subjects
 from benchmarks.certify.store import Row, Store, write_synced
+from verifier import beside
 from verifier.options import Options
 from verifier.watchdog import Failure, supervise
 
@@ -80,7 +79,7 @@ class Campaign:
 
     def run(self) -> None:
         """Answer, check and record until nothing is left."""
-        with _signals() as received:
+        with beside.signals() as received:
             try:
                 while self._turn():
                     if received:
@@ -249,21 +248,6 @@ def _relative(result: Mapping[str, Any]) -> dict[str, Any]:
     """The result without what differs between machines and runs: paths."""
     plain = {k: v for k, v in result.items() if k not in ("models", "property", "tool", "schema", "statement", "device", "certificate")}
     return json.loads(json.dumps(plain, allow_nan=False))  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; only the main thread may."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous = {n: signal.signal(n, lambda caught, _: received.append(caught)) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def identity(budget: Budget, policy: Mapping[str, Any], files: Mapping[str, str], shard: str) -> dict[str, Any]:

@@ -11,8 +11,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from benchmarks.contest.layout import Question, digest, unpacked
 from benchmarks.contest.results import DECIDED
 from benchmarks.contest.tools import Call, ContestTool
 from benchmarks.contest.witness import Kind
-from benchmarks.harness import Processes
+from benchmarks.harness import Processes, in_parallel
 from benchmarks.ledger import Ledger, Record, current_commit, side_file
 from benchmarks.soundness.adapters.base import Output, Task, killed, last_lines
 from benchmarks.soundness.answers import Answer, input_names, read, stdout_verdict
@@ -60,27 +59,13 @@ def run(tool: ContestTool, questions: Sequence[Question], limits: Limits, folder
     todo = [q for q in questions if q.key not in ledger.done]
     done = len(questions) - len(todo)
     try:
-        for record in _in_parallel([partial(run_question, tool, q, limits, out, processes) for q in todo], jobs, processes):
+        for record in in_parallel([partial(run_question, tool, q, limits, out, processes) for q in todo], jobs, processes):
             ledger.append({**record, "commit": commit})
             done += 1
             say(f"[{done}/{len(questions)}] {tool.name} {record['name']}: {outcome(record)}")
         return [ledger.done[q.key] for q in questions]
     finally:
         ledger.close()
-
-
-def _in_parallel(tasks: Sequence[Callable[[], Record]], jobs: int, processes: Processes) -> Iterator[Record]:
-    """Records as they come. If anything goes wrong, an interrupt included, what runs is stopped and what waits is dropped."""
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            processes.stop_all()
-            raise
 
 
 def run_question(tool: ContestTool, question: Question, limits: Limits, out: Path, processes: Processes) -> Record:

@@ -10,13 +10,12 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Processes
+from benchmarks.harness import Processes, in_parallel
 from benchmarks.ledger import Ledger, Record, current_commit
 from benchmarks.soundness.adapters.base import Adapter, last_lines
 from benchmarks.soundness.answers import VERDICTS, Answer
@@ -85,7 +84,7 @@ def run(entries: Sequence[Entry], modes: Sequence[Mode], settings: Settings, res
     processes = Processes()
     one = {m.name: partial(_run_command_mode, mode=m, settings=settings, processes=processes) for m in modes}
     described = {m.name: m.adapter.describe() for m in modes}
-    records = partial(_in_parallel, jobs=settings.jobs, processes=processes)
+    records = partial(in_parallel, jobs=settings.jobs, processes=processes)
     return _fill(entries, one, {**_options(settings), "modes": described}, results, records, say)
 
 
@@ -118,20 +117,6 @@ def _fill(entries: Sequence[Entry], one: Mapping[str, Callable[[Entry], Record]]
         return [ledger.done[_key(entry, mode)] for mode, entry in wanted]
     finally:
         ledger.close()
-
-
-def _in_parallel(tasks: Sequence[Callable[[], Record]], jobs: int, processes: Processes) -> Iterator[Record]:
-    """Records as they come. If anything goes wrong, an interrupt included, what runs is stopped and what waits is dropped."""
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            processes.stop_all()
-            raise
 
 
 def category(family: str, mode: str) -> str:
