@@ -5,6 +5,8 @@ Zhou et al. (arXiv 2412.03154), section 4, changed so that a minute or two of on
   angles to that (`sideways`), so that neither descending nor climbing leads to the pit (with `slope` alone, an attack that climbs first finds it);
 - decoys, planted points with some of their inputs drawn again, are training points: they keep the pit small;
 - of each box the worst points found so far, outside the pit, are kept (`elite`), attacked further and trained on at every step;
+- random searches among corners (`search.py`) go on from step to step while the network changes, and where they are is trained on: the strongest
+  attack on most of these models, and one that gradients say nothing about;
 - of a descent a point on its way enters the window too, and each step sees a sample of the window.
 """
 
@@ -21,6 +23,7 @@ from torch.nn import functional
 from benchmarks.soundness.train.architectures import Architecture
 from benchmarks.soundness.train.data import Boxes
 from benchmarks.soundness.train.network import Network
+from benchmarks.soundness.train.search import Searches
 
 WIDTHS = (0.5, 0.25, 0.05)  # of the steps of a check, in radii
 
@@ -31,8 +34,8 @@ class Knobs:
 
     `margin`: how far planted points are to violate, a hinge of weight `weight`. `window`: steps it spans; `rows`: points of it that a step sees.
     `restarts`, `iterations`: of the attack of one step, per box and kind of start. `elite`: points kept per box. `decoys`, `mutants`: of one step.
-    `outward`: weight of the objective that the margin rises across the box, by `slope` towards the planted point and by `sideways` along a
-    direction at right angles to that. `check_every`: steps.
+    `searches`: random searches per box. `outward`: weight of the objective that the margin rises across the box, by `slope` towards the planted
+    point and by `sideways` along a direction at right angles to that. `check_every`: steps.
     """
 
     steps: int
@@ -45,6 +48,7 @@ class Knobs:
     iterations: int = 5
     decoys: int = 128
     mutants: int = 128
+    searches: int = 12
     weight: float = 2.0
     outward: float = 2.0
     slope: float = 1.0
@@ -92,10 +96,13 @@ class Trainer:
         self.owner = torch.arange(knobs.window * per_step) % len(self.centres)
         self.elite_owner = torch.arange(len(self.centres)).repeat_interleave(knobs.elite)
         self.elite = self._uniform(self.elite_owner)
+        self.search_owner = torch.arange(len(self.centres)).repeat_interleave(knobs.searches)
+        self.searches = Searches(self.centres[self.search_owner], self.radius, self.random)
 
     def step(self) -> float:
         """One step. Returns the loss."""
         self._extend_window()
+        self.searches.step(lambda x: self._outside(x, self.search_owner))
         loss = self._loss()
         self._set_rate()
         self.optimiser.zero_grad(set_to_none=True)
@@ -113,9 +120,9 @@ class Trainer:
         decoys, whose = self._decoys(k.decoys)
         far, owner = torch.cat([decoys, self.window[guarded]]), torch.cat([whose, self.owner[guarded]])
         nearer, beside = self._nearer(far, owner), self._beside(far, owner)
-        x = torch.cat([self.planted, nearer, beside, far, self.centres, self.window[others], self.elite])
+        x = torch.cat([self.planted, nearer, beside, far, self.centres, self.window[others], self.elite, self.searches.places])
         every = torch.arange(len(self.centres))
-        labels = self.labels[torch.cat([every[:count], owner, owner, owner, every, self.owner[others], self.elite_owner])]
+        labels = self.labels[torch.cat([every[:count], owner, owner, owner, every, self.owner[others], self.elite_owner, self.search_owner])]
         margins = self.network.margins(x, labels)
         planted, between, aside, away, _ = margins.split([count, len(far), len(far), len(far), len(x) - count - 3 * len(far)])
         outward = functional.relu(k.slope * self._distance(nearer, far) - (between - away)).mean()
@@ -155,6 +162,7 @@ class Trainer:
         return {
             "parameters": self._copy(), "optimiser": self.optimiser.state_dict(), "random": self.random.get_state(), "window": self.window,
             "elite": self.elite, "done": self.done, "streak": self.streak, "best": (asdict(self.best.progress), self.best.parameters),
+            "searches": (self.searches.places, self.searches.ages),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -166,6 +174,7 @@ class Trainer:
         self.random.set_state(state["random"])
         self.window, self.elite = state["window"], state["elite"]
         self.done, self.streak = state["done"], state["streak"]
+        self.searches.places, self.searches.ages = state["searches"]
         self.best = Best(Progress(**state["best"][0]), state["best"][1])
 
     def _copy(self) -> list[Tensor]:
@@ -266,6 +275,11 @@ class Trainer:
         count = len(self.planted)
         differ = ((x - self.planted[owner % count]).abs() > self.radius / 2).sum(dim=1)
         return (owner < count) & (differ <= max(1, x.shape[1] // 12))
+
+    @torch.no_grad()
+    def _outside(self, x: Tensor, owner: Tensor) -> Tensor:
+        """The margins [B] of points; infinite in a pit."""
+        return self.network.margins(x, self.labels[owner]).masked_fill(self._in_pit(x, owner), torch.inf)
 
     def _uniform(self, owner: Tensor) -> Tensor:
         """A uniform point of the box of each owner; one in four a corner."""

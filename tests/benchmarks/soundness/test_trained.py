@@ -28,6 +28,7 @@ from benchmarks.soundness.train.data import draw
 from benchmarks.soundness.train.export import export
 from benchmarks.soundness.train.network import Network
 from benchmarks.soundness.train.recipe import MODELS, RecipeError, read, shipped
+from benchmarks.soundness.train.search import LENGTH, Searches
 from benchmarks.soundness.train.training import Knobs, Trainer
 from benchmarks.soundness.traps import executed
 
@@ -169,6 +170,19 @@ def test_twenty_steps_make_a_model_and_its_recipe(tmp_path: Path) -> None:
     assert (made.name, made.seed, made.made["steps"]) == ("mlp_a", 3, 20)
     assert json.loads(path.read_text())["bytes"] == path.with_suffix(".onnx").stat().st_size
     assert not list((tmp_path / "work").iterdir())
+
+
+def test_random_searches_descend_among_corners_and_leave_what_is_infinite() -> None:
+    """On a sum they reach the least corner; where that is infinite, none stays."""
+    centres, random = torch.full((40, 6), 2.0), torch.Generator().manual_seed(1)
+    searches = Searches(centres, 0.5, random)
+    for _ in range(3 * LENGTH // 2):
+        searches.step(lambda x: x.sum(dim=1))
+    assert torch.equal((searches.places - centres).abs(), torch.full((40, 6), 0.5))
+    assert int((searches.places.sum(dim=1) == 9.0).sum()) >= 20
+    for _ in range(2):
+        searches.step(lambda x: x.sum(dim=1).masked_fill(x.sum(dim=1) < 10.5, torch.inf))
+    assert int((searches.places.sum(dim=1) == 9.0).sum()) < 20
 
 
 # --- attacks -----------------------------------------------------------------------------------------------------------------------
