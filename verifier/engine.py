@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from graph.load import Model
 from specs.canonical import Property
 from verifier.budget import Budget
-from verifier.events import Begun, Closed, Hit, Observer, Phase, Roots, ignore
+from verifier.events import Begun, Closed, Conjectured, Hit, Observer, Phase, Roots, ignore
 from verifier.options import Options
-from verifier.presolve import closed_by_intervals
+from verifier.presolve import checker_may_know, closed_by_intervals
 from verifier.probe import Probe
 from verifier.problem import Problem, compile_problem
 from verifier.replay import Replayer
@@ -87,6 +87,8 @@ def _run(model: Model, prop: Property, problem: Problem, options: Options, obser
     clock.charge("bound")
     if len(cases) == 0:
         return _decided(problem, clock, cases, portfolio=("interval bounds sufficed",))
+    if options.conjectures and checker_may_know(problem, cases):
+        observer(Conjectured(_decided(problem, clock, cases[:0], portfolio=("default linear bounds sufficed",))))
     heavy = importlib.import_module("verifier.complete")  # torch, only now
     found, least = heavy.decide(problem, model.onnx_bytes, cases, replayer, options, budget, observer, clock, check)
     if found.witness is not None:

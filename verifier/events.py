@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from verifier.bounding import Pass
     from verifier.groups import Groups
     from verifier.problem import Problem
+    from verifier.result import Outcome
 
 Array = NDArray[Any]
 
@@ -46,6 +47,14 @@ class Begun:
     """A run begins, on this problem: nodes, cases and boxes of later events are its."""
 
     problem: Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Conjectured:
+    """Default linear bounds over the whole boxes may refute every case, which nobody has computed: the checker, who would, can be asked while
+    the engine goes on. `outcome` is what was decided if it agrees."""
+
+    outcome: Outcome
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +220,8 @@ class Hit:
 
 
 Event = (
-    Begun | Phase | Progress | Roots | Chosen | Split | Bounded | Formed | Derive | Closed | Tightened | Multiplied | Within | Crossed | Mended | Hit
+    Begun | Phase | Progress | Conjectured | Roots | Chosen | Split | Bounded | Formed | Derive | Closed | Tightened | Multiplied | Within | Crossed
+    | Mended | Hit
 )
 Observer = Callable[[Event], None]
 

@@ -92,6 +92,12 @@ class Options:
         return speaks_of_it and exact is not None and exact.trust in self.trust
 
     @property
+    def conjectures(self) -> bool:
+        """Whether the checker may be asked about what the engine has not proven: it is not wanted where the engine's own word, or that of an
+        exact engine, is asked for; nor where its memory would have to be taken from the engine's."""
+        return not self.trust and ENGINES[self.engine] is None and not self.self_check and self.memory is None
+
+    @property
     def check_seconds(self) -> float:
         """What it takes at least to start the checker; the engine leaves it this much, unless its word is enough."""
         return 0.0 if "engine" in self.trust else min(1.0, 0.05 * self.timeout)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bounds.linear import LinearBounds
-from graph.core import Affine, Elementwise
+from graph.core import Elementwise
 from graph.functions.facts import Pieces
 from verifier.allotment import Allotment
+from verifier.presolve import work_of_a_pass
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, 
     trial = CONSTANTS.trial_nodes if boxes >= CONSTANTS.trial_batch else 0
     first = f"halve inputs for {trial} boxes, which are cheap here, then " if trial else ""
     reason = f"{varying} inputs vary and {relaxed_neurons} neurons are relaxed: {first}split neurons"
-    if clipping_work(bounds) > CONSTANTS.close_work:
+    if work_of_a_pass(bounds.graph) > CONSTANTS.close_work:
         return Plan("neurons", neuron_batch, refine, trial, reason)
     reason += ", and bound each over what the case leaves of the box, which is cheap here"
     return Plan(
@@ -111,15 +112,4 @@ def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, 
 def programs_fit(bounds: LinearBounds) -> bool:
     """Whether a sub-problem is so small that a linear program for it takes milliseconds."""
     return sum(bounds.graph.nodes[j].size for j in bounds.targets) <= CONSTANTS.program_sites
-
-
-def clipping_work(bounds: LinearBounds) -> int:
-    """Products of a round of complete clipping: a backward pass, down to the inputs, for every neuron that a non-linear node reads."""
-    work, below = 0, sum(bounds.net.input_sizes)
-    for i, node in bounds.graph:
-        if isinstance(node, Affine):
-            below += node.size * sum(m.fan_in() for m in node.maps)
-        if i in bounds.targets:
-            work += node.size * below
-    return work
 

@@ -1,4 +1,4 @@
-"""Which cases interval bounds refute, in numpy: trivial instances are decided without torch."""
+"""Which cases interval bounds refute, in numpy; and whether to ask the checker about the rest: easy instances are decided without torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bounds.interval import concretise, propagate
+from graph.core import Affine, Bilinear, Elementwise, Graph, Max
 from verifier.problem import Problem
 
 Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 28  # interval bounds of all nodes for one block of boxes
+CHECKED_WORK = 1_000_000_000  # products of one backward pass over all boxes: up to here the checker needs about as long as importing torch does
+CHECKED_BOXES = 64
 
 
 def closed_by_intervals(problem: Problem, cases: Array) -> Array:
@@ -31,6 +34,24 @@ def closed_by_intervals(problem: Problem, cases: Array) -> Array:
             value = concretise(functionals, np.zeros(len(used)), lower, upper)[place, inverse]
             closed[chosen] |= (rows >= 0) & (value > problem.case_bounds[cases[chosen], a])
     return closed
+
+
+def checker_may_know(problem: Problem, cases: Array) -> bool:
+    """Whether the checker would soon find out that default linear bounds of the whole boxes refute these cases. (That they do is not said.)"""
+    boxes = len(np.unique(problem.case_box[cases]))
+    return boxes <= CHECKED_BOXES and boxes * work_of_a_pass(problem.graph) <= CHECKED_WORK
+
+
+def work_of_a_pass(graph: Graph) -> int:
+    """Products of a backward pass, down to the inputs, from every element that a non-linear node reads."""
+    read = {j for _, node in graph if isinstance(node, Elementwise | Bilinear | Max) for j in node.inputs}
+    work, below = 0, sum(graph.nodes[i].size for i in graph.inputs)
+    for i, node in graph:
+        if isinstance(node, Affine):
+            below += node.size * sum(m.fan_in() for m in node.maps)
+        if i in read:
+            work += node.size * below
+    return work
 
 
 def _outputs_and_inputs(problem: Problem, boxes: Array) -> tuple[Array, Array]:

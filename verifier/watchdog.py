@@ -6,6 +6,7 @@ The worker does everything that is slow or may fail; it reports over its standar
     {"say": "text"}       a line for the user
     {"result": {...}}     the answer; the run is over
     {"proof": {...}, "path": "..."}             the answer is `unsat` if the checker accepts the certificate at this path
+    {"conjecture": {...}, "path": "..."}        the same, but nobody has computed whether it will: the worker goes on meanwhile
     {"error": "text", "kind": "ModelError"}     the input is unusable; the run is over
 
 It reads one line, the request. After a proof it stays: a second line may ask for a better one, where the checker could not follow it.
@@ -37,6 +38,7 @@ from verifier.result import FileIdentity, Result, write_atomically
 from verifier.statement import statement
 
 POLL_SECONDS = 0.1
+CONJECTURE_SECONDS = 5.0  # at most, for the check of what nobody has computed
 MENDED_MOST, MOST_MISSED = 6, 20_000  # times that a proof is mended; leaves that the checker may miss
 EXIT_INPUT, EXIT_INTERNAL = 3, 4
 _BOOT = "import sys; sys.path[:0] = [p for p in sys.argv[1:] if p not in sys.path]; from verifier.worker import main; sys.exit(main())"
@@ -61,6 +63,13 @@ class Proof:
     path: str
 
 
+@dataclass(frozen=True)
+class Conjecture:
+    """What the worker has not proven, but the checker may accept."""
+
+    proof: Proof
+
+
 def worker_command() -> list[str]:
     """The worker, found beside this file even where the package is not installed; -P keeps the current folder out of it."""
     return [sys.executable, "-P", "-c", _BOOT, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
@@ -83,8 +92,7 @@ def supervise(
         watch = _Watch(options, say, worker, log.name, folder)
         keep = ""
         try:
-            ending = watch.until_the_end(received)
-            answer = _checked(watch, ending, received, checker) if isinstance(ending, Proof) else ending
+            answer = _answer(watch, received, checker)
             _stop(worker)
             if isinstance(answer, Result) and answer.verdict == "sat":
                 answer = confirm.confirmed(options, answer, received, judge)
@@ -115,6 +123,31 @@ def _tidy(folder: str, keep: str) -> None:
     for name in os.listdir(folder):
         if (path := os.path.join(folder, name)) != keep:
             os.unlink(path)
+
+
+def _answer(watch: _Watch, received: list[int], command: Sequence[str] | None) -> Result | Failure:
+    """The worker's answer, once the checker has seen its proof; or, sooner, what the worker conjectures and the checker accepts."""
+    ending = watch.until_the_end(received)
+    while isinstance(ending, Conjecture):
+        found = _accepted(watch, ending.proof, received, command)
+        ending = watch.go_on(received) if found is None else found
+    return _checked(watch, ending, received, command) if isinstance(ending, Proof) else ending
+
+
+def _accepted(watch: _Watch, proof: Proof, received: list[int], command: Sequence[str] | None) -> Result | None:
+    """The result, if the checker accepts this certificate soon; what it has against it interests nobody."""
+    began = time.monotonic()
+    options = watch.options
+    seconds = CONJECTURE_SECONDS if options.nodes is None else options.timeout  # a run that is counted in nodes has to repeat
+    brief = replace(options, timeout=min(options.timeout, began - options.started + seconds))
+    answer = check.run(brief, proof.result, proof.path, received, command)
+    seconds = time.monotonic() - began
+    if answer.outcome == "accepted":
+        with contextlib.suppress(OSError):  # where the certificate cannot be kept, the worker's own proof will say so
+            result = check.judged(options, proof.result, proof.path, answer, seconds)
+            return replace(result, seconds={**result.seconds, "total": time.monotonic() - options.started})
+    os.unlink(proof.path)
+    return None
 
 
 def _checked(watch: _Watch, proof: Proof, received: list[int], command: Sequence[str] | None) -> Result:
@@ -185,12 +218,13 @@ class _Watch:
         self._peak = 0
         self._unread = bytearray()
 
-    def until_the_end(self, received: list[int]) -> Result | Proof | Failure:
+    def until_the_end(self, received: list[int]) -> Result | Proof | Conjecture | Failure:
         """Listen until there is an answer, a signal arrives, the worker dies or a limit is reached."""
         self._send({**self.options.to_request(), "folder": self.folder})
-        return self._listen(received)
+        return self.go_on(received)
 
-    def _listen(self, received: list[int]) -> Result | Proof | Failure:
+    def go_on(self, received: list[int]) -> Result | Proof | Conjecture | Failure:
+        """The same, to a worker that has its request."""
         while True:
             ending = self._hear(self._seconds_to_wait())
             if ending is None and received:
@@ -210,7 +244,10 @@ class _Watch:
     def mended(self, diagnosis: str, check_seconds: float, received: list[int]) -> Result | Proof | Failure:
         """What the worker makes of its proof, given what the checker could not follow."""
         self._send({"repair": diagnosis, "check_seconds": check_seconds})
-        return self._listen(received)
+        ending = self.go_on(received)
+        if isinstance(ending, Conjecture):
+            raise ValueError("the worker was asked for a better proof, and sent a conjecture")
+        return ending
 
     def make_room(self, bytes_elsewhere: int) -> None:
         """Stop the worker, which can mend nothing then, if it and what another process takes are more than the memory limit."""
@@ -221,26 +258,27 @@ class _Watch:
     def _seconds_to_wait(self) -> float:
         return min(POLL_SECONDS, max(0.0, self.options.limit - time.monotonic()))
 
-    def _hear(self, seconds: float) -> Result | Proof | Failure | None:
-        """Wait for output and handle the complete lines."""
+    def _hear(self, seconds: float) -> Result | Proof | Conjecture | Failure | None:
+        """Handle the complete lines up to one that is an ending; wait for output where there are none."""
         if self.worker.stdout is None:
             raise OSError("the worker has no standard output")
-        descriptor = self.worker.stdout.fileno()
-        if not select.select([descriptor], [], [], seconds)[0]:
-            return None
-        data = os.read(descriptor, 1 << 20)
-        if not data:
-            return self._died()
-        self._unread += data
-        *lines, rest = self._unread.split(b"\n")
-        self._unread = rest
-        for line in lines:
+        if b"\n" not in self._unread:
+            descriptor = self.worker.stdout.fileno()
+            if not select.select([descriptor], [], [], seconds)[0]:
+                return None
+            data = os.read(descriptor, 1 << 20)
+            if not data:
+                return self._died()
+            self._unread += data
+        while (end := self._unread.find(b"\n")) >= 0:
+            line = bytes(self._unread[:end])
+            del self._unread[: end + 1]
             ending = self._handle(json.loads(line))
             if ending is not None:
                 return ending
         return None
 
-    def _handle(self, message: dict[str, Any]) -> Result | Proof | Failure | None:
+    def _handle(self, message: dict[str, Any]) -> Result | Proof | Conjecture | Failure | None:
         match message:
             case {"facts": dict(facts)}:
                 self.draft.update(facts)
@@ -250,6 +288,8 @@ class _Watch:
                 return self._timed(Result.from_dict(plain))
             case {"proof": dict(plain), "path": str(path)}:
                 return Proof(self._timed(Result.from_dict(plain)), path)
+            case {"conjecture": dict(plain), "path": str(path)}:
+                return Conjecture(Proof(self._timed(Result.from_dict(plain)), path))
             case {"error": str(text), "kind": str(kind)}:
                 return Failure(EXIT_INPUT, kind, text)
             case _:

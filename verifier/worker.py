@@ -5,6 +5,7 @@ Started by the watchdog; speaks its protocol (see `verifier.watchdog`) on the or
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gzip
 import hashlib
@@ -28,7 +29,7 @@ from specs.errors import PropertyError
 from verifier import engine
 from verifier.budget import Budget
 from verifier.certificate import Recorder, Written
-from verifier.events import Event, Observer, Phase, Progress
+from verifier.events import Conjectured, Event, Observer, Phase, Progress
 from verifier.fit import check_fit, compare_with_runtime, semantics_of
 from verifier.memory import own_peak
 from verifier.options import Options
@@ -114,6 +115,16 @@ class Session:
     def _observe(self, event: Event) -> None:
         self._reporter(event)
         self._proof(event)
+        if isinstance(event, Conjectured):
+            self._conjecture(event.outcome)
+
+    def _conjecture(self, outcome: Outcome) -> None:
+        """Write what the checker is to find out; a disk that is full costs the conjecture only."""
+        written = self._proof.conjectured(self._loaded, self._options)
+        if written is not None:
+            facts = CertificateFacts(written.path, written.sha256, written.bytes)
+            result = build_result(outcome, self._loaded, self._options, self._seconds["load"], own_peak())
+            self._channel.send({"conjecture": replace(result, certificate=facts).to_dict(), "path": written.path})
 
     def _message(self) -> dict[str, Any]:
         options, outcome = self._options, self._outcome
@@ -177,13 +188,22 @@ class Notary:
         """The certificate, on the disk; None, and `trouble`, where that was not possible."""
         if self._recorder is None:
             return None
-        path = os.path.join(self._folder, f"certificate-{number}" if number else "certificate")
         try:
-            found = self._recorder.write(path + ".part", loaded.model.sha256, loaded.property_sha256, options.semantics)
-            os.replace(path + ".part", path)
+            return self._write(self._recorder, f"certificate-{number}" if number else "certificate", loaded, options)
         except OSError as error:
             self._give_up(error)
             return None
+
+    def conjectured(self, loaded: Loaded, options: Options) -> Written | None:
+        """The certificate of what may be a proof; None where it could not be written."""
+        with contextlib.suppress(OSError):
+            return None if self._recorder is None else self._write(self._recorder.conjecture(), "conjecture", loaded, options)
+        return None
+
+    def _write(self, recorder: Recorder, name: str, loaded: Loaded, options: Options) -> Written:
+        path = os.path.join(self._folder, name)
+        found = recorder.write(path + ".part", loaded.model.sha256, loaded.property_sha256, options.semantics)
+        os.replace(path + ".part", path)
         return replace(found, path=path)
 
     def _give_up(self, error: OSError) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from verifier import watchdog
 from verifier.options import Options
 from verifier.result import FileIdentity, Result
 from verifier.watchdog import Failure, supervise
@@ -258,6 +259,54 @@ def test_anything_else_is_unknown_and_the_certificate_is_kept(options: Options, 
     assert found.certificate.outcome == outcome
     assert written(options)[0] == "unknown\n"
     kept(found)
+
+
+# ---------------------------------------------------------------- what is only conjectured
+
+CONJECTURE = PROOF.replace("'certificate')", "'conjecture')").replace("send({'proof'", "send({'conjecture'").replace("time.sleep(60)\n", "")
+
+
+def conjecturing(options: Options, more: str, checker: str, said: list[str] | None = None) -> Result | Failure:
+    """A run whose worker conjectures, and goes on with the script `more`."""
+    python = [sys.executable, "-c", "import os, sys, time, json\ndef say(m): print(m, flush=True)\n" + checker]
+    worker = [sys.executable, "-c", PREAMBLE + CONJECTURE % finished("unsat") + more]
+    return supervise(options, (said if said is not None else []).append, worker, python)
+
+
+def test_a_conjecture_that_the_checker_accepts_is_certified(options: Options, tmp_path: Path) -> None:
+    wanted, said = tmp_path / "proof", list[str]()
+    asked = limited(options, certificate=str(wanted))
+    found = conjecturing(asked, "time.sleep(60)\n", f"say('ACCEPTED ' + json.dumps({GOOD}))", said)
+    assert isinstance(found, Result) and (found.verdict, found.assurance, found.exit_code) == ("unsat", "certified", 0)
+    assert wanted.read_text() == "a proof" and found.certificate.path == str(wanted) and found.certificate.outcome == "accepted" and not said
+    assert 0 < (found.seconds["check"] or 0) <= (found.seconds["total"] or 0) < 20 and written(options)[0] == "unsat\n"
+
+
+@pytest.mark.parametrize("refusal", [
+    "say('REJECTED ' + json.dumps({'rule': 'leaf', 'place': 'tree 3'})); sys.exit(5)",
+    "say('MALFORMED ' + json.dumps({'rule': 'zip', 'place': 'x'})); sys.exit(5)",
+    f"say('ACCEPTED ' + json.dumps({{**{GOOD}, 'model': 'd' * 64}}))",
+    "raise RuntimeError('boom')",
+])  # fmt: skip
+def test_another_word_on_a_conjecture_is_none(options: Options, refusal: str) -> None:
+    """The worker is listened to as if nothing had been said; everything that it said meanwhile is heard."""
+    said: list[str] = []
+    unknown = {**finished("unsat"), "verdict": "unknown", "assurance": "none", "reason": {"code": "numerical", "text": "stuck"}, "nodes": 5}
+    more = f"send({{'say': 'going on'}})\nsend({{'say': str(os.path.exists(path))}})\nsend({{'result': {unknown!r}}})\n"
+    found = conjecturing(options, more, refusal, said)
+    assert isinstance(found, Result) and (found.verdict, found.nodes, found.certificate.path) == ("unknown", 5, None)
+    assert found.reason is not None and found.reason.text == "stuck" and said == ["going on", "True"]
+
+
+def test_a_conjecture_is_checked_for_seconds_only(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "CONJECTURE_SECONDS", 0.5)
+    found = conjecturing(options, f"send({{'result': {finished('unsat')!r}}})\n", "time.sleep(60)")
+    assert isinstance(found, Result) and found.assurance == "unchecked" and (found.seconds["total"] or 99) < 10
+
+
+def test_a_worker_that_dies_after_a_conjecture_is_noticed(options: Options) -> None:
+    found = conjecturing(options, "sys.exit(7)\n", "sys.exit(5)")
+    assert isinstance(found, Failure) and "exit code 7" in found.text
 
 
 # ---------------------------------------------------------------- proofs that are mended
