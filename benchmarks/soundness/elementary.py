@@ -1,7 +1,8 @@
 """Rational enclosures of smooth functions at a rational point, with whole numbers only: for the truth of the suite, not for speed.
 
-Each function returns (lower, upper) with lower <= f(x) <= upper, at most 2^-200 apart relatively (erf beyond 16: 2^-300 absolutely); equal
-where the value is rational and known to be. Sums of series with positive terms are rounded down and up; what is left of a series is added.
+Each function returns (lower, upper) with lower <= f(x) <= upper, at most 2^-200 apart relatively (erf beyond 16: 2^-300 absolutely; sin and
+cos: 2^-200 absolutely); equal where the value is rational and known to be. Sums of series are rounded down and up, term by term; what is left
+of a series is added.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from math import isqrt
 
 Enclosure = tuple[Fraction, Fraction]
 BITS = 256  # significant binary digits of what is returned
-LARGEST = 2**16  # of an argument of exp
+LARGEST = 2**16  # of an argument of exp, sin and cos
 ZERO, ONE = Fraction(0), Fraction(1)
 
 
@@ -163,6 +164,57 @@ def _erf_series(x: Fraction, up: bool) -> Fraction:
         term = sign * (sign * term * factor // (n << point))
         total += term
     return Fraction(total + (2 * term + 2 if up else 0), 1 << point)  # from here on each term is at most half the one before
+
+
+def cos(x: Fraction) -> Enclosure:
+    """The cosine. Raises OutOfRange beyond 2^16."""
+    if not x:
+        return ONE, ONE
+    rest, width = _remainder(x)
+    low, high = _alternating(abs(rest), 0)
+    return _outward(max(low - width, -ONE), min(high + width, ONE))
+
+
+def sin(x: Fraction) -> Enclosure:
+    """The sine. Raises OutOfRange beyond 2^16."""
+    if not x:
+        return ZERO, ZERO
+    rest, width = _remainder(x)
+    low, high = _alternating(abs(rest), 1)
+    low, high = (low, high) if rest >= 0 else (-high, -low)
+    return _outward(max(low - width, -ONE), min(high + width, ONE))
+
+
+def _remainder(x: Fraction) -> Enclosure:
+    """(r, w): x less a multiple of 2 pi is within w of r, |r| < 4; w = 0 where the multiple is 0. A sine or cosine moves by at most w."""
+    if abs(x) > LARGEST:
+        raise OutOfRange(f"the sine or cosine of {float(x):g}")
+    low, high = pi()
+    turns = round(x / (2 * low))
+    return rounded(x, up=False) - 2 * turns * low, 2 * abs(turns) * (high - low) + rounded(x, up=True) - rounded(x, up=False)
+
+
+def _alternating(r: Fraction, start: int) -> Enclosure:
+    """r^start (1/start! - r^2 / (start + 2)! + ...) for 0 <= r < 4 and start 0 or 1: each term's size is rounded down and up."""
+    point, n = BITS + 64 + _small(r), start
+    square = (r.numerator**2 << point) // r.denominator**2
+    below = above = 1 << point
+    if start:
+        below = (r.numerator << point) // r.denominator
+        above = below + 1
+    low, high, sign = below, above, 1
+    while above > 1 or n < 8:
+        n, sign = n + 2, -sign
+        below = (below * square >> point) // (n * (n - 1))
+        above = -(-above * (square + 1) // (n * (n - 1) << point))
+        low, high = low + (below if sign > 0 else -above), high + (above if sign > 0 else -below)
+    return Fraction(low - 2, 1 << point), Fraction(high + 2, 1 << point)  # from here on each term is less than half the one before
+
+
+def meets(interval: Enclosure, offset: Fraction) -> bool:
+    """Whether [a, b] may hold some (2 k + offset) pi, k whole; never False where it does."""
+    low, high = min(interval[0] / v for v in pi()), max(interval[1] / v for v in pi())
+    return -((offset - low) // 2) <= (high - offset) // 2
 
 
 @lru_cache(maxsize=1)

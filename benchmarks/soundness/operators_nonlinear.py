@@ -1,4 +1,4 @@
-"""Operators with kinks, jumps and comparisons (exact), and smooth ones (enclosed)."""
+"""Operators with kinks and jumps (exact), and smooth ones (enclosed)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 from benchmarks.soundness import elementary
 from benchmarks.soundness.elementary import Enclosure
 from benchmarks.soundness.operators_linear import inverse, mean, reciprocal, reduced_axes, window_axes
-from benchmarks.soundness.operators_places import joined
 from benchmarks.soundness.rule import Call, Rule, UnknownOperator, Value
-from benchmarks.soundness.tensor import Array, Tensor, aligned, between, of_enclosures, of_floats, of_fractions
+from benchmarks.soundness.tensor import Tensor, aligned, between, of_enclosures, of_floats, of_fractions
 from benchmarks.soundness.windows import inside, spread
 
 
@@ -37,6 +36,19 @@ def _smooth(function: Callable[[Fraction], Enclosure]) -> Rule:
     return lambda call: growing(call.tensor(0), function)
 
 
+def _wave(function: Callable[[Fraction], Enclosure], top: Fraction) -> Rule:
+    """A sine or cosine: 1 at (2 k + top) pi, -1 half a turn later, and rising or falling between them."""
+
+    def over(pair: Enclosure) -> Enclosure:
+        ends = [function(v) for v in (pair if pair[0] != pair[1] else pair[:1])]
+        low, high = min(a for a, _ in ends), max(b for _, b in ends)
+        if len(ends) == 1:
+            return low, high
+        return Fraction(-1) if elementary.meets(pair, top + 1) else low, Fraction(1) if elementary.meets(pair, top) else high
+
+    return lambda call: of_enclosures([over(pair) for pair in call.tensor(0).enclosures()], call.tensor(0).shape)
+
+
 def _sign_of(x: Fraction) -> int:
     return (x > 0) - (x < 0)
 
@@ -58,14 +70,6 @@ def _largest(tensors: Sequence[Tensor]) -> Tensor:
         upper = lower if a.exact and b.exact else np.maximum(a.ends()[1], b.ends()[1])
         result = between(lower, upper, denominator)
     return result
-
-
-def _pick(a: Tensor, b: Tensor, first: Array) -> Tensor:
-    """Elements of `a` where `first`, else of `b`."""
-    whole = joined([x.moved(lambda v: np.broadcast_to(v, first.shape)[None]) for x in (a, b)], 0)
-    if not isinstance(whole, Tensor):
-        raise UnknownOperator("numbers were expected")
-    return whole.moved(lambda v: np.where(first.astype(bool), v[0], v[1]))
 
 
 def _max(call: Call) -> Value:
@@ -148,33 +152,6 @@ def _global_max_pool(call: Call) -> Value:
     return between(low, high, x.denominator)
 
 
-def _compare(strict: bool, flipped: bool) -> Rule:
-    """a > b (strict) or a >= b, and their mirror images, which must not depend on an enclosure."""
-
-    def rule(call: Call) -> Value:
-        gap = call.tensor(1) - call.tensor(0) if flipped else call.tensor(0) - call.tensor(1)
-        answers = [end > 0 if strict else end >= 0 for end in gap.ends()]
-        if (answers[0] != answers[1]).any():
-            raise UnknownOperator(f"{call.operator} of numbers that are only enclosed")
-        return np.asarray(answers[0], dtype=bool)
-
-    return rule
-
-
-def _equal(call: Call) -> Value:
-    gap = call.tensor(0) - call.tensor(1)
-    low, high = gap.ends()
-    if not gap.exact and ((low <= 0) & (high >= 0)).any():
-        raise UnknownOperator("Equal of numbers that are only enclosed")
-    return np.asarray(low == 0, dtype=bool)
-
-
-def _where(call: Call) -> Value:
-    a, b = call.tensor(1), call.tensor(2)
-    condition = np.asarray(call.value(0), dtype=bool)
-    return _pick(a, b, np.broadcast_to(condition, np.broadcast_shapes(condition.shape, a.shape, b.shape)))
-
-
 def _pow(call: Call) -> Value:
     x, exponents = call.tensor(0), set(call.tensor(1).numbers().reshape(-1))
     if len(exponents) != 1:
@@ -211,11 +188,11 @@ def _softmax(call: Call) -> Value:
     axis = call.take("axis", -1 if call.opset >= 13 else 1)
     if call.opset < 13:  # all from `axis` on counts as one
         flat = x.moved(lambda a: a.reshape(math.prod(a.shape[:axis]), -1))
-        return _softmax_over(flat, 1).moved(lambda a: a.reshape(x.shape))
-    return _softmax_over(x, axis)
+        return softmax_over(flat, 1).moved(lambda a: a.reshape(x.shape))
+    return softmax_over(x, axis)
 
 
-def _softmax_over(x: Tensor, axis: int) -> Tensor:
+def softmax_over(x: Tensor, axis: int) -> Tensor:
     """e^(x_i - m) / sum: each end from its own number's end and the opposite ends of the others."""
     rows = x.moved(lambda a: np.moveaxis(a, axis, -1))
     made: list[Enclosure] = []
@@ -238,7 +215,7 @@ def _layer_normalization(call: Call) -> Value:
         raise UnknownOperator("LayerNormalization with another precision, or with its statistics")
     over = tuple(range(axis % len(x.shape), len(x.shape)))
     centred = x - mean(x, over, True)
-    variance = mean(centred * centred, over, True)
+    variance = mean(centred.squared(), over, True)
     roots = growing(variance + _level(epsilon), elementary.sqrt)
     y = centred * reciprocal(roots) * call.tensor(1)
     return y + call.tensor(2) if call.has(2) else y
@@ -248,8 +225,8 @@ NONLINEAR: dict[str, Rule] = {
     "Relu": _relu, "LeakyRelu": _leaky_relu, "PRelu": _prelu, "Abs": _abs, "Clip": _clip, "HardSigmoid": _hard_sigmoid,
     "HardSwish": _hard_swish, "Max": _max, "Min": _min, "MaxPool": _max_pool, "GlobalMaxPool": _global_max_pool,
     "ReduceMax": _extreme(1), "ReduceMin": _extreme(-1), "Sign": _exactly(_sign_of), "Floor": _exactly(math.floor),
-    "Ceil": _exactly(math.ceil), "Round": _exactly(round), "Greater": _compare(True, False), "Less": _compare(True, True),
-    "GreaterOrEqual": _compare(False, False), "LessOrEqual": _compare(False, True), "Equal": _equal, "Where": _where, "Pow": _pow,
+    "Ceil": _exactly(math.ceil), "Round": _exactly(round), "Pow": _pow, "Sin": _wave(elementary.sin, Fraction(1, 2)),
+    "Cos": _wave(elementary.cos, Fraction(0)),
     "Exp": _smooth(elementary.exp), "Log": _smooth(elementary.log), "Sqrt": _smooth(elementary.sqrt), "Sigmoid": _smooth(elementary.sigmoid),
     "Tanh": _smooth(elementary.tanh), "Erf": _smooth(elementary.erf), "Softplus": _smooth(elementary.softplus), "Elu": _elu, "Gelu": _gelu,
     "Softmax": _softmax, "LayerNormalization": _layer_normalization,

@@ -29,8 +29,7 @@ def enclose(model: onnx.ModelProto, point: Sequence[Fraction]) -> list[Enclosure
 
 
 def bound(model: onnx.ModelProto, box: Sequence[Enclosure]) -> list[Enclosure]:
-    """The same for every point of a box [(lower, upper), ...] at once, by interval arithmetic in rationals. Raises what `enclose` raises, and
-    UnknownOperator for a comparison that the box does not decide."""
+    """The same for every point of a box [(lower, upper), ...] at once, by interval arithmetic in rationals. Raises what `enclose` raises."""
     graph = model.graph
     values: dict[str, Value] = {"": None}
     values |= {t.name: constant(numpy_helper.to_array(t)) for t in graph.initializer}

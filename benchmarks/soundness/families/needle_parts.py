@@ -5,11 +5,12 @@ Every z is built so that interval arithmetic sees that it is at most 1: distance
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from onnx import TensorProto
 
 from benchmarks.soundness.net import Array, Net
 
@@ -199,6 +200,43 @@ def moved(net: Net, x: str, spot: Spot) -> str:
     return _fall(net, parts, n + n // 2 * 2, spot.sharpness)
 
 
+def sines(net: Net, x: str, spot: Spot) -> str:
+    """|sin(x - p)|: boxes are narrower than half a turn."""
+    return _fall(net, net.row(net.node("Abs", net.node("Sin", _off(net, x, spot)))), spot.size, 2 * spot.sharpness)
+
+
+def cosines(net: Net, x: str, spot: Spot) -> str:
+    """1 - cos(x - p), smooth at the point."""
+    turned = net.row(net.node("Cos", _off(net, x, spot)))
+    steep = spot.sharpness**2
+    return net.node("Gemm", turned, net.constant(np.full((spot.size, 1), steep)), net.constant([1.0 - spot.size * steep]))
+
+
+def first_of_all(net: Net, x: str, spot: Spot) -> str:
+    """The largest |x - p|: the first of TopK."""
+    most = net.nodes_of("TopK", [net.row(net.node("Abs", _off(net, x, spot))), net.whole(1)], 2, axis=1)[0]
+    return _fall(net, most, 1, spot.sharpness)
+
+
+def last_of_all(net: Net, x: str, spot: Spot) -> str:
+    """The least of the bumps: the last of TopK."""
+    return net.node("Slice", net.nodes_of("TopK", [_bumps(net, x, spot), net.whole(spot.size)], 2, axis=1)[0], *map(net.whole, (-1, 2**31, 1)))
+
+
+def named_product(net: Net, x: str, spot: Spot) -> str:
+    """Einsum of two halves, n/2 where all bumps are 1."""
+    half = spot.size // 2
+    left, right = net.nodes_of("Split", [_bumps(net, x, spot)], 2, axis=1)
+    total = net.node("Unsqueeze", net.node("Einsum", left, right, equation="bi,bi->b"), net.whole(1))
+    return net.node("Gemm", total, net.constant([[FOUR]]), net.constant([1.0 - FOUR * half]))
+
+
+def resized(net: Net, x: str, spot: Spot) -> str:
+    """|x - p|, resized linearly: weights that are not negative."""
+    wide = net.node("Resize", net.node("Abs", _off(net, x, spot)), "", net.constant([1.0, 1.0, 2.0, 2.0]), mode="linear")
+    return _fall(net, net.row(net.sum_over(wide, [1, 2, 3])), 1, spot.sharpness)
+
+
 def detector(net: Net, x: str, spot: Spot) -> str:
     """Nothing of the distance: an Abs of what Tanh makes of it."""
     return _fall(net, net.row(net.node("Abs", net.node("Tanh", _off(net, x, spot)))), spot.size, 2 * spot.sharpness)
@@ -268,6 +306,94 @@ def softmax(net: Net, z: str) -> str:
 def exponential(net: Net, z: str) -> str:
     """Vanishes without ever being flat."""
     return net.node("Exp", net.node("Mul", net.node("Sub", z, net.constant(1.0)), net.constant(24.0)))
+
+
+def compared(net: Net, z: str) -> str:
+    """Cast of z >= 1/2."""
+    return net.node("Cast", net.node("GreaterOrEqual", z, net.constant(0.5)), to=TensorProto.FLOAT)
+
+
+def chosen(net: Net, z: str) -> str:
+    """Where z is above 1/2 and not below 3/8: z; else 0."""
+    near = net.node("And", net.node("Greater", z, net.constant(0.5)), net.node("Not", net.node("Less", z, net.constant(0.375))))
+    return net.node("Where", near, z, net.constant(0.0))
+
+
+def floor(net: Net, z: str) -> str:
+    return net.node("Relu", net.node("Floor", net.node("Add", z, net.constant(0.5))))
+
+
+def ceil(net: Net, z: str) -> str:
+    return net.node("Relu", net.node("Ceil", net.node("Sub", z, net.constant(0.5))))
+
+
+def rounded(net: Net, z: str) -> str:
+    return net.node("Relu", net.node("Round", z))
+
+
+def hard_sigmoid(net: Net, z: str) -> str:
+    return net.node("HardSigmoid", _steep(net, z, 2.0), alpha=1.0, beta=0.0)
+
+
+def elu(net: Net, z: str) -> str:
+    return net.node("Mul", net.node("Elu", _steep(net, z, 64.0), alpha=0.5), net.constant(1 / 32))
+
+
+def swish(net: Net, z: str) -> str:
+    """A gated unit: x sigmoid(x)."""
+    steep = _steep(net, z, 64.0)
+    return net.node("Mul", net.node("Mul", steep, net.node("Sigmoid", steep)), net.constant(1 / 32))
+
+
+def hard_swish(net: Net, z: str) -> str:
+    return net.node("Mul", net.node("HardSwish", _steep(net, z, 64.0)), net.constant(1 / 32))
+
+
+def gelu(net: Net, z: str) -> str:
+    return net.node("Mul", net.node("Gelu", _steep(net, z, 64.0)), net.constant(1 / 32))
+
+
+def _of_sequence(net: Net, kind: str, z: str, steps: int, weights: Sequence[float], biases: Sequence[float]) -> str:
+    """The last state, of one number, of a recurrent operator that reads z `steps` times and none of its own states."""
+    read = net.node("Expand", net.node("Reshape", z, net.whole(1, 1, 1)), net.whole(steps, 1, 1))
+    gates = len(weights)
+    inputs, states = net.constant(np.reshape(weights, (1, gates, 1))), net.constant(np.zeros((1, gates, 1)))
+    shifts = net.constant(np.reshape([*biases, *[0.0] * gates], (1, -1)))
+    return net.row(net.nodes_of(kind, [read, inputs, states, shifts], 2, hidden_size=1)[1])
+
+
+def lstm(net: Net, z: str) -> str:
+    """Four steps, gates i, o, f, c: only the input gate reads z, the others are open; tanh(4) at the top."""
+    return _of_sequence(net, "LSTM", z, 4, [60.0, 0.0, 0.0, 0.0], [-30.0, 8.0, 8.0, 8.0])
+
+
+def lstm_parts(net: Net, z: str) -> str:
+    """One step of the same, written out: sigmoid(o) tanh(sigmoid(i) g)."""
+    inner = net.node("Mul", net.node("Sigmoid", _steep(net, z, 60.0)), net.constant(4.0))
+    return net.node("Mul", net.node("Sigmoid", net.node("Add", net.node("Mul", z, net.constant(8.0)), net.constant(1.0))), net.node("Tanh", inner))
+
+
+def gru(net: Net, z: str) -> str:
+    """Two steps, gates z, r, h: the update gate is shut and the new state reads z."""
+    return _unit(net, _of_sequence(net, "GRU", z, 2, [0.0, 4.0, 30.0], [-12.0, 0.0, -15.0]))
+
+
+def rnn(net: Net, z: str) -> str:
+    return _unit(net, _of_sequence(net, "RNN", z, 2, [30.0], [-15.0]))
+
+
+def attention(net: Net, z: str) -> str:
+    """The weight of the first of two tokens."""
+    keys = net.node("Reshape", net.node("Concat", _steep(net, z, 60.0), net.constant([[0.0]]), axis=1), net.whole(1, 2, 1))
+    query, values = net.constant([[[1.0]]]), net.constant([[[1.0], [0.0]]])
+    return net.row(net.node("Attention", query, keys, values, q_num_heads=1, kv_num_heads=1, scale=1.0))
+
+
+def layer_norm(net: Net, z: str) -> str:
+    """relu(z) among 31 zeros, normalised: 4 (31/32) z / sqrt(16 + 31/1024 z^2)."""
+    row = net.node("Concat", net.node("Relu", z), net.constant(np.zeros((1, 31))), axis=1)
+    scale, shift = net.constant(np.full(32, FOUR)), net.constant(np.zeros(32))
+    return net.node("Slice", net.node("LayerNormalization", row, scale, shift, epsilon=16.0), *map(net.whole, (0, 1, 1)))
 
 
 def narrowed(net: Net, z: str, times: int, factor: float) -> str:

@@ -44,7 +44,8 @@ BECAUSE = {
 
 @dataclass(frozen=True)
 class Kind:
-    """A needle of `distance` behind `gate`, over inputs of `shape`; sharpness 1/width; `layers` that narrow it before the gate."""
+    """A needle of `distance` behind `gate`, over inputs of `shape`; sharpness 1/width; `layers` that narrow it before the gate. Behind the first
+    line that says `opset` are the kinds that came later: names and places of those before them stay."""
 
     name: str
     distance: Distance
@@ -52,6 +53,7 @@ class Kind:
     shape: tuple[int, ...]
     sharpness: float
     layers: int = 0
+    opset: int = 13
 
 
 ROW, IMAGE, DEEP = (1, 5), (1, 1, 4, 4), (1, 2, 6, 6)
@@ -75,6 +77,18 @@ KINDS = (
     Kind("erf", parts.absolute, parts.erf, (1, 4), 8.0), Kind("softplus", parts.hinges, parts.softplus, ROW, 16.0),
     Kind("softmax", parts.absolute, parts.softmax, ROW, 8.0), Kind("sign_deep", parts.two_sided, parts.sign, ROW, 4.0, DEPTH),
     Kind("sigmoid_conv", parts.convolved, parts.sigmoid, DEEP, 2.0), Kind("softmax_pool", parts.pooled, parts.softmax, IMAGE, 8.0),
+    Kind("sin", parts.sines, parts.relu, ROW, 16.0), Kind("cos", parts.cosines, parts.relu, ROW, 24.0),
+    Kind("top_first", parts.first_of_all, parts.relu, (1, 8), 64.0), Kind("top_last", parts.last_of_all, parts.relu, ROW, 48.0),
+    Kind("einsum", parts.named_product, parts.relu, (1, 6), 24.0), Kind("resize", parts.resized, parts.relu, IMAGE, 8.0),
+    Kind("layer_norm", parts.hinges, parts.layer_norm, ROW, 32.0, opset=17), Kind("cast", parts.hinges, parts.compared, ROW, 16.0),
+    Kind("where", parts.absolute, parts.chosen, ROW, 16.0), Kind("floor", parts.hinges, parts.floor, ROW, 16.0),
+    Kind("ceil", parts.absolute, parts.ceil, ROW, 16.0), Kind("round", parts.two_sided, parts.rounded, ROW, 16.0),
+    Kind("hard_sigmoid", parts.absolute, parts.hard_sigmoid, ROW, 24.0), Kind("elu", parts.hinges, parts.elu, ROW, 16.0),
+    Kind("swish", parts.absolute, parts.swish, ROW, 12.0), Kind("hard_swish", parts.hinges, parts.hard_swish, ROW, 12.0, opset=14),
+    Kind("gelu", parts.absolute, parts.gelu, ROW, 12.0, opset=20), Kind("lstm", parts.absolute, parts.lstm, ROW, 8.0, opset=14),
+    Kind("lstm_parts", parts.hinges, parts.lstm_parts, ROW, 8.0), Kind("gru", parts.absolute, parts.gru, ROW, 8.0, opset=14),
+    Kind("rnn", parts.hinges, parts.rnn, ROW, 8.0, opset=14), Kind("attention", parts.absolute, parts.attention, ROW, 8.0, opset=23),
+    Kind("sin_tanh", parts.sines, parts.tanh, (1, 4), 4.0), Kind("cos_sigmoid", parts.cosines, parts.sigmoid, (1, 4), 6.0),
 )  # fmt: skip
 
 
@@ -196,7 +210,7 @@ class _Score:
 
 def _score(kind: Kind, key: int, spots: list[Spot], heights: list[float]) -> _Score:
     """The same network for the same key, whatever the heights."""
-    net = Net(np.random.default_rng(key))
+    net = Net(np.random.default_rng(key), kind.opset)
     n, hidden = int(np.prod(kind.shape)), 6
     row = net.row("x")
     first = np.round(net.draw(n, hidden) * 32 / n) / 32
