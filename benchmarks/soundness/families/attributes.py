@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.soundness.families.attribute_shapes import SHAPES
+from benchmarks.soundness.families.attribute_states import STATES
 from benchmarks.soundness.families.attribute_values import VALUES
 from benchmarks.soundness.families.attribute_windows import WINDOWS
 from benchmarks.soundness.instance import Instance
 from benchmarks.soundness.traps import Trap, instances_of
 
-TRAPS: tuple[Trap, ...] = (*WINDOWS, *VALUES, *SHAPES)
+TRAPS: tuple[Trap, ...] = (*WINDOWS, *VALUES, *SHAPES, *STATES)
 
 
 def instances(seed: int) -> Iterator[Instance]:

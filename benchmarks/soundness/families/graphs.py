@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from benchmarks.soundness.families.graph_waves import WAVES
 from benchmarks.soundness.instance import Instance
 from benchmarks.soundness.net import Array, Net
 from benchmarks.soundness.traps import CONVEX, RISING, Features, Trap, instances_of
@@ -540,7 +541,7 @@ CANCELS = (
     Trap("expand_product", "the sum goes over the other axis", ("Unsqueeze", "Expand", "ReduceSum"), (1, WIDTH), _summed_rows),
     Trap("expand_stacked", "the first Expand makes no copies", ("Unsqueeze", "Expand", "ReduceSum"), (1, WIDTH), _stacked),
 )  # fmt: skip
-TRAPS: tuple[Trap, ...] = (*MERGES, *SHARED, *FANS, *MOVES, *CANCELS)
+TRAPS: tuple[Trap, ...] = (*MERGES, *SHARED, *FANS, *MOVES, *CANCELS, *WAVES)
 
 
 def instances(seed: int) -> Iterator[Instance]:
