@@ -45,6 +45,7 @@ def certify(
     semantics: Annotated[str, typer.Option(metavar="float32|real", help="What proofs speak of.")] = "float32",
     timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds a query [default: 60; with --nodes 600].")] = None,
     nodes: Annotated[int | None, typer.Option(metavar="N", help="Sub-problems a query; makes a run repeatable.")] = None,
+    split: Annotated[int, typer.Option(metavar="N", help="Halve what its budget does not decide, up to N times; a half may take as much.")] = 0,
     memory: Annotated[float | None, typer.Option(metavar="GB", help="Resident memory a query.")] = None,
     jobs: Annotated[int | None, typer.Option(metavar="N", help="Queries at a time [default: all cores].")] = None,
     threads: Annotated[int, typer.Option(metavar="N", help="Threads a query.")] = 1,
@@ -62,18 +63,21 @@ def certify(
     from benchmarks.certify.campaign import Budget, cores
     from benchmarks.certify.errors import CertifyError
     from benchmarks.certify.evidence import Sources
+    from benchmarks.certify.parts import MOST_DEPTH
     from benchmarks.certify.run import Request
     from benchmarks.certify.run import certify as run
 
     _check_numbers(timeout=timeout, nodes=nodes, memory=memory, jobs=jobs, threads=threads, samples=samples)
     if not 0 <= seed < 2**63:
         _fail(EXIT_USAGE, f"--seed {seed}: it must be a number from 0 to 2^63 - 1")
+    if not 0 <= split <= MOST_DEPTH:
+        _fail(EXIT_USAGE, f"--split {split}: it must be a number from 0 to {MOST_DEPTH}")
     if semantics not in ("float32", "real"):
         _fail(EXIT_USAGE, f"--semantics {semantics}: expected float32 or real")
     limit = timeout if timeout is not None else 600.0 if nodes is not None else 60.0
     try:
         asked = _policy(policy, region or [], prop, radius, gate or [], samples, output)
-        request = Request(Sources(model, data, labels, policy), asked, out, Budget(limit, nodes, memory, threads, seed, semantics),
+        request = Request(Sources(model, data, labels, policy), asked, out, Budget(limit, nodes, memory, threads, seed, semantics, split),
                           jobs or cores(), _shard(shard), cluster, tuple(merge or ()))
         with _progress(quiet) as notice:
             report = run(request, notice, (lambda _: None) if quiet else _tell)
@@ -182,6 +186,7 @@ def recheck(
         print(f"WRONG: {text}")
     if len(found.wrong) > MOST_SHOWN:
         print(f"WRONG: and {len(found.wrong) - MOST_SHOWN} more like these")
-    print(f"{found.certificates} certificates accepted, {found.witnesses} witnesses replayed, {found.misclassified} misclassified samples run again, "
-          f"{found.undecided} queries undecided: {'; '.join(found.verdict)}")
+    whole = f" ({found.divided} queries in parts that cover them)" if found.divided else ""
+    print(f"{found.certificates} certificates accepted{whole}, {found.witnesses} witnesses replayed, "
+          f"{found.misclassified} misclassified samples run again, {found.undecided} queries undecided: {'; '.join(found.verdict)}")
     raise SystemExit(1 if found.wrong else 0)

@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.certify import plan, replaying
+from benchmarks.certify import parts, plan, replaying
 from benchmarks.certify.crew import Checking, Ended, Job, accepted
 from benchmarks.certify.errors import Stopped
 from benchmarks.certify.policy import Check
@@ -35,7 +35,8 @@ CRASHED = {"word": "CRASHED"}
 
 @dataclass(frozen=True)
 class Budget:
-    """What each query may take: seconds (searching; and again checking), nodes, memory in GB."""
+    """What each query may take: seconds (searching; and again checking), nodes, memory in GB. `split`: how often what it does not decide is
+    halved; each half may take as much."""
 
     timeout: float = 60.0
     nodes: int | None = None
@@ -43,6 +44,7 @@ class Budget:
     threads: int = 1
     seed: int = 0
     semantics: str = "float32"
+    split: int = 0
 
 
 class Pool(Protocol):
@@ -73,6 +75,7 @@ class Campaign:
         self._questions: dict[str, Question] = {}
         self._queue: deque[Key] = deque()
         self._checking: Checking | None = None
+        self._said = 0  # answers in this run: after each the plan may be another
         self._claimed: dict[str, None] = dict.fromkeys(k for k, row in store.rows.items() if row.status == "claimed")  # in order
         self._alone: set[str] = {k for k in self._claimed if store.rows[k].facts.get("refused", CRASHED) != CRASHED}
         self._singly: set[str] = set()  # of a batch in which the checker crashed: each is checked by itself
@@ -91,7 +94,7 @@ class Campaign:
 
     def _turn(self) -> bool:
         """One round of the loop; whether there is anything left."""
-        planned = not self._queue and not self._pool.working
+        planned, before = not self._queue and not self._pool.working, self._said
         if planned:
             wanted = list(plan.wanted(self._subjects.policy, self._asked, self._store.rows))
             self._keys.update((key.folder, key) for key in wanted)
@@ -101,7 +104,7 @@ class Campaign:
         for ended in self._pool.step(STEP_SECONDS if self._pool.working or self._checking else 0.0):
             self._record(ended)
         self._check(not self._queue and not self._pool.working)
-        return bool(not planned or self._pool.working or self._checking or self._claimed)
+        return bool(not planned or self._pool.working or self._checking or self._claimed or self._said != before)
 
     def _job(self, key: Key) -> Job:
         """Write the query's files and the request that names them."""
@@ -134,7 +137,8 @@ class Campaign:
         """A result without a proof: falsified if the witness lies where the region says, else unknown."""
         facts = {**facts, "result": _relative(result)}
         if result["verdict"] != "sat":
-            return Row("unknown", {**facts, "reason": result["reason"]})
+            reason = result["reason"]
+            return Row("unknown", {**facts, "reason": reason, **self._divided(self._keys[key], question, (reason or {}).get("code"))})
         text = "" if self._pool.trusted else self._objection(key, question, result)
         if text:
             return Row("unknown", {**facts, "reason": {"code": "crash", "text": f"a counterexample was sent that does not hold: {text}"}})
@@ -147,6 +151,13 @@ class Campaign:
         text = json.dumps(witness, sort_keys=True, allow_nan=False) + "\n"
         write_synced(self._store.folder / "queries" / key / "witness.json", text.encode())
         return Row("falsified", {**facts, "witness": hashlib.sha256(text.encode()).hexdigest()})
+
+    def _divided(self, key: Key, question: Question, code: str | None) -> dict[str, Any]:
+        """{"split": along which number the query is halved}, if it is one that halving may decide."""
+        if code not in parts.HARD or len(key.part) >= self._budget.split:
+            return {}
+        chosen = parts.axis(question)
+        return {} if chosen is None else {"split": {"axis": chosen[0]}}
 
     def _objection(self, key: str, question: Question, result: Mapping[str, Any]) -> str:
         """What speaks against a counterexample that another machine sent: it is replayed here."""
@@ -164,6 +175,7 @@ class Campaign:
 
     def _say(self, key: str, row: Row) -> None:
         self._store.record(key, row)
+        self._said += 1
         if row.status == "claimed":
             self._claimed[key] = None
         else:

@@ -110,8 +110,9 @@ class Cluster:
         except RayError as error:
             return self._lost(number, job, type(error).__name__)
         message = found["message"]
-        if "lost" in message:
-            return self._lost(number, job, message["lost"])
+        loss = message.get("lost") or message.get("crash")
+        if loss is not None:
+            return self._lost(number, job, str(loss))
         if found["certificate"] is not None:
             path = Path(job.request["folder"]) / "certificate.ray"
             path.write_bytes(found["certificate"])

@@ -19,7 +19,7 @@ from verifier.check import checker_command
 
 _BOOT = "import sys; sys.path[:0] = [p for p in sys.argv[1:] if p not in sys.path]; from benchmarks.certify.worker import main; sys.exit(main())"
 HANGING = 30.0  # seconds after a query's limit at which its worker is taken for dead
-MOST_LOSSES = 2  # workers that one query may cost
+MOST_LOSSES = 2  # workers, or processes of theirs, that one query may cost
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ def end_session(process: subprocess.Popen[bytes]) -> None:
 
 
 class Crew:
-    """Several workers; `step` waits a moment and tells what has ended. A query whose worker died is tried once more, then it is a crash."""
+    """Several workers; `step` waits a moment and tells what has ended. A query whose worker or process
+    died is tried once more, then it is a crash."""
 
     trusted = True  # they are our own processes
 
@@ -200,12 +201,13 @@ class Crew:
             ended = worker.hear(worker in ready)
             if ended is None or job is None:
                 continue
-            if "lost" in ended.message:
+            loss = ended.message.get("lost") or ended.message.get("crash")
+            if loss is not None:
                 self._losses[job.key] = self._losses.get(job.key, 0) + 1
                 if self._losses[job.key] < MOST_LOSSES:
                     worker.give(job)
                     continue
-                ended = Ended(job.key, {"crash": str(ended.message["lost"])})
+                ended = Ended(job.key, {"crash": f"{loss}, twice"})
             yield ended
 
     def _ready(self, seconds: float) -> set[Worker]:

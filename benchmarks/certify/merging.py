@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.certify import exact, replaying
+from benchmarks.certify import plan, replaying
 from benchmarks.certify.errors import CertifyError, InputError, UsageError
 from benchmarks.certify.evidence import sha256
-from benchmarks.certify.question import Key, Question, Subjects
+from benchmarks.certify.question import Key, Subjects
 from benchmarks.certify.store import NAME, Row, Store, write_synced
 
 
@@ -30,8 +30,8 @@ def merge(source: Path, store: Store, identity: Mapping[str, Any], subjects: Sub
         if folder in store.rows:
             continue
         try:
-            key = parsed(folder)
-            found = _taken(source, store.folder, key, row, subjects.question(key))
+            key = Key.parsed(folder)
+            found = _taken(source, store.folder, key, row, subjects)
         except (CertifyError, OSError, ValueError, KeyError, StopIteration) as error:
             say(f"{source}: {folder}: left out: {error}")
             found = None
@@ -41,15 +41,6 @@ def merge(source: Path, store: Store, identity: Mapping[str, Any], subjects: Sub
             store.record(folder, found)
             taken += 1
     say(f"{source}: {taken} answers taken, {left} left out")
-
-
-def parsed(folder: str) -> Key:
-    """The inverse of `Key.folder`. Raises ValueError or UsageError."""
-    check, *radius, sample = folder.split("/")
-    key = Key(check, exact.number(radius[0].replace("_over_", "/"), folder) if radius else None, int(sample))
-    if key.folder != folder:
-        raise ValueError("not the name of a query")
-    return key
 
 
 def _read(source: Path) -> tuple[dict[str, Any], dict[str, Row]]:
@@ -65,8 +56,9 @@ def _read(source: Path) -> tuple[dict[str, Any], dict[str, Row]]:
         raise InputError(f"--merge {source}: no campaign that can be read: {error}") from error
 
 
-def _taken(source: Path, target: Path, key: Key, row: Row, question: Question) -> Row | None:
+def _taken(source: Path, target: Path, key: Key, row: Row, subjects: Subjects) -> Row | None:
     """The row as it counts here, its files copied; None where it does not hold."""
+    question = subjects.question(key)
     place, model = source / "queries" / key.folder, target / "composed" / f"{question.model_sha256}.onnx"
     if (row.facts["model"], row.facts["property"]) != (question.model_sha256, question.property_sha256):
         return None
@@ -74,6 +66,8 @@ def _taken(source: Path, target: Path, key: Key, row: Row, question: Question) -
         write_synced(model, question.model)
     write_synced(target / "queries" / key.folder / "query.vnnlib", question.text.encode())
     if row.status == "unknown":
+        for half in plan.divided(key, row):
+            subjects.question(half)  # raises where there are no such halves
         return row
     name, hashed = ("witness.json", "witness") if row.status == "falsified" else ("certificate", "certificate")
     if sha256(place / name) != row.facts[hashed]:

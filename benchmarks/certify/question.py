@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Any
@@ -26,17 +27,37 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Key:
-    """Which query: check, radius (None where the region has none), sample."""
+    """Which query: check, radius (None where the region has none), sample; and which part of it, as halves of halves (`Region.half`)."""
 
     check: str
     radius: Fraction | None
     sample: int
+    part: tuple[tuple[int | None, bool], ...] = ()
 
     @cached_property
     def folder(self) -> str:
-        """Where its files lie in the evidence, from `queries/`."""
+        """Where its files lie in the evidence, from `queries/`: CHECK/RADIUS/000012, its parts 000012_3l (the lower half of x[3]), 000012_3h,
+        000012_3l_7h; _l and _h where a list of boxes is halved."""
         radius = "" if self.radius is None else f"/{exact.text(self.radius).replace('/', '_over_')}"
-        return f"{self.check}{radius}/{self.sample:06d}"
+        part = "".join(f"_{'' if axis is None else axis}{'h' if upper else 'l'}" for axis, upper in self.part)
+        return f"{self.check}{radius}/{self.sample:06d}{part}"
+
+    def halves(self, axis: int | None) -> tuple[Key, Key]:
+        """The two parts of this query along x[axis], or (None) of its list of boxes."""
+        return replace(self, part=(*self.part, (axis, False))), replace(self, part=(*self.part, (axis, True)))
+
+    @staticmethod
+    def parsed(folder: str) -> Key:
+        """The inverse of `folder`. Raises ValueError or UsageError."""
+        check, *radius, last = folder.split("/")
+        sample, *steps = last.split("_")
+        if len(radius) > 1 or not all(re.fullmatch(r"[0-9]*[lh]", step, re.ASCII) for step in steps):
+            raise ValueError("not the name of a query")
+        part = tuple((int(step[:-1]) if step[:-1] else None, step[-1] == "h") for step in steps)
+        key = Key(check, exact.number(radius[0].replace("_over_", "/"), folder) if radius else None, int(sample), part)
+        if key.folder != folder:
+            raise ValueError("not the name of a query")
+        return key
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +103,13 @@ class Subjects:
         return _file(self, Recipe(int(np.prod(self.samples.shape)), self.network.outputs))
 
     def question(self, key: Key) -> Question:
-        """The query `key`. Raises UsageError or InputError where the check does not fit the samples or the network."""
+        """The query `key`. Raises UsageError or InputError where the check does not fit the samples or the network, or there is no such part."""
         check, where = self.check(key.check), f"check {key.check}"
         subject = self.subject(key.sample)
         region = regions.region(check.region, subject, key.radius, check.settings, where)
         region, judged, cases = properties.judge(check, subject, region, self.label(key.sample), self.network.outputs, where)
+        for axis, upper in key.part:
+            region = region.half(axis, upper)
         if region.norm is not None:
             judged, cases = _with_norm(region.norm, judged, cases)
         recipe = Recipe(region.size, judged.outputs, judged.transform or region.transform, judged.judged)

@@ -1,7 +1,8 @@
 """`soundproof recheck`: does the evidence show what its report claims? Every claim is derived again from the files, by nothing of the run.
 
 Composed networks and queries are made again from model, data and policy and compared byte by byte; the checker process reads every certificate;
-onnxruntime runs every witness and every misclassified sample; tables and gates are counted again. What differs is named; nothing is repaired.
+onnxruntime runs every witness and every misclassified sample; the parts that a query was divided into have to cover it, in exact numbers, as they
+stand in the files; tables and gates are counted again. What differs is named; nothing is repaired.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.certify import clean, evidence, exact, policy, replaying, summary
+from benchmarks.certify import clean, evidence, exact, parts, plan, policy, replaying, summary
 from benchmarks.certify.crew import Checking, accepted
 from benchmarks.certify.errors import CertifyError, InputError
 from benchmarks.certify.question import Key, Question, Subjects
 from benchmarks.certify.store import Row
 from benchmarks.certify.summary import Findings
+from specs.errors import PropertyError
 
 CHECKED_TOGETHER = 256
 Say = Callable[[str], None]
@@ -35,6 +37,7 @@ class Found:
     witnesses: int = 0
     misclassified: int = 0
     undecided: int = 0
+    divided: int = 0
 
     @property
     def verdict(self) -> list[str]:
@@ -57,16 +60,18 @@ def recheck(folder: Path, timeout: float, memory: float, jobs: int, say: Say) ->
     found.misclassified = sum(1 for s in samples if predictions[s].correct is False)
     semantics = str(report["budget"]["semantics"])
     say(f"{len(rows)} queries: composing them again")
-    claims = [(key, claim) for key, claim in zip(keys, report["queries"], strict=True) if _same_files(folder, subjects, key, claim, found)]
-    proven = [(key, claim) for key, claim in claims if claim["status"] == "certified"]
+    claims = [(key, claim) for key, claim in zip(keys, _claims(report), strict=True) if _same_files(folder, subjects, key, claim, found)]
+    proven = [(key, claim) for key, claim in claims if rows[key.folder].status == "certified"]
     say(f"checking {len(proven)} certificates")
     _certificates(folder, proven, semantics, (timeout, memory), jobs, found)
     for key, claim in claims:
-        if claim["status"] == "falsified":
+        if rows[key.folder].status == "falsified":
             _witness(folder, subjects, key, claim, found)
     if dict(report["files"]) != evidence.fingerprints(evidence.copies(folder)):
         found.wrong.append("report.json: it names another model or other data than inputs/ holds")
-    found.undecided = sum(row.status == "unknown" for row in rows.values())
+    for key, claim in claims:
+        _together(folder, findings, key, claim, found)
+    found.undecided = sum(plan.settled(key, rows) == "unknown" for key in keys if not key.part)
     _counts(report, findings, found)
     return found
 
@@ -94,22 +99,29 @@ def _hashes(folder: Path, found: Found) -> None:
             found.wrong.append(f"{name}: was changed since the report was written")
 
 
+def _claims(report: Claim) -> list[Claim]:
+    return [*report["queries"], *report.get("parts", ())]
+
+
 def _rows(report: Mapping[str, Any], subjects: Subjects, found: Found) -> tuple[dict[str, Row], list[Key]]:
     """The claims as rows, under keys that we derive; a key twice, or one that the policy does not ask, is wrong."""
     rows: dict[str, Row] = {}
     keys = []
     names = {check.name for check in subjects.policy.checks}
-    for claim in report["queries"]:
+    for claim in _claims(report):
         radius = None if claim["radius"] is None else exact.number(claim["radius"], "report.json")
-        key = Key(str(claim["check"]), radius, int(claim["sample"]))
+        key = Key(str(claim["check"]), radius, int(claim["sample"]), Key.parsed(claim["key"]).part)
         if claim["check"] not in names or not 0 <= key.sample < len(subjects.samples) or key.folder != claim["key"] or key.folder in rows:
             raise InputError(f"report.json: the query {claim['key']!r} is none of the policy's, or occurs twice")
         if claim["status"] not in ("certified", "falsified", "unknown", "claimed"):
             raise InputError(f"report.json: {claim['key']}: unknown status {claim['status']!r}")
+        split = claim.get("split")
         facts = {"model": claim["model"]["sha256"], "property": claim["property"]["sha256"], "reason": claim["reason"],
                  "certificate": (claim["certificate"] or {}).get("sha256"), "witness": (claim["witness"] or {}).get("sha256"),
-                 "result": {k: claim[k] for k in ("bound", "gap", "nodes", "leaves", "semantics")} | {"seconds": {"total": claim["seconds"]}}}
-        rows[key.folder] = Row(claim["status"], facts)
+                 "result": {k: claim[k] for k in ("bound", "gap", "nodes", "leaves", "semantics")} | {"seconds": {"total": claim["seconds"]}},
+                 "split": split}
+        rows[key.folder] = Row("unknown" if split else claim["status"], facts)
+        plan.divided(key, rows[key.folder])  # raises where it is no way to divide
         keys.append(key)
     return rows, keys
 
@@ -201,6 +213,26 @@ def _witness(folder: Path, subjects: Subjects, key: Key, claim: Claim, found: Fo
         found.wrong.append(f"{key.folder}: its witness: {wrong or 'the report names another one'}")
     else:
         found.witnesses += 1
+
+
+def _together(folder: Path, findings: Findings, key: Key, claim: Claim, found: Found) -> None:
+    """Hold what is said of a query that was divided against its parts: what they say together, and whether they are all of it."""
+    if not plan.divided(key, findings.rows[key.folder]):
+        return
+    again = summary.query(findings, key)
+    if any(again[part] != claim[part] for part in ("status", "certificate", "witness")):
+        found.wrong.append(f"{key.folder}: its parts say {again['status']}, the report {claim['status']}, or the witness is not theirs")
+    elif again["status"] == "certified":
+        small = list(plan.decisive(key, findings.rows))
+        try:
+            whole, those = parts.cases(_place(folder, key) / "query.vnnlib"), [parts.cases(_place(folder, k) / "query.vnnlib") for k in small]
+        except (OSError, PropertyError) as error:
+            found.wrong.append(f"{key.folder}: its parts cannot be read: {error}")
+            return
+        if parts.covers(whole, those) and {findings.rows[k.folder].facts["model"] for k in small} == {claim["model"]["sha256"]}:
+            found.divided += not key.part
+        else:
+            found.wrong.append(f"{key.folder}: its parts do not cover it")
 
 
 def _counts(report: Mapping[str, Any], findings: Findings, found: Found) -> None:

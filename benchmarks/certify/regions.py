@@ -23,6 +23,7 @@ Vector = tuple[Fraction, ...]
 Box = tuple[Vector, Vector]
 
 MOST_BOXES = 20_000
+LARGE = 2**127  # below it a number has a float32 beside it
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,24 @@ class Region:
         """Whether x lies in the region exactly as asked."""
         inside = any(all(a <= v <= b for a, v, b in zip(low, x, high, strict=True)) for low, high in self.boxes)
         return inside and (self.norm is None or self.norm.contains(x))
+
+    def half(self, axis: int | None, upper: bool) -> Region:
+        """One half: of the one box, cut in the middle of x[axis], or (None) of the list of boxes. The two halves are the region. The cut is at a
+        float32 if there is one, whose decimal is short: the halves then meet in the files too. Raises UsageError."""
+        if axis is None:
+            if len(self.boxes) < 2:
+                raise UsageError("a region of one box is halved along one of its numbers")
+            count = len(self.boxes) // 2
+            return replace(self, boxes=self.boxes[count:] if upper else self.boxes[:count])
+        if len(self.boxes) != 1 or not 0 <= axis < self.size or self.boxes[0][0][axis] == self.boxes[0][1][axis]:
+            raise UsageError(f"a region of {len(self.boxes)} boxes over {self.size} numbers cannot be halved along number {axis}")
+        low, high = map(list, self.boxes[0])
+        middle = (low[axis] + high[axis]) / 2
+        if abs(middle) < LARGE:
+            short = Fraction(float(np.float32(float(middle))))
+            middle = short if low[axis] < short < high[axis] else middle
+        (low if upper else high)[axis] = middle
+        return replace(self, boxes=((tuple(low), tuple(high)),))
 
 
 @dataclass(frozen=True)

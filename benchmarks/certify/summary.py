@@ -41,8 +41,8 @@ class Findings:
         """One of OUTCOMES."""
         if self.misclassified(key):
             return "misclassified"
-        row = self.rows.get(key.folder)
-        return "open" if row is None or row.status == "claimed" else row.status
+        status = plan.settled(key, self.rows)
+        return "open" if status is None or status == "claimed" else status
 
     def misclassified(self, key: Key) -> bool:
         """Whether the query was not asked because the network is wrong about the sample as it is."""
@@ -53,7 +53,7 @@ class Findings:
         found = []
         for check in self.subjects.policy.checks:
             for sample in self.meant(check):
-                visited = {k.radius for k in plan.of_sample(check, sample, self.rows)} if check.bisect else set(check.radii) or {None}
+                visited = {k.radius for k in plan.of_sample(check, sample, self.rows) if not k.part} if check.bisect else set(check.radii) or {None}
                 for radius in sorted(visited, key=lambda r: r or 0):
                     key = Key(check.name, radius, sample)
                     found.append(Answered(check.name, radius, sample, self.outcome(key)))
@@ -78,6 +78,7 @@ class Findings:
 def report(findings: Findings, context: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON object. `context`: what is not derived from the findings (policy, budget, files, machine, whether the run is complete)."""
     accuracy, judged = findings.accuracy(), findings.judged()
+    known = [key for key in keys(findings) if key.folder in findings.rows]
     return {
         "schema": SCHEMA,
         "tool": {"name": NAME, "version": VERSION},
@@ -85,14 +86,15 @@ def report(findings: Findings, context: Mapping[str, Any]) -> dict[str, Any]:
         "samples": [_sample(findings, s) for s in findings.samples],
         "accuracy": None if accuracy is None else float(accuracy),
         "checks": [_check(findings, check) for check in findings.subjects.policy.checks],
-        "queries": [_query(findings, key, findings.rows[key.folder]) for key in keys(findings) if key.folder in findings.rows],
+        "queries": [query(findings, key) for key in known if not key.part],
+        "parts": [query(findings, key) for key in known if key.part],
         "gates": [asdict(j) for j in judged],
         "passed": all(j.passed for j in judged),
     }
 
 
 def keys(findings: Findings) -> list[Key]:
-    """Every query that the policy asks, given what is known, in order."""
+    """Every query that the policy asks, given what is known, in order, each followed by its parts."""
     return [k for check in findings.subjects.policy.checks for s in findings.asked(check) for k in plan.of_sample(check, s, findings.rows)]
 
 
@@ -134,15 +136,32 @@ def _seconds(row: Row) -> float:
     return float(taken.get("total") or sum(v for v in taken.values() if v))
 
 
-def _query(findings: Findings, key: Key, row: Row) -> dict[str, Any]:
-    """One answer: everything but times is the same in every run with the same budget of nodes."""
-    result, place = row.facts.get("result") or {}, f"queries/{key.folder}"
+def query(findings: Findings, key: Key) -> dict[str, Any]:
+    """One answer: everything but times is the same in every run with the same budget of nodes. That of a query which was divided is what its parts
+    say together: a witness is that of a part, a certificate each part has of its own."""
+    row, result = findings.rows[key.folder], findings.rows[key.folder].facts.get("result") or {}
+    members = [k for k in plan.with_parts(key, findings.rows) if k.folder in findings.rows]
+    status = plan.settled(key, findings.rows) or "unknown"
+    falsified = next((k for k in members if findings.rows[k.folder].status == "falsified"), None)
     return {
         "key": key.folder, "check": key.check, "radius": None if key.radius is None else exact.text(key.radius), "sample": key.sample,
-        "status": row.status, "reason": row.facts.get("reason"), "bound": result.get("bound"), "gap": result.get("gap"),
-        "nodes": result.get("nodes"), "leaves": result.get("leaves"), "semantics": result.get("semantics"), "seconds": round(_seconds(row), 3),
+        "status": status, "reason": row.facts.get("reason") if status == "unknown" else None, "bound": result.get("bound"), "gap": result.get("gap"),
+        "nodes": _sum(findings, members, "nodes"), "leaves": _sum(findings, members, "leaves"), "semantics": result.get("semantics"),
+        "seconds": round(sum(_seconds(findings.rows[k.folder]) for k in members), 3),
         "model": {"path": f"composed/{row.facts['model']}.onnx", "sha256": row.facts["model"]},
-        "property": {"path": f"{place}/query.vnnlib", "sha256": row.facts["property"]},
-        "certificate": {"path": f"{place}/certificate", "sha256": row.facts["certificate"]} if row.status == "certified" else None,
-        "witness": {"path": f"{place}/witness.json", "sha256": row.facts["witness"]} if row.status == "falsified" else None,
+        "property": {"path": f"queries/{key.folder}/query.vnnlib", "sha256": row.facts["property"]},
+        "certificate": _file(key, "certificate", row) if row.status == "certified" else None,
+        "witness": None if falsified is None else _file(falsified, "witness", findings.rows[falsified.folder]),
+        "split": row.facts.get("split"), "parts": len(members) - 1,
     }
+
+
+def _sum(findings: Findings, members: Sequence[Key], name: str) -> int | None:
+    """Of a query and its parts together; None where nothing is known."""
+    known = [(findings.rows[k.folder].facts.get("result") or {}).get(name) for k in members]
+    return sum(n for n in known if n is not None) if any(n is not None for n in known) else None
+
+
+def _file(key: Key, name: str, row: Row) -> dict[str, str]:
+    place = {"certificate": "certificate", "witness": "witness.json"}[name]
+    return {"path": f"queries/{key.folder}/{place}", "sha256": row.facts[name]}

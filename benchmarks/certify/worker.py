@@ -29,6 +29,7 @@ from verifier.result import FileIdentity, Reason, Result
 from verifier.statement import statement
 
 POLL_SECONDS = 0.05
+ENDINGS = {"result", "proof", "error", "crash"}  # one of them is in the message that ends a run
 
 
 def main() -> int:
@@ -127,7 +128,7 @@ class _Watch:
             message: dict[str, Any] = json.loads(line)
             if "facts" in message:
                 self._draft.update(message["facts"])
-            elif "say" not in message:
+            elif message.keys() & ENDINGS:
                 return message
         return None
 

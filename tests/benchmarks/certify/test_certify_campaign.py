@@ -19,7 +19,6 @@ import pytest
 
 from benchmarks.certify.errors import UsageError
 from benchmarks.certify.evidence import chosen, subjects, write_hashes
-from benchmarks.certify.merging import parsed
 from benchmarks.certify.policy import canonical
 from benchmarks.certify.question import Key
 from benchmarks.certify.recheck import recheck
@@ -51,9 +50,9 @@ def report(folder: Path) -> dict[str, Any]:
 def same(folder: Path) -> Any:
     """What must not depend on how often a run was killed: everything but times."""
     plain = report(folder)
-    for query in plain["queries"]:
+    for query in (*plain["queries"], *plain["parts"]):
         query.pop("seconds")
-    return {k: plain[k] for k in ("samples", "checks", "queries", "gates", "accuracy", "state")}
+    return {k: plain[k] for k in ("samples", "checks", "queries", "parts", "gates", "accuracy", "state")}
 
 
 def test_verdicts_are_those_that_are_known(evidence: Path) -> None:
@@ -206,10 +205,13 @@ def kill_at(arguments: list[str], seconds: float, out: Path) -> bool:
         return True
 
 
-def killed_often(tmp_path: Path, times: int, seed: int) -> None:
+IN_PARTS = ["--region", "linf:0.02,0.1", "--nodes", "1", "--split", "4", "--jobs", "1"]
+
+
+def killed_often(tmp_path: Path, asked: list[str], times: int, seed: int) -> None:
     model, data = campaigns.write_random(tmp_path)
     once, often = tmp_path / "once", tmp_path / "often"
-    arguments = ["certify", model, "--data", data, *RANDOM]
+    arguments = ["certify", model, "--data", data, *asked]
     began = time.monotonic()
     assert soundproof(*arguments, "--out", once).returncode == 0
     whole = time.monotonic() - began
@@ -225,8 +227,10 @@ def killed_often(tmp_path: Path, times: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_and_continued(tmp_path: Path) -> None:
-    killed_often(tmp_path, 20, 2)
+@pytest.mark.parametrize(("asked", "times"), [(RANDOM, 20), (IN_PARTS, 8)])
+def test_killed_twenty_times_and_continued(tmp_path: Path, asked: list[str], times: int) -> None:
+    killed_often(tmp_path, asked, times, 2)
+    assert bool(report(tmp_path / "often")["parts"]) == (asked is IN_PARTS)
 
 
 def test_a_stop_leaves_a_valid_report_and_a_second_run_is_refused(tmp_path: Path) -> None:
@@ -268,11 +272,13 @@ def test_shards_are_merged_and_nothing_is_taken_on_their_word(evidence: Path, co
 
 
 def test_the_folder_of_a_query_names_it() -> None:
-    for key in (Key("a", Fraction(2, 255), 7), Key("b.c", Fraction(1, 4), 0), Key("d", None, 123)):
-        assert parsed(key.folder) == key
-    for wrong in ("a/../b/000001", "a/1.0/000001", "a/1", "../000001/x"):
+    parts = (((3, False),), ((None, True), (12, True), (0, False)))
+    for key in (Key("a", Fraction(2, 255), 7), Key("b_c", Fraction(1, 4), 0), Key("d", None, 123), *(Key("a_1l", Fraction(1), 2, p) for p in parts)):
+        assert Key.parsed(key.folder) == key
+    assert Key("a", None, 1, ((3, False), (None, True))).folder == "a/000001_3l_h"
+    for wrong in ("a/../b/000001", "a/1.0/000001", "a/1", "../000001/x", "a/000001_3", "a/000001_-1l", "a/000001_03l", "a/1/000001__l"):
         with pytest.raises((ValueError, UsageError)):
-            parsed(wrong)
+            Key.parsed(wrong)
 
 
 @pytest.mark.parametrize(("arguments", "code", "text"), [

@@ -25,6 +25,10 @@ for line in sys.stdin:
         os._exit(9)
     if request["do"] == "hang":
         time.sleep(1000)
+    if request["do"] == "crash" or (request["do"] == "crash once" and not Path(request["mark"]).exists()):
+        Path(request["mark"]).touch()
+        print(json.dumps({"crash": "killed by SIGSEGV"}), flush=True)
+        continue
     print(json.dumps({"result": request["do"]}), flush=True)
 """
 
@@ -33,7 +37,8 @@ def answered(tmp_path: Path, *wanted: str) -> dict[str, Ended]:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     pool, found = Crew(2, 1, tmp_path / "log", [sys.executable, str(script)]), {}
-    waiting = [Job(f"{number} {do}", {"do": do, "mark": str(tmp_path / f"mark{number}")}, 0.5) for number, do in enumerate(wanted)]
+    waiting = [Job(f"{number} {do}", {"do": do, "mark": str(tmp_path / f"mark{number}")}, 0.5 if do == "hang" else 60.0)
+               for number, do in enumerate(wanted)]
     deadline = time.monotonic() + 60
     try:
         while len(found) < len(wanted) and time.monotonic() < deadline:
@@ -48,15 +53,21 @@ def answered(tmp_path: Path, *wanted: str) -> dict[str, Ended]:
 def test_workers_that_die_are_replaced(tmp_path: Path) -> None:
     found = answered(tmp_path, "a", "die once", "die", "b", "c")
     assert {key: ended.message for key, ended in found.items()} == {
-        "0 a": {"result": "a"}, "1 die once": {"result": "die once"}, "2 die": {"crash": "its worker died"}, "3 b": {"result": "b"},
+        "0 a": {"result": "a"}, "1 die once": {"result": "die once"}, "2 die": {"crash": "its worker died, twice"}, "3 b": {"result": "b"},
         "4 c": {"result": "c"},
     }
+
+
+def test_a_query_whose_process_died_is_begun_once_more(tmp_path: Path) -> None:
+    """The worker lives: it was a process of its own that ended, killed for its memory, say."""
+    found = answered(tmp_path, "crash once", "crash", "a")
+    assert [found[key].message for key in sorted(found)] == [{"result": "crash once"}, {"crash": "killed by SIGSEGV, twice"}, {"result": "a"}]
 
 
 def test_a_worker_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew, "HANGING", 0.2)
     found = answered(tmp_path, "hang", "a")
-    assert found["0 hang"].message == {"crash": "its worker did not answer"} and found["1 a"].message == {"result": "a"}
+    assert found["0 hang"].message == {"crash": "its worker did not answer, twice"} and found["1 a"].message == {"result": "a"}
 
 
 FACTS = '{"certificate": "c", "model": "m", "property": "p", "semantics": "float32"}'
