@@ -39,6 +39,7 @@ def certify(
     region: Annotated[list[str] | None, typer.Option(metavar="KIND:R,R", help="A region at these radii, like linf:1/255,2/255.")] = None,
     prop: Annotated[str, typer.Option("--property", metavar="P", help="Of --region: top1, topk:K or targeted:CLASS.")] = "top1",
     radius: Annotated[str | None, typer.Option(metavar="MAX[:STEPS]", help="With --region KIND: find the largest radius by bisection.")] = None,
+    preprocess: Annotated[list[str] | None, typer.Option(metavar="K=V", help="Part of the network: scale, mean, std, layout, range.")] = None,
     gate: Annotated[list[str] | None, typer.Option(metavar="G", help='Like "certified_accuracy >= 0.90 at linf 2/255".')] = None,
     samples: Annotated[int | None, typer.Option(metavar="N", help="Only the first N samples.")] = None,
     output: Annotated[str | None, typer.Option(metavar="NAME", help="The output that is judged, where there are several.")] = None,
@@ -76,7 +77,7 @@ def certify(
         _fail(EXIT_USAGE, f"--semantics {semantics}: expected float32 or real")
     limit = timeout if timeout is not None else 600.0 if nodes is not None else 60.0
     try:
-        asked = _policy(policy, region or [], prop, radius, gate or [], samples, output)
+        asked = _policy(policy, region or [], prop, radius, preprocess or [], gate or [], samples, output)
         request = Request(Sources(model, data, labels, policy), asked, out, Budget(limit, nodes, memory, threads, seed, semantics, split),
                           jobs or cores(), _shard(shard), cluster, tuple(merge or ()))
         with _progress(quiet) as notice:
@@ -88,7 +89,8 @@ def certify(
 
 
 def _policy(
-    path: Path | None, regions: list[str], prop: str, radius: str | None, gates: list[str], samples: int | None, output: str | None
+    path: Path | None, regions: list[str], prop: str, radius: str | None, preprocess: list[str], gates: list[str], samples: int | None,
+    output: str | None,
 ) -> Policy:
     """The policy of the file, completed from options."""
     from dataclasses import replace
@@ -97,7 +99,7 @@ def _policy(
     from benchmarks.certify.policy import Policy
 
     asked = Policy(()) if path is None else policy.read(path)
-    asked = policy.completed(asked, regions, prop, radius)
+    asked = policy.prepared(policy.completed(asked, regions, prop, radius), preprocess)
     return replace(asked, gates=(*asked.gates, *gates), most=asked.most if samples is None else samples, output=output or asked.output)
 
 

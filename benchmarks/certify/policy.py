@@ -236,6 +236,18 @@ def completed(policy: Policy, regions: Iterable[str], prop: str, bisect: str | N
     return checked(replace(policy, checks=(*policy.checks, *checks)), "options")
 
 
+def prepared(policy: Policy, given: Sequence[str]) -> Policy:
+    """The policy with preprocessing from options, KEY=VALUE as the table [preprocess] has it: `scale=1/255`, `mean=0.5,0.4,0.4`, `layout=HWC->CHW`,
+    `range=0,255`. What the policy says of the same key is replaced. Raises UsageError."""
+    plain = dict(to_plain(policy)["preprocess"])
+    for text in given:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise UsageError(f"--preprocess {text}: expected KEY=VALUE, like scale=1/255")
+        plain[key.strip()] = [v.strip() for v in value.split(",")] if key.strip() in ("mean", "std", "range") else value.strip()
+    return replace(policy, preprocess=_preprocess("--preprocess", {"preprocess": plain}))
+
+
 def _without_none(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in plain.items() if v is not None}
 

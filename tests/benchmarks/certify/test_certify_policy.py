@@ -76,6 +76,17 @@ def test_options_become_checks() -> None:
             policy.completed(Policy(()), regions, prop, radius)
 
 
+def test_options_become_preprocessing(tmp_path: Path) -> None:
+    given = ["scale=0.1", "mean=0.5", "std=1/3", "layout=HWC->CHW", "range=0, 1.5"]
+    asked = read(tmp_path, WHOLE)
+    assert policy.prepared(Policy(()), given).preprocess == asked.preprocess == policy.prepared(asked, []).preprocess
+    assert policy.prepared(asked, ["scale=1/255"]).preprocess.scale == Fraction(1, 255)
+    for wrong, message in (("scale", "expected KEY=VALUE"), ("scal=1", "did you mean 'scale'"), ("std=0,1", "must be positive"),
+                           ("range=1", "lowest, highest"), ("scale=1,2", "no number"), ("layout=CWH", "known: HWC->CHW")):
+        with pytest.raises(UsageError, match=message):
+            policy.prepared(asked, [wrong])
+
+
 def judged(tmp_path: Path, text: str, outcomes: list[str], radius: Fraction = Fraction(2, 255)) -> bool:
     asked = read(tmp_path, WHOLE)
     return gates.judge(gates.read(text, asked), [Answered("linf", radius, i, o) for i, o in enumerate(outcomes)], Fraction(9, 10)).passed
