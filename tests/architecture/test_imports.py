@@ -27,7 +27,7 @@ THIRD_PARTY = {
 TRAINS = "benchmarks/soundness/train/"  # models are trained with torch; nothing that states or judges a truth imports them with it
 ALSO = {  # folders and files of benchmarks that need more
     TRAINS: {"torch"}, "benchmarks/models/": {"torch", "sklearn", "skl2onnx"}, "benchmarks/fuzz_readers.py": {"atheris"},
-    "benchmarks/strategies/broken.py": {"google"},
+    "benchmarks/strategies/broken.py": {"google"}, "benchmarks/fresh.py": {"torch"}, "benchmarks/growth.py": {"torch"},
 }
 READS_ONNX = ("verifier/checker/read_model.py", "verifier/checker/lowering/")  # the checker has a reader of its own
 LATE_IMPORTS_ALLOWED = ("soundproof/", "graph/selfcheck.py")  # heavy modules, imported when a command needs them
