@@ -186,8 +186,13 @@ def _data(report: Mapping[str, Any]) -> str:
     """The rows of the table of queries, as JSON that cannot end its script element."""
     ids = {s["index"]: s["id"] for s in report["samples"]}
     rows = [[str(ids[q["sample"]]), q["check"], q["radius"] or "", q["status"], _short(q["bound"]), _short(q["nodes"]), f"{q['seconds']:.2f}",
-             "" if q["reason"] is None else str(q["reason"].get("text") or "")[:200]] for q in report["queries"]]
+             _why(q)] for q in report["queries"]]
     return json.dumps(rows, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _why(query: Mapping[str, Any]) -> str:
+    told = "" if query["reason"] is None else str(query["reason"].get("text") or "")[:200]
+    return told if not query["parts"] else f"in {query['parts']} parts" + (f": {told}" if told else "")
 
 
 def _short(number: float | None) -> str:

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import verifier.complete  # noqa: F401 (torch, before the first fork)
@@ -128,6 +129,8 @@ class _Watch:
             message: dict[str, Any] = json.loads(line)
             if "facts" in message:
                 self._draft.update(message["facts"])
+            elif "conjecture" in message:  # it spares `soundproof verify` the import of torch, which is here already
+                Path(message["path"]).unlink(missing_ok=True)
             elif message.keys() & ENDINGS:
                 return message
         return None

@@ -81,6 +81,7 @@ def test_recheck_accepts_what_was_written(evidence: Path) -> None:
     done = soundproof("recheck", evidence)
     assert done.returncode == 0, done.stdout
     assert "every claim holds" in done.stdout and "0 certificates" not in done.stdout
+    assert {p.name for p in (evidence / "queries").rglob("*") if p.is_file()} == {"query.vnnlib", "certificate", "witness.json"}
 
 
 def test_the_same_command_has_nothing_left_to_do(evidence: Path, copy: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.benchmarks.certify import campaigns
 from tests.benchmarks.certify.campaigns import soundproof
 
-ASKED = ["--region", "linf:0.02,0.1", "--nodes", "1", "--split", "4", "--jobs", "2"]  # some queries are answered in parts
+ASKED = ["--region", "linf:0.05,0.1", "--nodes", "1", "--split", "4", "--jobs", "2"]  # some queries are answered in parts
 
 
 def answers(folder: Path) -> Any:
@@ -50,7 +50,7 @@ def actors_below(pid: int) -> list[int]:
 @pytest.mark.slow
 def test_a_cluster_answers_as_one_machine_does_and_outlives_a_worker(tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    model, data = campaigns.write_random(tmp_path, 8)
+    model, data = campaigns.write_random(tmp_path, 4)
     arguments = ["certify", model, "--data", data, *ASKED]
     assert soundproof(*arguments, "--out", tmp_path / "here").returncode == 0
     done = soundproof(*arguments, "--out", tmp_path / "ray", "--cluster", "ray")
