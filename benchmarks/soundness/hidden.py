@@ -1,7 +1,9 @@
 """How well do planted counterexamples hide? Every attack and budget on every instance of the family `trained` that has one.
 
-    OMP_NUM_THREADS=1 nice python -m benchmarks.soundness.hidden [--seed 0] [--out CSV] [--page MD]
+    OMP_NUM_THREADS=1 nice python -m benchmarks.soundness.hidden [--seed 0] [--out CSV] [--page MD] [--decided RESULTS --suite FOLDER]
 
+`--decided`: our verifier's table of the whole suite (`soundproof soundness run`), from which the page tells which needles and trained instances it
+decides.
 Resumable: an instance whose model and planted point are those of the table is not attacked again. A hit counts only once onnxruntime has run the
 point on the file and the property, in exact rationals of its outputs, is violated. Times are CPU seconds.
 """
@@ -24,9 +26,10 @@ from numpy.typing import NDArray
 from benchmarks import formula, table
 from benchmarks.instances import DataError
 from benchmarks.runtime import Runtime
+from benchmarks.soundness import decided
 from benchmarks.soundness.families.trained import instances
 from benchmarks.soundness.hidden_page import page
-from benchmarks.soundness.instance import Instance
+from benchmarks.soundness.instance import Instance, SuiteError, read
 from benchmarks.soundness.train import measure
 from benchmarks.soundness.train.budgets import ATTACKS
 
@@ -34,6 +37,7 @@ Array = NDArray[Any]
 ROOT = Path(__file__).resolve().parents[2]
 MEASURES = ("gradient_least", "gradient_median", "gradient_zero")
 COLUMNS = ("instance", "model", "parameters", "planted_margin", *ATTACKS, "lowest", *MEASURES, "seconds", "key")
+DECIDED = ROOT / "benchmarks/results/hidden_decided.csv"
 REPLAYED = 5  # points per attack that onnxruntime is asked about
 
 
@@ -92,10 +96,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/hidden.csv")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/soundness_hidden.md")
+    parser.add_argument("--decided", type=Path, default=None, help="the table of a finished run of our verifier on --suite")
+    parser.add_argument("--suite", type=Path, default=ROOT / "build/suite")
     options = parser.parse_args(arguments)
     try:
         known = {line["key"]: line for line in table.read(options.out, COLUMNS)}
-    except DataError as error:
+        if options.decided is not None:
+            table.write(DECIDED, decided.COLUMNS, decided.summary(options.decided, read(options.suite)))
+        ours = table.read(DECIDED, decided.COLUMNS)
+    except (DataError, SuiteError) as error:
         print(error, file=sys.stderr)
         return 3
     subjects = [instance for instance in instances(options.seed) if instance.planted is not None]
@@ -104,7 +113,7 @@ def main(arguments: list[str]) -> int:
         lines.append(found)
         table.write(options.out, COLUMNS, [*lines, *(v for k, v in known.items() if k not in {done["key"] for done in lines})])
     table.write(options.out, COLUMNS, lines)
-    options.page.write_text(page(lines), encoding="utf-8")
+    options.page.write_text(page(lines, ours), encoding="utf-8")
     return 0
 
 

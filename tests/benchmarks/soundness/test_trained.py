@@ -14,12 +14,14 @@ import onnxruntime
 import pytest
 import torch
 
-from benchmarks.soundness import intervals, rational
+from benchmarks.instances import DataError
+from benchmarks.soundness import decided, intervals, rational
 from benchmarks.soundness.families import trained
 from benchmarks.soundness.hidden import COLUMNS
 from benchmarks.soundness.hidden_page import page
-from benchmarks.soundness.instance import Instance, SuiteError
+from benchmarks.soundness.instance import Instance, SuiteError, write
 from benchmarks.soundness.recheck import recheck
+from benchmarks.soundness.suite import run_suite
 from benchmarks.soundness.train import attacks, measure
 from benchmarks.soundness.train.__main__ import run
 from benchmarks.soundness.train.architectures import ARCHITECTURES
@@ -211,6 +213,34 @@ def test_every_attack_finds_what_gradients_lead_to_and_invents_nothing(name: str
 
 
 def test_the_page_counts_what_resists() -> None:
-    line = dict.fromkeys(COLUMNS, "0") | {"model": "m", "instance": "a", "planted_margin": "0.5", "parameters": "7"}
-    text = page([line, line | {"instance": "b", "square": "1"}, line | {"instance": "c", "own": "1"}])
+    line = dict.fromkeys(COLUMNS, "0") | {"model": "m_a", "instance": "a", "planted_margin": "0.5", "parameters": "7"}
+    text = page([line, line | {"instance": "b", "square": "1"}, line | {"instance": "c", "own": "1", "model": "m_b"}])
     assert "**2 of 3 instances (67%) resist" in text and "; 1 resist our engine's own attack too" in text
+    assert "| m | 2 | 3 | 2 (67%) |" in text and "Decided" not in text
+
+
+def test_the_page_says_what_is_decided() -> None:
+    table = [dict(zip(decided.COLUMNS, row, strict=True)) for row in
+             (("trained", "m_a", "4", "1", "5"), ("trained", "m_b", "4", "2", "5"), ("needles", "relu", "2", "2", "5"))]
+    line = dict.fromkeys(COLUMNS, "0") | {"model": "m_a", "instance": "a", "planted_margin": "0.5", "parameters": "7"}
+    text = page([line], table)
+    assert "it decides 3 of 8 within 5 s" in text and "it decides 2 of 2 within 5 s" in text and "| m_b | 4 | 2 |" in text
+
+
+def test_what_is_decided_is_counted_from_a_finished_run(tmp_path: Path) -> None:
+    """A verifier that knows the planted points of two instances of the family, and gives up on the third; an unfinished run is refused."""
+    chosen = [i for i in trained.instances(0) if i.planted is not None][:3]
+    entries = write(tmp_path / "suite", chosen, 0)
+    known = {i.property: i.planted.point.tolist() for i in chosen[:2] if i.planted is not None}
+
+    def verify(model: str, prop: str, timeout: float) -> tuple[str, list[float] | None]:
+        point = known.get(Path(prop).read_text())
+        return ("unknown", None) if point is None else ("sat", point)
+
+    run_suite(verify, tmp_path / "suite", results=tmp_path / "r.csv", timeout=20.0)
+    found = decided.summary(tmp_path / "r.csv", entries)
+    assert [sum(int(line[name]) for line in found) for name in ("asked", "sat")] == [3, 2]
+    table = (tmp_path / "r.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "r.csv").write_text("".join(table[:-1]))
+    with pytest.raises(DataError, match="not finished"):
+        decided.summary(tmp_path / "r.csv", entries)
