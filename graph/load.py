@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from graph.core import Graph, Origin, Shape, check
 from graph.errors import ModelError
 from graph.lowering.builder import Builder, Known, Tensor
 from graph.lowering.schemas import STANDARD
-from graph.outputs import numeric_outputs
+from graph.outputs import numeric_outputs, with_hidden
 from graph.scope import Scope, Shared, functions_of
 from graph.simplify import simplify
 from graph.weights import type_name
@@ -57,7 +58,8 @@ class Model:
     """A loaded file. `graph` is what gets verified; `lowered` is the same network with one group of core nodes per file
     operator, from which `selfcheck` derives its error bounds. Both hold the same weights by reference.
 
-    `onnx_bytes` are what runtimes run: the file, with a ZipMap's input in the place of its output and without outputs of strings.
+    `onnx_bytes` are what runtimes run: the file, with a ZipMap's input in the place of its output, without outputs of strings, and with the
+    hidden tensors that were asked for as outputs.
     `sha256` is that of the decompressed file; `external` gives (location, SHA-256) of every external data file that was read.
     """
 
@@ -73,16 +75,17 @@ class Model:
     notes: tuple[str, ...]
 
 
-def load(source: str | Path | bytes, *, limits: Limits = Limits()) -> Model:
+def load(source: str | Path | bytes, *, limits: Limits = Limits(), hidden: Sequence[str] = ()) -> Model:
     """Read `.onnx` or `.onnx.gz` (a path, or the bytes themselves) and lower it to a simplified core graph.
 
+    The tensors `hidden` are outputs, too, after the file's own (`sha256` is still the file's).
     Raises ModelError (or UnsupportedOperator) for everything that is wrong with the file, and nothing else.
     """
     path = None if isinstance(source, bytes) else Path(source)
     content = _decompressed(source if isinstance(source, bytes) else _read(Path(source)), path, limits)
     place = str(path) if path else "the model"
     try:
-        return _load(content, path, limits)
+        return _load(content, path, limits, hidden)
     except ModelError as error:
         raise type(error)(f"{place}: {error}") from error
 
@@ -99,10 +102,11 @@ def _require_text(message: Any) -> None:
                 _require_text(one)
 
 
-def _load(content: bytes, path: Path | None, limits: Limits) -> Model:
+def _load(content: bytes, path: Path | None, limits: Limits, hidden: Sequence[str]) -> Model:
     parsed = _parse(content)
     _require_text(parsed)
     proto, read_otherwise = numeric_outputs(parsed)
+    proto = with_hidden(proto, hidden)
     opsets = _opsets(proto)
     shared = _shared(proto, path.parent if path else None, limits)
     lowered, inputs, outputs, notes = _Lowering(proto.graph, Scope(shared, opsets, shared.reader(proto.graph)), limits).run()
@@ -111,7 +115,7 @@ def _load(content: bytes, path: Path | None, limits: Limits) -> Model:
         lowered=lowered,
         sha256=hashlib.sha256(content).hexdigest(),
         external=shared.external_hashes(),
-        onnx_bytes=proto.SerializeToString() if read_otherwise else content,
+        onnx_bytes=proto.SerializeToString() if read_otherwise or hidden else content,
         path=path,
         opset=opsets[""],
         inputs=inputs,

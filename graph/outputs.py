@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 
 from graph.errors import ModelError
@@ -40,3 +42,20 @@ def numeric_outputs(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str,
     del changed.graph.node[:]
     changed.graph.node.extend(nodes)
     return changed, tuple(notes)
+
+
+def with_hidden(proto: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """The same model with the tensors `names` as further outputs. Raises ModelError for one that no node makes, or that is an output."""
+    if not names:
+        return proto
+    typed = {info.name: info for info in proto.graph.value_info}
+    outputs, made = {info.name for info in proto.graph.output}, {name for node in proto.graph.node for name in node.output if name}
+    for name in names:
+        if name in outputs:
+            raise ModelError(f"{name!r} is an output of the network, and cannot be declared as hidden")
+        if name not in made:
+            raise ModelError(f"no node of the network makes a tensor {name!r}, which is declared as hidden")
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    changed.graph.output.extend(typed.get(name) or onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    return changed

@@ -83,7 +83,7 @@ def _root(
 @app.command()
 def verify(
     files: Annotated[list[str], typer.Argument(metavar="MODEL PROPERTY", help="ONNX and VNN-LIB file (.gz allowed); with --network only PROPERTY.")],
-    network: Annotated[list[str] | None, typer.Option(metavar="NAME=MODEL", help="The network, the VNN-LIB standard's way.")] = None,
+    network: Annotated[list[str] | None, typer.Option(metavar="NAME=MODEL", help="A network, the VNN-LIB standard's way; may be repeated.")] = None,
     timeout: Annotated[float, typer.Option(metavar="S", help="Seconds for everything.")] = 300.0,
     memory: Annotated[float | None, typer.Option(metavar="GB", help="Limit on resident memory.")] = None,
     nodes: Annotated[int | None, typer.Option(metavar="N", help="Limit on sub-problems; makes a run repeatable.")] = None,
@@ -116,14 +116,14 @@ def verify(
     from verifier.options import OptionError, Options, available_threads
     from verifier.watchdog import Failure, refused, supervise
 
-    name, model, prop = _paths(files, network or [])
+    ((name, model), *more), prop = _paths(files, network or [], bool(output or shape))
     _check_folder(serialise_assignments)
     started, refusal = time.monotonic(), ""
     if output or shape:
         model, refusal = inspect_cli.specialised_for(model, output or [], shape or [], certificate)
     try:
         options = Options(
-            started=started, model_path=model, property_path=prop, network=name, timeout=timeout, memory=memory, nodes=nodes,
+            started=started, model_path=model, property_path=prop, network=name, more=tuple(more), timeout=timeout, memory=memory, nodes=nodes,
             results_file=results_file, json=json, no_attack=no_attack, seed=seed, device=device,
             threads=available_threads() if threads is None else threads,
             trust=tuple(filter(None, trust.split(","))), semantics=semantics or ("float32" if engine == "smt-float32" else "auto"),
@@ -168,17 +168,18 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _paths(files: list[str], networks: list[str]) -> tuple[str, str, str]:
-    """(network name, model, property) from either form of the command."""
+def _paths(files: list[str], networks: list[str], changed: bool) -> tuple[list[tuple[str, str]], str]:
+    """(network name, model) of every network, and the property, from either form of the command. `changed`: with --output or --shape."""
+    if changed and len(networks) > 1:
+        _fail(EXIT_USAGE, "--output and --shape: these choices can be made for a single network only")
     if not networks and len(files) == 2:
-        return "", files[0], files[1]
-    if len(networks) == 1 and len(files) == 1:
-        name, sign, model = networks[0].partition("=")
-        if name and sign and model:
-            return name, model, files[0]
-        _fail(EXIT_USAGE, f"--network {networks[0]}: expected NAME=MODEL")
-    if len(networks) > 1:
-        _fail(EXIT_USAGE, "--network: this version verifies one network at a time")
+        return [("", files[0])], files[1]
+    named = [text.partition("=") for text in networks]
+    for text, (name, sign, model) in zip(networks, named, strict=True):
+        if not (name and sign and model):
+            _fail(EXIT_USAGE, f"--network {text}: expected NAME=MODEL")
+    if networks and len(files) == 1:
+        return [(name, model) for name, _, model in named], files[0]
     _fail(EXIT_USAGE, f"expected MODEL PROPERTY, or PROPERTY --network NAME=MODEL, but got {len(files)} files and {len(networks)} networks")
 
 

@@ -86,11 +86,62 @@ class Cases(Protocol):
     def __len__(self) -> int: ...
 
 
+PRODUCTS = "*"  # the tensor of the products that a query speaks of
+FREE = "="  # the tensor of the inputs of several networks that do not have to equal an earlier one
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A tensor inside of a network, by the name `node` that the ONNX file gives it."""
+
+    variable: Variable
+    node: str
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A network as a query declares it. `relation`: "", or "equal-to" or "isomorphic-to" the network `other`."""
+
+    name: str
+    inputs: tuple[Variable, ...]
+    hidden: tuple[Hidden, ...]
+    outputs: tuple[Variable, ...]
+    relation: str = ""
+    other: str = ""
+
+    @property
+    def results(self) -> tuple[Variable, ...]:
+        """What is not an input, in the order of declaration."""
+        return (*(hidden.variable for hidden in self.hidden), *self.outputs)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a text of VNN-LIB 2 says about networks. The inputs of a property that has one are those of all `networks`, one after the other, or,
+    if several have to be equal in every case, the tensor FREE: then element i of them all is its element `source[i]`. The outputs are the
+    networks' `results`, one after the other, and then, if there are `products`, the tensor PRODUCTS: element k is the product of the elements
+    (tensor, flat index) of `products[k]`; one may occur several times."""
+
+    networks: tuple[Declared, ...]
+    source: tuple[int, ...] = ()
+    products: tuple[tuple[tuple[str, int], ...], ...] = ()
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether it speaks of more than the inputs and outputs of one network."""
+        return len(self.networks) > 1 or bool(self.networks[0].hidden or self.products)
+
+    @property
+    def with_files(self) -> tuple[Declared, ...]:
+        """The networks that have a file of their own."""
+        return tuple(network for network in self.networks if network.relation != "equal-to")
+
+
 @dataclass(frozen=True, eq=False)
 class Property:
     """`cases` excludes those whose box is empty; `vacuous` counts them, and `vacuous_cases` names them for people: a sentence
     for each combination, at most 20 and then how many more there are. `version` is "1.0" or "2.0" or "2.1"; from 2.0 on the tensors are those
-    of the network in number, order and shape, and `network` is the name that the text gives it."""
+    of the network in number, order and shape, `network` is the (first) name that the text gives it, and `query` says more."""
 
     inputs: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
@@ -101,6 +152,7 @@ class Property:
     notes: tuple[str, ...] = ()
     vacuous_cases: tuple[str, ...] = ()
     network: str = ""
+    query: Query | None = None
 
     @property
     def asks_for_float32(self) -> bool:

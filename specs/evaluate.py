@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specs.canonical import Box, Property, Rationals, atom_holds
+from specs.canonical import PRODUCTS, Box, Property, Rationals, atom_holds
 from specs.errors import PropertyError
 from specs.rounding import down_float64, nearest_float32, up_float64
 
@@ -25,11 +26,13 @@ def violated_case(
 
     `inputs` and `outputs` map tensor names to flat vectors [size of the variable] of rationals, or of floats, which are taken
     exactly. A box contains x if RN32(lower) <= x <= RN32(upper), coordinate by coordinate; with `exact_box` if
-    lower <= x <= upper. Atoms are compared in rationals, without tolerance. Raises PropertyError if a vector is missing, has
-    another size, or contains NaN or Inf.
+    lower <= x <= upper. Atoms are compared in rationals, without tolerance; products are those of the values of
+    their factors, whatever is given for them. Raises PropertyError if a vector is missing, has another size, or contains NaN or Inf.
     """
     points = {v.name: _point(v.name, v.size, {**inputs, **outputs}) for v in (*property.inputs, *property.outputs)}
     values = {name: point.values for name, point in points.items()}
+    if property.query is not None and property.query.products:
+        values[PRODUCTS] = tuple(math.prod((values[t][i] for t, i in product), start=Fraction(1)) for product in property.query.products)
     boxes: tuple[Box, ...] | None = None
     inside = False
     for k, case in enumerate(property.cases):

@@ -19,7 +19,7 @@ from specs import tokens, vacuous
 from specs.canonical import Atom, Property, Variable
 from specs.cases import FormulaCases
 from specs.errors import PropertyError
-from specs.formula import LOWER, UPPER, And, AtomTable, Formula, Or, normalise
+from specs.formula import LOWER, UPPER, And, AtomTable, Conjunction, Formula, FrozenAtoms, Or, normalise
 
 _MAX_BITS = 1 << 16
 
@@ -122,10 +122,17 @@ class ListParser(ABC):
         if root.size > self._limits.cases:
             offset = max(root.choices, key=lambda choice: choice.size).offset
             raise self._error(f"the property has more than {self._limits.cases} cases; this `or` contributes", offset)
+        again = self._again(root, atoms)
+        if again is not None:
+            return again.property(source)
         self._require_bounds(root.bounded, sum(v.size for v in inputs))
         cases = FormulaCases(root, atoms, inputs)
         named = vacuous.describe(cases, atoms, lambda offset: tokens.place(self._text, offset)[0], lambda element: self._input(element)[0])
         return Property(inputs, outputs, cases, cases.vacuous, self.version, source, vacuous_cases=named)
+
+    def _again(self, root: Conjunction, atoms: FrozenAtoms) -> ListParser | None:
+        """A parser that reads the text once more, now that it is known what it says; None where this one knew."""
+        return None
 
     def _error(self, message: str, offset: int) -> PropertyError:
         return PropertyError(message, *tokens.place(self._text, offset))

@@ -1,32 +1,43 @@
-"""VNN-LIB 2.0 reader: one network with typed tensors, linear atoms over any of its inputs and outputs.
+"""VNN-LIB 2.0 reader: networks with typed tensors, and polynomial atoms over their inputs, outputs and hidden tensors.
 
-    file    := (vnnlib-version <2.0>) network (assert formula)+
-    network := (declare-network NAME (declare-input NAME TYPE SHAPE)+ (declare-output NAME TYPE SHAPE)+)
+    file    := (vnnlib-version <2.0>) network+ (assert formula)+
+    network := (declare-network NAME relation? input+ hidden* output+)         relation := (equal-to NAME) | (isomorphic-to NAME)
+    input   := (declare-input NAME TYPE SHAPE)        output := (declare-output NAME TYPE SHAPE)
+    hidden  := (declare-hidden NAME TYPE SHAPE "NAME IN THE ONNX FILE")
     TYPE    := real | float32                SHAPE := [] | [n, ...]          NAME begins with a letter; letters, digits and _ follow
     formula := (and formula+) | (or formula+) | (R term term), R one of <= >= < > == !=
     term    := NUMBER | NAME (a tensor of shape []) | NAME[i, ...] | (+ term+) | (- term+) | (* term+)
 
 NUMBER is -?digits(.digits)?, read exactly. `a == b` is `a <= b` and `b <= a`; `a != b` is `a < b` or `b < a`. What else atoms become is
-told in `specs.lists`. Written after the standard's grammar (VNNLIB-Standard, syntax/grammar.cf); its hidden nodes, several networks, products
-of variables and 2.1's `initialized` are recognised and refused. More is read than the standard's own parser does: integers as numbers
-everywhere, and blanks after a parenthesis.
+told in `specs.lists`. Written after the standard's grammar (VNNLIB-Standard, syntax/grammar.cf); 2.1's `initialized` is recognised and refused,
+and so are element types without semantics here. More is read than the standard's own parser does: integers as numbers everywhere, and blanks
+after a parenthesis.
+
+A text is read again once it is known which products of variables its atoms have, and, of several networks, which inputs are equal in every
+case (`canonical.Query`): equal inputs become one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar
 
-from specs import tokens
-from specs.canonical import Property, Variable
+from specs import networks, tokens
+from specs.canonical import FREE, PRODUCTS, Declared, Hidden, Property, Query, Variable
 from specs.errors import PropertyError
-from specs.lists import FORMULA_RULES, Command, Fault, Item, Limits, ListParser, Rule, Term, shown
+from specs.formula import Conjunction, FrozenAtoms
+from specs.lists import FORMULA_RULES, Command, Fault, Item, Limits, ListParser, Rule, Term, scaled, shown
+from specs.products import Element, Product, Products
 
 VERSIONS = ("2.0", "2.1")
 ELEMENT_TYPES = {"real": "real", "Real": "real", "float32": "float32"}
+FLOATS = ("bfloat16", "float16", "float64", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "float8e8m0", "float4e2m1")
+OTHER_TYPES = (  # of the standard, which has ONNX's
+    *("bool", "complex64", "complex128", "string"), *(f"{sign}int{bits}" for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64)),
+)  # fmt: skip
 MOST_ELEMENTS = 1 << 28  # of all tensors together
 
 _QUERY = re.compile(r"(?:[ \t\r\n]++|;[^\n]*+)*+\([ \t\r\n]*+(?:vnnlib-version|declare-network)")
@@ -34,6 +45,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _INDEXED = re.compile(r"([A-Za-z][A-Za-z0-9_]*)[ \t\r\n]*(?:\[([^\]]*)\])?")  # [1]: the name, [2]: what the brackets hold, None without brackets
 _INDEX = re.compile(r"[ \t\r\n]*(0|[1-9][0-9]{0,8})[ \t\r\n]*")
 _BLANK = " \t\r\n"
+_ESCAPE = re.compile(r'\\(["\\])')
 _RESERVED = ("and", "or", "initialized")
 
 
@@ -51,19 +63,25 @@ class _Version(Command):
 class _Tensor(Command):
     kind: str
     variable: Variable
+    node: str = ""  # of a hidden tensor: its name in the ONNX file
+
+
+@dataclass(frozen=True)
+class _Relation(Command):
+    kind: str
+    other: str
 
 
 @dataclass(frozen=True)
 class _Network(Command):
-    name: str
-    tensors: tuple[_Tensor, ...]
+    declared: Declared
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A declared tensor: its kind, and the first of its elements among all of that kind."""
+    """A declared tensor, and the first of its elements among all of its kind: inputs, or hidden tensors and outputs."""
 
-    kind: str
+    is_input: bool
     variable: Variable
     first: int
 
@@ -74,19 +92,34 @@ class Parser(ListParser):
     version = "2.0"
     commands = "vnnlib-version, declare-network and assert"
 
-    def __init__(self, text: str, limits: Limits) -> None:
+    def __init__(self, text: str, limits: Limits, source: tuple[int, ...] = (), products: Sequence[Product] = ()) -> None:
+        """`source` and `products` are those of the text's Query, as far as they are known."""
         super().__init__(text, limits)
         self._version: str | None = None
-        self._network: _Network | None = None
+        self._networks: dict[str, Declared] = {}
         self._network_at = 0
         self._places: dict[str, _Place] = {}
-        self._sizes = {"input": 0, "output": 0}  # elements declared so far
+        self._sizes = {True: 0, False: 0}  # elements declared so far: inputs, and others
+        self._source, self._known = source, tuple(products)
+        self._products = Products(products, self._place_of)
+        if source:
+            self._first_inputs[FREE] = 0
 
     def property(self, source: str) -> Property:
         found = super().property(source)
-        if self._version is None or self._network is None:
+        if found.query is not None:  # a later reading
+            return found
+        if self._version is None or not self._networks:
             raise PropertyError("no network is declared", 1, 1)
-        return replace(found, version=self._version, network=self._network.name)
+        query = Query(tuple(self._networks.values()), self._source, self._known)
+        return replace(found, version=self._version, network=query.networks[0].name, query=query)
+
+    def _again(self, root: Conjunction, atoms: FrozenAtoms) -> Parser | None:
+        source, elements = self._source, {(tensor, i) for atom in atoms.linear if atom is not None for tensor, i, _ in atom.terms}
+        if not source and len(self._networks) > 1:
+            source = networks.equal_inputs(root.atoms, self._first_inputs, self._sizes[True])
+        products = self._products.in_order(elements) if source == self._source else ()
+        return None if (source, products) == (self._source, self._known) else Parser(self._text, self._limits, source, products)
 
     def _lexemes(self) -> Iterator[tuple[str, int]]:
         return tokens.lexemes_of_2(self._text)
@@ -108,66 +141,71 @@ class Parser(ListParser):
         if len(items) < 2 or not isinstance(items[1], str):
             raise Fault("expected (declare-network NAME (declare-input ...) ... (declare-output ...) ...)")
         _require_name(items[1], 1)
-        if self._network is not None:
-            raise Fault(f"a second network: several networks are not supported yet, and {self._network.name} is declared already")
+        if items[1] in self._networks:
+            raise Fault(f"a second network of the name {items[1]}", 1)
         if self._asserted:
             raise Fault("the network is declared after an assert")
-        tensors: list[_Tensor] = []
-        for argument, item in enumerate(items[2:], start=2):
+        relation = items[2] if len(items) > 2 and isinstance(items[2], _Relation) else _Relation("", "")
+        tensors: dict[str, list[_Tensor]] = {"input": [], "hidden": [], "output": []}
+        for argument, item in enumerate(items[2 + bool(relation.kind) :], start=2 + bool(relation.kind)):
             if not isinstance(item, _Tensor):
-                raise Fault(f"{shown(item)} in the place of a declare-input or declare-output", argument)
-            self._place(item, argument)
-            tensors.append(item)
-        for kind, size in self._sizes.items():
-            if not size:
+                raise Fault(f"{shown(item)} in the place of a declare-input, declare-hidden or declare-output", argument)
+            self._place(item, tensors, argument)
+        for kind in ("input", "output"):
+            if not tensors[kind]:
                 raise Fault(f"the network {items[1]} has no declare-{kind}")
-        self._network, self._network_at = _Network(items[1], tuple(tensors)), start
-        return self._network
+        inputs, outputs = (tuple(tensor.variable for tensor in tensors[kind]) for kind in ("input", "output"))
+        hidden = tuple(Hidden(tensor.variable, tensor.node) for tensor in tensors["hidden"])
+        network = Declared(items[1], inputs, hidden, outputs, relation.kind, relation.other)
+        networks.check_relation(network, self._networks)
+        self._networks[network.name], self._network_at = network, start
+        return _Network(network)
 
-    def _place(self, tensor: _Tensor, argument: int) -> None:
-        """Make a tensor known."""
+    def _place(self, tensor: _Tensor, before: dict[str, list[_Tensor]], argument: int) -> None:
+        """Make a tensor known, and put it to those of its network."""
         name, kind = tensor.variable.name, tensor.kind
         if name in self._places:
             raise Fault(f"{name} is declared twice", argument)
-        if kind == "input" and self._sizes["output"]:
-            raise Fault("an input is declared after an output; all inputs come first", argument)
-        first = self._sizes[kind]
-        self._sizes[kind] += tensor.variable.size
+        if (kind == "input" and (before["output"] or before["hidden"])) or (kind == "hidden" and before["output"]):
+            raise Fault(f"{name}: all inputs come first, then hidden tensors, then outputs", argument)
+        if tensor.node and tensor.node in [other.node for other in before["hidden"]]:
+            raise Fault(f"{tokens.shown(tensor.node)} is declared as hidden twice", argument)
+        is_input = kind == "input"
+        first = self._sizes[is_input]
+        self._sizes[is_input] += tensor.variable.size
         if sum(self._sizes.values()) > MOST_ELEMENTS:
             raise Fault(f"the tensors have more than {MOST_ELEMENTS} elements", argument)
-        self._places[name] = _Place(kind, tensor.variable, first)
-        if kind == "input":
+        self._places[name] = _Place(is_input, tensor.variable, first)
+        if is_input and not self._source:
             self._first_inputs[name] = first
+        before[kind].append(tensor)
 
     def _declare_tensor(self, items: list[Item], start: int) -> Item:
         head, *rest = items
         kind = str(head).removeprefix("declare-")
-        words = [item for item in rest if isinstance(item, str)]
-        if len(words) == 3 and len(rest) == 3:
+        words, hidden = [item for item in rest if isinstance(item, str)], kind == "hidden"
+        form = f"(declare-{kind} NAME TYPE [shape]" + (' "ONNX NAME")' if hidden else ")")
+        if len(words) == len(rest) == 3 and not hidden:
             what = "`initialized`" if words[2] == "initialized" else f"{tokens.shown(words[2])} after the shape"
-            raise Fault(f"{what} is not supported yet: expected (declare-{kind} NAME TYPE [shape])", 3)
-        match = _INDEXED.fullmatch(words[1]) if len(words) == 2 and len(rest) == 2 else None
+            raise Fault(f"{what} is not supported: expected {form}", 3)
+        match = _INDEXED.fullmatch(words[1]) if len(words) == len(rest) == 2 + hidden else None
         if match is None or match[2] is None:
-            raise Fault(f"expected (declare-{kind} NAME TYPE [shape])")
+            raise Fault(f"expected {form}")
         _require_name(words[0], 1)
         if match[1] not in ELEMENT_TYPES:
-            raise Fault(
-                f"element type {tokens.shown(match[1])} is not supported: what is proven here holds for float32, or over the reals (declare "
-                "`real` if that is enough)", 2,
-            )  # fmt: skip
+            raise Fault(_refused_type(match[1]), 2)
         shape = _integers(match[2], 2)
         if not all(shape):
             raise Fault(f"{words[0]} has an axis of length 0", 2)
-        return _Tensor(kind, Variable(words[0], shape, ELEMENT_TYPES[match[1]]))
+        return _Tensor(kind, Variable(words[0], shape, ELEMENT_TYPES[match[1]]), _string(words[2], 3) if hidden else "")
 
-    def _refused(self, items: list[Item], start: int) -> Item:
-        why = {
-            "declare-hidden": "hidden nodes are not supported yet",
-            "isomorphic-to": "several networks are not supported yet",
-            "equal-to": "several networks are not supported yet",
-            "=": "VNN-LIB 2 writes equality as ==",
-        }
-        raise Fault(why[str(items[0])])
+    def _relation(self, items: list[Item], start: int) -> Item:
+        if len(items) != 2 or not isinstance(items[1], str):
+            raise Fault(f"expected ({items[0]} NAME)")
+        return _Relation(str(items[0]), items[1])
+
+    def _equals_sign(self, items: list[Item], start: int) -> Item:
+        raise Fault("VNN-LIB 2 writes equality as ==")
 
     def _command(self, item: Command, offset: int) -> None:
         match item:
@@ -175,8 +213,8 @@ class Parser(ListParser):
                 if self._version is not None:
                     raise self._error("the version stands twice", offset)
                 self._version = text
-            case _Tensor():
-                raise self._error("a tensor is declared outside of a network", offset)
+            case _Tensor() | _Relation():
+                raise self._error("a tensor or a relation is declared outside of a network", offset)
 
     # --- terms ---------------------------------------------------------------------------------------------------------
 
@@ -197,7 +235,29 @@ class Parser(ListParser):
             if i >= n:
                 raise Fault(f"index {i} is out of range: {match[1]} has the shape {list(variable.shape)}")
             flat = flat * n + i
-        return Term({(match[1], flat): Fraction(1)}, Fraction(0))
+        place = self._places[match[1]]
+        element = (FREE, self._source[place.first + flat]) if place.is_input and self._source else (match[1], flat)
+        return Term({element: Fraction(1)}, Fraction(0))
+
+    def _place_of(self, element: Element) -> int:
+        """The place of an element among those of all tensors: first what is no input."""
+        tensor, i = element
+        if tensor == FREE:
+            return self._sizes[False] + i
+        place = self._places[tensor]
+        return place.first + i + (self._sizes[False] if place.is_input else 0)
+
+    def _multiplication(self, items: list[Item], start: int) -> Item:
+        result = Term({}, Fraction(1))
+        for argument, factor in enumerate(self._arguments(items), start=1):
+            if not (result.coefficients and factor.coefficients):
+                result = scaled(result, factor.constant) if not factor.coefficients else scaled(factor, result.constant)
+                continue
+            try:
+                result = self._products.multiplied(result, factor)
+            except Fault as fault:
+                raise Fault(str(fault), argument) from None
+        return result
 
     def _literal(self, word: str) -> Fraction | None:
         value = tokens.number_of_2(word)
@@ -206,21 +266,27 @@ class Parser(ListParser):
         return value
 
     def _tensors(self) -> tuple[tuple[Variable, ...], tuple[Variable, ...]]:
-        if self._network is None:
+        if not self._networks:
             raise PropertyError("no network is declared", 1, 1)
         if not self._asserted:
             raise self._error("nothing is asserted", self._network_at)
-        found = [[tensor.variable for tensor in self._network.tensors if tensor.kind == kind] for kind in ("input", "output")]
-        return tuple(found[0]), tuple(found[1])
+        inputs = tuple(variable for network in self._networks.values() for variable in network.inputs)
+        if self._source:
+            in_float32 = any(variable.element_type == "float32" for variable in inputs)
+            inputs = (Variable(FREE, (max(self._source) + 1,), "float32" if in_float32 else "real"),)
+        results = tuple(variable for network in self._networks.values() for variable in network.results)
+        return inputs, (*results, Variable(PRODUCTS, (len(self._known),))) if self._known else results
 
     def _input(self, element: int) -> tuple[str, int]:
-        place = next(p for p in self._places.values() if p.kind == "input" and p.first <= element < p.first + p.variable.size)
-        return element_name(place.variable, element - place.first), self._network_at
+        declared = self._source.index(element) if self._source else element
+        place = next(p for p in self._places.values() if p.is_input and p.first <= declared < p.first + p.variable.size)
+        return element_name(place.variable, declared - place.first), self._network_at
 
     rules: ClassVar[Mapping[str, Rule]] = {
-        "vnnlib-version": _is_version, "declare-network": _declare_network, "declare-input": _declare_tensor,
-        "declare-output": _declare_tensor, **FORMULA_RULES, "!=": ListParser._comparison,
-        **dict.fromkeys(("=", "declare-hidden", "isomorphic-to", "equal-to"), _refused),
+        "vnnlib-version": _is_version, "declare-network": _declare_network,
+        **dict.fromkeys(("declare-input", "declare-hidden", "declare-output"), _declare_tensor),
+        **dict.fromkeys(("equal-to", "isomorphic-to"), _relation), **FORMULA_RULES, "*": _multiplication, "!=": ListParser._comparison,
+        "=": _equals_sign,
     }  # fmt: skip
 
 
@@ -237,6 +303,23 @@ def _require_name(word: str, argument: int) -> None:
     if _NAME.fullmatch(word) is None or word in _RESERVED:
         why = f"it begins with a letter, letters, digits and _ follow; {', '.join(_RESERVED)} are taken"
         raise Fault(f"{tokens.shown(word)} is no name: {why}", argument)
+
+
+def _refused_type(name: str) -> str:
+    """Why tensors of this type cannot be declared."""
+    advice = "what is proven here holds for float32, or over the reals (declare `real` if that is enough)"
+    if name in FLOATS:
+        return f"element type {name!r} is not supported: no analysis here is sound for its arithmetic; {advice}"
+    if name in OTHER_TYPES:
+        return f"element type {name!r} is not supported: only tensors of real numbers can be declared; {advice}"
+    return f"element type {tokens.shown(name)} is not supported: the standard has no such type; {advice}"
+
+
+def _string(word: str, argument: int) -> str:
+    """What a word in quotation marks says."""
+    if not (len(word) > 2 and word[0] == word[-1] == '"') or _ESCAPE.sub("", word[1:-1]).count("\\"):
+        raise Fault(f"{tokens.shown(word)}: expected the name that the tensor has in the ONNX file, in quotation marks", argument)
+    return _ESCAPE.sub(lambda match: match[1], word[1:-1])
 
 
 def _integers(text: str, argument: int) -> tuple[int, ...]:

@@ -51,7 +51,8 @@ def run(
     threads = options.threads if (proof.nodes or 0) <= FEW_NODES else 1  # many nodes mean small matrices, for which threads wait for each other
     limits = ["--timeout", f"{left:.3f}", "--threads", str(threads), *([] if options.memory is None else ["--memory", str(options.memory)])]
     limits += [] if diagnosis is None else ["--diagnose", diagnosis]
-    whole = [*(command or checker_command()), options.model_path, options.property_path, path, *limits]
+    files, named = options.files
+    whole = [*(command or checker_command()), *files, path, *named, *limits]
     ended = beside.run(whole, options, received, "the certificate was checked", make_room)
     if ended.stopped is not None:
         return Answer("unfinished", ended.stopped.code, ended.stopped.text, peak=ended.peak)
@@ -73,7 +74,7 @@ def _read(out: str, log: str, code: int, proof: Result, semantics: str) -> Answe
     if not isinstance(facts, dict) or (word, code) not in (("ACCEPTED", 0), ("REJECTED", 5), ("MALFORMED", 5)):
         return Answer("unfinished", "check-unfinished", f"the checker ended without an answer (exit code {code}): {beside.last_line(log)}")
     wanted = {
-        "certificate": proof.certificate.sha256, "model": proof.models[0].sha256, "property": proof.property_file.sha256, "semantics": semantics,
+        "certificate": proof.certificate.sha256, "model": proof.models_sha256, "property": proof.property_file.sha256, "semantics": semantics,
     }
     if word == "ACCEPTED":
         same = facts == wanted and None not in wanted.values()
@@ -98,7 +99,7 @@ def judged(options: Options, proof: Result, path: str, answer: Answer, seconds: 
     if not accepted and not trusted:
         told = {"verdict": "unknown", "assurance": "none", "reason": reason}
     told["statement"] = statement(
-        told["verdict"], told["assurance"], options.model_path, options.property_path, proof.cases, told["reason"], _wanted(options, proof)
+        told["verdict"], told["assurance"], options.model_names, options.property_path, proof.cases, told["reason"], _wanted(options, proof)
     )
     peak = max(proof.peak_memory_bytes or 0, answer.peak) or None
     return replace(proof, certificate=facts, peak_memory_bytes=peak, seconds={**proof.seconds, "check": seconds}, **told)

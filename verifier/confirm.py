@@ -26,14 +26,15 @@ def confirmed(options: Options, found: Result, received: Sequence[int], command:
     """`found`, a `sat`, as it is if the judge confirms what would be printed; otherwise `unknown`, with the reason."""
     printed = json.dumps({"stdout": found.to_stdout(), "results": found.to_competition()})
     began = time.monotonic()
-    whole = [*(command or judge_command()), os.path.abspath(options.model_path), os.path.abspath(options.property_path)]
+    files, named = options.files
+    whole = [*(command or judge_command()), *map(os.path.abspath, files), *named]
     ended = beside.run(whole, options, received, "the witness was confirmed", stdin=printed)
     peak = max(found.peak_memory_bytes or 0, ended.peak) or None
     found = replace(found, peak_memory_bytes=peak, seconds={**found.seconds, "check": time.monotonic() - began})
     reason = ended.stopped or _refusal(ended, found)
     if reason is None:
         return found
-    text = statement("unknown", "none", options.model_path, options.property_path, found.cases, reason)
+    text = statement("unknown", "none", options.model_names, options.property_path, found.cases, reason)
     return replace(found, verdict="unknown", assurance="none", witness=Counterexample(), reason=reason, statement=text)
 
 

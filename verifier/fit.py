@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph import selfcheck
+from graph.compose import Composed
 from graph.load import Model, TensorInfo
 from specs.canonical import Box, Property, Variable
 from specs.errors import PropertyError
@@ -26,11 +27,11 @@ def check_fit(model: Model, prop: Property, network: str = "") -> None:
     From VNN-LIB 2.0 on: unless its tensors are those of `model` in number, order, shape and, but for `real`, element type, and the network
     is called `network`, if that is a name.
     """
-    if prop.network:
+    if prop.network and not isinstance(model, Composed):  # whose parts were compared when it was made
         if network not in ("", prop.network):
             raise PropertyError(f"{prop.source}: the property declares the network {prop.network}, and --network names {network}")
-        _check_tensors("input", prop.inputs, model.inputs, prop.source, model.path)
-        _check_tensors("output", prop.outputs, model.outputs, prop.source, model.path)
+        check_tensors("input", prop.inputs, model.inputs, prop.source, model.path)
+        check_tensors("output", prop.outputs, model.outputs, prop.source, model.path)
     declared = sum(v.size for v in prop.inputs), sum(v.size for v in prop.outputs)
     there = sum(t.size for t in model.inputs), sum(t.size for t in model.outputs)
     if declared != there:
@@ -40,7 +41,7 @@ def check_fit(model: Model, prop: Property, network: str = "") -> None:
         )
 
 
-def _check_tensors(kind: str, declared: Sequence[Variable], there: Sequence[TensorInfo], source: str, path: Path | None) -> None:
+def check_tensors(kind: str, declared: Sequence[Variable], there: Sequence[TensorInfo], source: str, path: Path | None) -> None:
     """Raise PropertyError unless the tensors agree, naming the first that does not."""
     if len(declared) != len(there):
         raise PropertyError(f"{source}: the property declares {len(declared)} {kind}s, but the network {path} has {len(there)}; all are declared")
@@ -67,13 +68,22 @@ def semantics_of(prop: Property, wanted: str) -> str:
 
 
 def compare_with_runtime(model: Model, prop: Property, seed: int) -> None:
-    """Compare `model` with onnxruntime on points of the first case's box. Raises ModelMismatch if it is another network."""
+    """Compare `model`, or all its parts, with onnxruntime on points of the first case's box. Raises ModelMismatch if it is another network."""
     case = next(iter(prop.cases), None)
     if case is not None:
         boxes = {box.tensor: box for box in case.boxes}
         points = box_points([boxes[v.name] for v in prop.inputs], seed)
-        ends = np.cumsum([t.size for t in model.inputs])[:-1]
-        selfcheck.compare(model, [np.split(point, ends) for point in points])
+        for part, columns in shares(model).values():
+            ends = np.cumsum([t.size for t in part.inputs])[:-1]
+            selfcheck.compare(part, [np.split(point, ends) for point in points[:, columns]])
+
+
+def shares(model: Model) -> dict[str, tuple[Model, Array]]:
+    """The networks that `model` consists of by name (itself is called ""), and the places of their inputs among its own."""
+    if not isinstance(model, Composed):
+        return {"": (model, np.arange(sum(t.size for t in model.inputs)))}
+    ends = np.cumsum([sum(t.size for t in part.model.inputs) for part in model.parts])[:-1]
+    return {part.name: (part.model, columns) for part, columns in zip(model.parts, np.split(model.source, ends), strict=True)}
 
 
 def box_points(boxes: list[Box], seed: int) -> Array:

@@ -1,4 +1,5 @@
-"""The second line behind a `sat`, as a process: python -I -m verifier.judge MODEL PROPERTY < what is about to be printed (DESIGN 1).
+"""The second line behind a `sat`, as a process: python -I -m verifier.judge MODEL PROPERTY < what is about to be printed (DESIGN 1); of a query
+of several networks: PROPERTY --network NAME=MODEL ...
 
 Reads the texts of an answer, not what the engine meant by them; runs the file in onnxruntime; decides the property with the reader of
 the checker, comparison by comparison as it is written, in exact rationals. Nothing of graph/, specs/ or bounds/ is used, so an error of
@@ -12,10 +13,11 @@ output and the results file of a run. Ends with one line and exit code 0 or 5:
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +32,7 @@ from verifier.checker.read_property2 import QUERY, QueryReader
 from verifier.checker.refusal import Refusal
 
 Array = NDArray[Any]
+Models = Mapping[str, Path]
 GOOD, BAD = 0, 5
 TRUE, FALSE = (And(np.array(numbers, np.int32), [], 1) for numbers in ([], [0]))
 ELEMENT_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64}
@@ -86,6 +89,12 @@ class Decider(Reader):
 
 class QueryDecider(Decider, QueryReader):
     """The same for VNN-LIB 2."""
+
+    def _value(self, variable: int) -> Fraction:
+        parts = self.parts(variable)
+        if len(parts) == 1:
+            return super()._value(variable)
+        return math.prod((super(QueryDecider, self)._value(part) for part in parts), start=Fraction(1))
 
     def violated(self) -> bool:
         if not super().violated():
@@ -157,14 +166,16 @@ def _numbers(words: Sequence[str], count: int) -> list[float]:
     return values
 
 
-def run(model: Path, values: Array) -> tuple[Array, Array]:
-    """(x, y): the first of `values` as the inputs of the file, in its order, and what onnxruntime makes of them. Axes without a length have 1."""
+def run(model: Path, values: Array, hidden: Sequence[str] = ()) -> tuple[Array, Array]:
+    """(x, y): the first of `values` as the inputs of the file, in its order, and what onnxruntime makes of them: the tensors `hidden`, then the
+    file's outputs. Axes without a length have 1."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     content = model.read_bytes()
-    packed = content[:2] == b"\x1f\x8b"
-    session = onnxruntime.InferenceSession(unpacked(content) if packed else str(model), options, providers=["CPUExecutionProvider"])
+    whole = content[:2] != b"\x1f\x8b" and not hidden  # else its external data, if any, would not be found
+    source = str(model) if whole else with_outputs(unpacked(content), hidden)
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     feed, at = {}, 0
     for tensor in session.get_inputs():
         shape = [axis if isinstance(axis, int) else 1 for axis in tensor.shape]
@@ -173,8 +184,48 @@ def run(model: Path, values: Array) -> tuple[Array, Array]:
             raise Refuted(f"input {tensor.name!r} of the file is {tensor.type} {tensor.shape}; {len(values)} values are printed")
         feed[tensor.name] = values[at : at + size].astype(np.float32).astype(ELEMENT_TYPES[tensor.type]).reshape(shape)
         at += size
-    outputs = [np.asarray(y) for y in session.run(None, feed)]
+    own = [tensor.name for tensor in session.get_outputs() if tensor.name not in hidden]
+    outputs = [np.asarray(y) for y in session.run([*hidden, *own], feed)]
     return values[:at].astype(np.float32), np.concatenate([y.reshape(-1).astype(np.float64) for y in outputs])
+
+
+def with_outputs(content: bytes, hidden: Sequence[str]) -> bytes:
+    """The file with further outputs. Protobuf merges messages that stand one after the other: a second model, which has a graph (field 7) that has
+    nothing but outputs (field 12) that have nothing but names (field 1), adds its outputs to those of the first."""
+    for name in hidden:
+        content += _field(7, _field(12, _field(1, name.encode())))
+    return content
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A protobuf field of bytes."""
+    length, size = bytearray(), len(content)
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    return bytes([number << 3 | 2, *length, size]) + content
+
+
+def run_all(text: bytes, models: Models, values: Array) -> tuple[Array, Array]:
+    """(x, y) of the property's networks, one after the other, each as `run` has it; `values` are printed in this order.
+
+    Raises Refuted where these are not the numbers of tensors, or the outputs not what onnxruntime returns.
+    """
+    networks, at = QueryReader(text).declared() if QUERY.match(text) else [], 0
+    asked = [(declared.other if declared.relation == b"equal-to" else declared.name, [n for n, _ in declared.hidden]) for declared, _ in networks]
+    found, one = [], next(iter(models.values()))
+    for name, hidden in asked or [("", [])]:
+        x, y = run(models.get(name, one) if len(models) > 1 else one, values[at:], hidden)
+        if not np.isfinite(y).all():
+            raise Refuted("the file returns NaN or an infinity there")
+        at += len(x)
+        if y.astype(np.float32).tolist() != values[at : at + len(y)].tolist():
+            raise Refuted("the printed outputs are not what onnxruntime returns for the printed inputs")
+        at += len(y)
+        found.append((x, y))
+    if at != len(values):
+        raise Refuted("more values are printed than the networks have")
+    return np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
 
 
 def unpacked(data: bytes) -> bytes:
@@ -182,17 +233,13 @@ def unpacked(data: bytes) -> bytes:
     return zlib.decompress(data, 31) if data[:2] == b"\x1f\x8b" else data
 
 
-def judge(model: Path, prop: Path, stdout: str, results: str) -> bool:
-    """Whether the witness lies in the exact box, too. Raises Refuted or Refusal where it is none."""
+def judge(model: Path | Models, prop: Path, stdout: str, results: str) -> bool:
+    """Whether the witness lies in the exact box, too. Raises Refuted or Refusal where it is none. Several models have names."""
     values = assignment(stdout)
     if values.tolist() != competition(results).tolist():
         raise Refuted("standard output and results file tell two different witnesses")
-    x, y = run(model, values)
-    if not np.isfinite(y).all():
-        raise Refuted("the file returns NaN or an infinity there")
-    if y.astype(np.float32).tolist() != values[len(x) :].tolist():
-        raise Refuted("the printed outputs are not what onnxruntime returns for the printed inputs")
     text = unpacked(prop.read_bytes())
+    x, y = run_all(text, {"": model} if isinstance(model, Path) else model, values)
     if not violates(text, Point(x, y, exact=False)):
         raise Refuted("the outputs do not violate the property as it is written, or the inputs lie outside of its region")
     return violates(text, Point(x, y, exact=True))
@@ -201,8 +248,13 @@ def judge(model: Path, prop: Path, stdout: str, results: str) -> bool:
 def main() -> NoReturn:
     """Judge what the arguments and the standard input name; print one line; end the process."""
     asked = json.load(sys.stdin)
+    models: Path | Models
+    if len(sys.argv) == 3:
+        models, prop = Path(sys.argv[1]), Path(sys.argv[2])
+    else:
+        models, prop = {name: Path(path) for name, _, path in (text.partition("=") for text in sys.argv[3::2])}, Path(sys.argv[1])
     try:
-        line, code = f"CONFIRMED {json.dumps({'inside_exact_box': judge(Path(sys.argv[1]), Path(sys.argv[2]), **asked)})}", GOOD
+        line, code = f"CONFIRMED {json.dumps({'inside_exact_box': judge(models, prop, **asked)})}", GOOD
     except (Refuted, Refusal) as error:
         line, code = f"REFUTED {json.dumps({'why': str(error)})}", BAD
     sys.stdout.write(line + "\n")

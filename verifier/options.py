@@ -33,12 +33,14 @@ class Options:
     printed without an accepted certificate. `semantics` is "real", "float32", or "auto" for what the property asks for; `certificate` says where
     to keep the certificate, `self_check` compares known executions with every bound. `engine` is the complete engine: "bab" branches and bounds,
     "smt" and "milp" ask an exact solver over the reals, "smt-float32" one about the float32 program.
+    `more` are further networks, (name, path), beside `network` and `model_path`: those of a query of several networks.
     `verbosity` is -1 (quiet), 0 or 1. Raises OptionError.
     """
 
     model_path: str
     property_path: str
     network: str = ""
+    more: tuple[tuple[str, str], ...] = ()
     timeout: float = 300.0
     memory: float | None = None
     nodes: int | None = None
@@ -75,6 +77,24 @@ class Options:
             _check(os.path.isdir(folder) and os.access(folder, os.W_OK), flag, path, "a file in a folder that exists and can be written to")
 
     @property
+    def models(self) -> tuple[tuple[str, str], ...]:
+        """(name, path) of every network; the name of a single one may be ""."""
+        return (self.network, self.model_path), *self.more
+
+    @property
+    def model_names(self) -> str:
+        """The files of the networks, for a sentence."""
+        return self.model_path if not self.more else " and ".join(os.path.basename(path) for _, path in self.models)
+
+    @property
+    def files(self) -> tuple[list[str], list[str]]:
+        """Networks and property as arguments of the programs that check an answer, those without a flag and those with one: MODEL PROPERTY, or
+        PROPERTY and --network NAME=MODEL ..."""
+        if not self.more:
+            return [self.model_path, self.property_path], []
+        return [self.property_path], [word for name, path in self.models for word in ("--network", f"{name}={path}")]
+
+    @property
     def limit(self) -> float:
         """The moment (monotonic clock) at which the run is over, whatever its state."""
         return self.started + self.timeout
@@ -109,7 +129,7 @@ class Options:
     @classmethod
     def from_request(cls, request: Mapping[str, Any]) -> Options:
         """The inverse of `to_request`."""
-        return cls(**{**request, "trust": tuple(request["trust"])})
+        return cls(**{**request, "trust": tuple(request["trust"]), "more": tuple((name, path) for name, path in request["more"])})
 
 
 def _check(good: bool, flag: str, value: object, wanted: str) -> None:

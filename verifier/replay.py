@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graph.compose import Composed
 from graph.load import Model
 from graph.selfcheck import execute, session
 from specs.canonical import Case, Property, Variable
@@ -18,6 +19,7 @@ from specs.errors import PropertyError
 from specs.evaluate import violated_case
 from specs.rounding import down_float64, up_float64
 from verifier.exact import enclose_outputs, exact_outputs
+from verifier.fit import shares
 
 Array = NDArray[Any]
 
@@ -47,7 +49,7 @@ class Replayer:
     def __init__(self, model: Model, prop: Property) -> None:
         self._model = model
         self._property = prop
-        self._session = session(model)
+        self._running = Running(model)
         self._ends = np.cumsum([info.size for info in model.inputs])[:-1]
         self._size = sum(info.size for info in model.inputs)
         self.runs = 0
@@ -73,7 +75,7 @@ class Replayer:
 
     def _run(self, x: Array) -> Array:
         self.runs += 1
-        return np.concatenate([y.ravel() for y in execute(self._session, self._model, np.split(x, self._ends))])
+        return self._running(x)
 
     def _violation(self, x: Array) -> Witness | None:
         if x.dtype != np.float32 or x.shape != (self._size,) or not np.isfinite(x).all():
@@ -115,6 +117,29 @@ class Replayer:
             exact = exact_outputs(self._model, witness.inputs)
             return None if exact is None else self._case(witness.inputs, exact) is None
         return not verdict
+
+
+class Running:
+    """The original files of a model in onnxruntime. Raises ModelError where it refuses one."""
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._parts = model, shares(model)
+        self._sessions = {id(part): session(part) for part, _ in self._parts.values()}
+
+    def __call__(self, x: Array) -> Array:
+        """All outputs at `x` float32 [n_in], concatenated [n_out]; products, which no file computes, rounded to double."""
+        found = {name: self._outputs(part, x[columns]) for name, (part, columns) in self._parts.items()}
+        if not isinstance(self._model, Composed):
+            return np.concatenate(list(found[""].values()))
+        values = np.concatenate([found[part.name][name] for part in self._model.parts for name in part.outputs])
+        factors = np.concatenate([values, x]).astype(np.float64)
+        return np.concatenate([values, [np.prod(factors[list(product)]) for product in self._model.products]])
+
+    def _outputs(self, part: Model, x: Array) -> dict[str, Array]:
+        """By name, flat."""
+        ends = np.cumsum([info.size for info in part.inputs])[:-1]
+        values = execute(self._sessions[id(part)], part, np.split(x, ends))
+        return {info.name: y.ravel() for info, y in zip(part.outputs, values, strict=True)}
 
 
 def float32_inside(case: Case, inputs: Sequence[Variable]) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graph.compose import Composed
 from graph.load import Model, TensorInfo
 from specs.canonical import Property, Variable
 from verifier.fit import semantics_of
@@ -35,7 +36,8 @@ ASSURANCE: dict[Verdict, Assurance] = {"sat": "replayed", "unsat": "unchecked", 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """The two files of a run, read: paths, contents, and the SHA-256 of the decompressed property."""
+    """The two files of a run, read: paths, contents, and the SHA-256 of the decompressed property. Of several networks `model` is the composed
+    one, `model_path` and `network` say where the first is from, and `more` all of them."""
 
     model_path: str
     network: str | None
@@ -43,34 +45,35 @@ class Loaded:
     property_path: str
     property: Property
     property_sha256: str
+    more: tuple[FileIdentity, ...] = ()
 
     def cases(self) -> Cases:
         """The counts before anything is decided: vacuous cases are closed."""
         count, vacuous = len(self.property.cases), self.property.vacuous
         return Cases(total=count + vacuous, closed=vacuous, vacuous=vacuous, open=count)
 
-    def identities(self) -> tuple[FileIdentity, FileIdentity]:
-        """The model's and the property's entries in the result."""
-        model = FileIdentity(self.model_path, self.model.sha256, self.network)
-        return model, FileIdentity(self.property_path, self.property_sha256, self.property.version)
+    def identities(self) -> tuple[tuple[FileIdentity, ...], FileIdentity]:
+        """The models' and the property's entries in the result."""
+        models = self.more or (FileIdentity(self.model_path, self.model.sha256, self.network),)
+        return models, FileIdentity(self.property_path, self.property_sha256, self.property.version)
 
     def facts(self) -> dict[str, Any]:
         """What the watchdog needs to know in order to answer alone, as keys of the JSON."""
-        model, prop = self.identities()
-        return {"models": [asdict(model)], "property": asdict(prop), "cases": asdict(self.cases())}
+        models, prop = self.identities()
+        return {"models": [asdict(model) for model in models], "property": asdict(prop), "cases": asdict(self.cases())}
 
 
 def build_result(outcome: Outcome, loaded: Loaded, options: Options, load_seconds: float, peak: int | None) -> Result:
     """The result of a run; `unsat` is `unchecked` here, and only what the checker accepts becomes `certified`."""
-    model, prop = loaded.identities()
+    models, prop = loaded.identities()
     verdict: Verdict = "timed-out" if outcome.reason is not None and outcome.reason.code == "time" else outcome.verdict
     assurance, semantics = ASSURANCE[verdict], semantics_of(loaded.property, options.semantics)
     return Result(
-        models=(model,),
+        models=models,
         property_file=prop,
         verdict=verdict,
         assurance=assurance,
-        statement=statement(verdict, assurance, loaded.model_path, loaded.property_path, outcome.cases, outcome.reason, semantics),
+        statement=statement(verdict, assurance, options.model_names, loaded.property_path, outcome.cases, outcome.reason, semantics),
         semantics=semantics,
         reason=outcome.reason,
         bound=finite_or_none(outcome.bound),
@@ -91,15 +94,32 @@ def build_result(outcome: Outcome, loaded: Loaded, options: Options, load_second
 
 def uncertified(result: Result, reason: Reason, options: Options) -> Result:
     """The result of a proof for which there is no certificate."""
-    text = statement("unknown", "none", options.model_path, options.property_path, result.cases, reason)
+    text = statement("unknown", "none", options.model_names, options.property_path, result.cases, reason)
     return replace(result, verdict="unknown", assurance="none", reason=reason, statement=text)
 
 
 def _counterexample(witness: Witness, loaded: Loaded) -> Counterexample:
+    if isinstance(loaded.model, Composed):
+        return _of_parts(witness, loaded.model, loaded.property)
     typed = bool(loaded.property.network)
     inputs = _assignments(witness.inputs, loaded.property.inputs, loaded.model.inputs, typed)
     outputs = _assignments(witness.outputs, loaded.property.outputs, loaded.model.outputs, typed)
     return Counterexample(inputs, outputs, witness.inside_exact_box, witness.float32_only)
+
+
+def _of_parts(witness: Witness, model: Composed, prop: Property) -> Counterexample:
+    """The same for a composed network: what its parts get and give."""
+    networks = () if prop.query is None else prop.query.networks
+    x, y = witness.inputs[model.source], witness.outputs[: len(witness.outputs) - len(model.products)]
+    inputs, outputs = list[Assignment](), list[Assignment]()
+    for network in networks:
+        for found, variables, values in ((inputs, network.inputs, x), (outputs, network.results, y)):
+            size = sum(v.size for v in variables)
+            found += [replace(a, network=network.name) for a in _assignments(values[:size], variables, (), True)]
+        x, y = x[sum(v.size for v in network.inputs) :], y[sum(v.size for v in network.results) :]
+    if x.size or y.size:
+        raise InvalidResult(f"{x.size} inputs and {y.size} outputs of a witness belong to no network")
+    return Counterexample(tuple(inputs), tuple(outputs), witness.inside_exact_box, witness.float32_only)
 
 
 def _assignments(values: Array, variables: Sequence[Variable], tensors: Sequence[TensorInfo], typed: bool) -> tuple[Assignment, ...]:

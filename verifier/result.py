@@ -5,6 +5,7 @@ Light on purpose: the watchdog must be able to write a result without numpy, onn
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -106,6 +107,7 @@ class Assignment:
     shape: tuple[int, ...]
     values: tuple[float, ...]
     element_type: str = "float32"
+    network: str = ""  # of several
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,14 @@ class Result:
     portfolio: tuple[str, ...] = ()
     tool: Mapping[str, str] = field(default_factory=lambda: {"name": NAME, "version": VERSION})
     schema: int = 1
+
+    @property
+    def models_sha256(self) -> str | None:
+        """What a certificate says of the models: the SHA-256 of the file, of several that of their SHA-256s, one after the other."""
+        hashes = [model.sha256 for model in self.models]
+        if None in hashes or len(hashes) == 1:
+            return hashes[0] if len(hashes) == 1 else None
+        return hashlib.sha256("".join(map(str, hashes)).encode()).hexdigest()
 
     @property
     def exit_code(self) -> int:
@@ -231,10 +241,12 @@ class Result:
             yield from map(shown, a.values)
 
     def assignments(self) -> tuple[Assignment, ...]:
-        """All tensors of the witness of a `sat`, as the property orders them. Raises InvalidResult where there is none."""
+        """All tensors of the witness of a `sat`, as the property orders them: network by network, inputs first. Raises InvalidResult where
+        there is none."""
         if not self.witness.inputs or not self.witness.outputs:
             raise InvalidResult("verdict 'sat' without a witness")
-        return (*self.witness.inputs, *self.witness.outputs)
+        networks = list(dict.fromkeys(a.network for a in self.witness.inputs))
+        return tuple(sorted((*self.witness.inputs, *self.witness.outputs), key=lambda a: networks.index(a.network)))
 
 
 def finite_or_none(number: float | None) -> float | None:

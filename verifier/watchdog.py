@@ -326,7 +326,7 @@ class _Watch:
     def _unknown(self, code: str, text: str) -> Result:
         """The answer in the worker's place, with what it had found so far."""
         draft = Result.from_dict({**self.draft, "reason": {"code": code, "text": text}, "verdict": "timed-out" if code == "time" else "unknown"})
-        sentence = statement(draft.verdict, draft.assurance, self.options.model_path, self.options.property_path, draft.cases, draft.reason)
+        sentence = statement(draft.verdict, draft.assurance, self.options.model_names, self.options.property_path, draft.cases, draft.reason)
         return self._timed(replace(draft, statement=sentence))
 
     def _timed(self, result: Result) -> Result:
@@ -338,7 +338,7 @@ class _Watch:
 def _first_draft(options: Options) -> dict[str, Any]:
     """The JSON of a result about which nothing is known yet."""
     return Result(
-        models=(FileIdentity(options.model_path, name=options.network or None),),
+        models=tuple(FileIdentity(path, name=name or None) for name, path in options.models),
         property_file=FileIdentity(options.property_path),
         verdict="unknown",
         assurance="none",

@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
-from graph import load as graph_load
+from graph.compose import Composed
 from graph.errors import ModelError
 from graph.load import Model
 from specs import vnnlib
@@ -32,10 +32,11 @@ from verifier.certificate import Recorder, Written
 from verifier.events import Conjectured, Event, Observer, Phase, Progress
 from verifier.fit import check_fit, compare_with_runtime, semantics_of
 from verifier.memory import own_peak
+from verifier.networks import load_models
 from verifier.options import Options
 from verifier.replay import Replayer
 from verifier.report import Loaded, build_result, uncertified
-from verifier.result import Cases, CertificateFacts, Outcome, Reason, Result, finite_or_none
+from verifier.result import Cases, CertificateFacts, FileIdentity, Outcome, Reason, Result, finite_or_none
 
 PROGRESS_SECONDS = 0.2
 SAY_SECONDS = 5.0
@@ -211,10 +212,14 @@ class Notary:
 
 
 def _load(options: Options, channel: Channel) -> Loaded:
-    model = graph_load.load(options.model_path)
     prop = vnnlib.read(options.property_path)
+    model = load_models(prop, options.models)
     check_fit(model, prop, options.network)
-    loaded = Loaded(options.model_path, options.network or None, model, options.property_path, prop, _sha256(options.property_path))
+    if options.engine == "smt-float32" and isinstance(model, Composed):
+        raise PropertyError(f"{prop.source}: --engine smt-float32 speaks of the inputs and outputs of one network, and of nothing else")
+    loaded = Loaded(
+        options.model_path, options.network or None, model, options.property_path, prop, _sha256(options.property_path), _files(model, options),
+    )  # fmt: skip
     if options.verbosity >= 0:
         for text in _notes(model, prop):
             channel.send({"say": text})
@@ -222,6 +227,16 @@ def _load(options: Options, channel: Channel) -> Loaded:
         channel.send({"say": text})
     compare_with_runtime(model, prop, options.seed)
     return loaded
+
+
+def _files(model: Model, options: Options) -> tuple[FileIdentity, ...]:
+    """The files of a composed network, in the order of declaration."""
+    if not isinstance(model, Composed):
+        return ()
+    paths, firsts = dict(options.models), {id(part.model): part for part in reversed(model.parts)}
+    found = [part for part in model.parts if firsts[id(part.model)] is part]
+    alone = options.model_path if len(found) == 1 else ""
+    return tuple(FileIdentity(alone or paths[part.name], part.model.sha256, part.name) for part in found)
 
 
 def _notes(model: Model, prop: Property) -> list[str]:

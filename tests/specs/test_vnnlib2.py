@@ -180,6 +180,8 @@ def test_vacuous_cases_are_named_as_in_the_text() -> None:
 # --- bad input ------------------------------------------------------------------------------------------------------------------------------
 
 START = "(vnnlib-version <2.0>)\n"
+WIDE = START + "(declare-network N (declare-input X real [65]) (declare-output Y real [1]))\n"
+SUM = f"(+ {' '.join(f'X[{i}]' for i in range(65))})"
 BAD = {  # text: place, part of the message
     "": (None, "no input"),
     "(declare-network N)": ((1, 2), "before the version"),
@@ -190,7 +192,8 @@ BAD = {  # text: place, part of the message
     START + START: ((2, 1), "twice"),
     START + NETWORK: ((2, 1), "nothing is asserted"),
     START + "(assert (<= 1 2))\n" + NETWORK: ((3, 2), "after an assert"),
-    START + NETWORK + NETWORK.replace("N", "M"): ((3, 2), "several networks are not supported yet"),
+    START + NETWORK + NETWORK.replace("N", "M"): ((3, 20), "X is declared twice"),
+    START + NETWORK + NETWORK: ((3, 18), "a second network of the name N"),
     START + "(declare-const X_0 Real)": ((2, 2), "no command or operator of VNN-LIB 2.0"),
     START + "(declare-input X real [1])": ((2, 1), "outside of a network"),
     START + "(declare-network)": ((2, 2), "expected (declare-network"),
@@ -201,13 +204,36 @@ BAD = {  # text: place, part of the message
     START + "(declare-network N X)": ((2, 20), "in the place of a declare-input"),
     START + "(declare-network N (declare-output Y real [1]) (declare-input X real [1]))": ((2, 48), "all inputs come first"),
     START + "(declare-network N (declare-input X real [1]) (declare-output X real [1]))": ((2, 47), "declared twice"),
-    START + "(declare-network N (declare-input X real [1])\n (declare-hidden H real [1] \"h;(\")": ((3, 3), "hidden nodes are not supported yet"),
-    START + "(declare-network N (equal-to M)": ((2, 21), "several networks are not supported yet"),
-    START + "(declare-network N\n (isomorphic-to M)": ((3, 3), "several networks are not supported yet"),
-    START + "(declare-network N (declare-input X real [1] initialized)": ((2, 46), "`initialized` is not supported yet"),
-    START + '(declare-network N (declare-input X real [1] "x")': ((2, 46), "is not supported yet"),
+    START + "(declare-network N (declare-input X real [1])\n (declare-hidden H real [1])": ((3, 3), "expected (declare-hidden"),
+    START + "(declare-network N (declare-input X real [1])\n (declare-hidden H real [1] h)": ((3, 29), "in quotation marks"),
+    START + '(declare-network N (declare-input X real [1])\n (declare-hidden H real [1] "")': ((3, 29), "in quotation marks"),
+    START + '(declare-network N (declare-input X real [1])\n (declare-hidden H real [1] "a\\n")': ((3, 29), "in quotation marks"),
+    START + '(declare-network N (declare-hidden H real [1] "h")\n (declare-input X real [1]))': ((3, 2), "all inputs come first"),
+    START + '(declare-network N (declare-input X real [1])\n (declare-output Y real [1]) (declare-hidden H real [1] "h"))': ((3, 30), "then outputs"),
+    START + '(declare-network N (declare-input X real [1])(declare-hidden H real [1] "h")\n(declare-hidden I real [1] "h"))': ((3, 1), "twice"),
+    START + "(equal-to N)": ((2, 1), "outside of a network"),
+    START + "(declare-network N (equal-to)": ((2, 21), "expected (equal-to NAME)"),
+    START + "(declare-network N (declare-input X real [1]) (equal-to M))": ((2, 47), "in the place of a declare-input"),
+    START + "(declare-network N (equal-to M) (declare-input X real [1]) (declare-output Y real [1]))": ((2, 2), "M is not declared before N"),
+    START + "(declare-network N (isomorphic-to N) (declare-input X real [1]) (declare-output Y real [1]))": ((2, 2), "N is not declared before N"),
+    **{
+        START + NETWORK + "\n".join(rest): (place, message)
+        for place, message, rest in (
+            ((3, 2), "outputs differ", ["(declare-network M (equal-to N) (declare-input A float32 [2]) (declare-output B float32 [2]))"]),
+            ((3, 2), "inputs differ", ["(declare-network M (equal-to N) (declare-input A real [2]) (declare-output B real [1,2]))"]),
+            ((3, 2), "inputs differ", ["(declare-network M (isomorphic-to N) (declare-input A real [3]) (declare-output B real [1,2]))"]),
+            ((4, 2), "M refers to N: refer to that one".replace("M refers", "itself refers"), [
+                "(declare-network M (equal-to N) (declare-input A float32 [2]) (declare-output B float32 [1,2]))",
+                "(declare-network L (equal-to M) (declare-input C float32 [2]) (declare-output D float32 [1,2]))",
+            ]),
+        )
+    },
+    START + "(declare-network N (declare-input X real [1] initialized)": ((2, 46), "`initialized` is not supported"),
+    START + '(declare-network N (declare-input X real [1] "x")': ((2, 46), "is not supported"),
     START + "(declare-network N (declare-input X float64 [1])": ((2, 37), "element type 'float64' is not supported"),
-    START + "(declare-network N (declare-input X int8 [1])": ((2, 37), "element type 'int8' is not supported"),
+    START + "(declare-network N (declare-input X int8 [1])": ((2, 37), "only tensors of real numbers"),
+    START + "(declare-network N (declare-input X float16 [1])": ((2, 37), "no analysis here is sound for its arithmetic"),
+    START + "(declare-network N (declare-input X quaternion [1])": ((2, 37), "the standard has no such type"),
     START + "(declare-network N (declare-input X real)": ((2, 21), "expected (declare-input NAME TYPE [shape])"),
     START + "(declare-network N (declare-input X real [0])": ((2, 37), "length 0"),
     START + "(declare-network N (declare-input X real [-1])": ((2, 37), "expected integers"),
@@ -228,7 +254,8 @@ BAD = {  # text: place, part of the message
     HEAD + f"(assert (<= X[0] {'9' * 40}))": ((4, 18), "too large for float32"),
     HEAD + "(assert (= X[0] 1.0))": ((4, 10), "equality as =="),
     HEAD + "(assert (not (<= X[0] 1.0)))": ((4, 10), "no command or operator"),
-    HEAD + "(assert (<= (* X[0] Y[0,0]) 1.0))": ((4, 21), "non-linear"),
+    HEAD + f"(assert (<= (* {'X[0] ' * 9}) 1.0))": ((4, 56), "more than 8 variables"),
+    WIDE + f"(assert (<= (* {SUM} {SUM}) 1.0))": ((3, 400), "more than 4096 terms"),
     HEAD + "(assert (and))": ((4, 10), "empty and"),
     HEAD + "(assert (and X[0]))": ((4, 14), "is no formula"),
     HEAD + "(assert (<= (< X[0] 1.0) 1.0))": ((4, 13), "a formula is no term"),

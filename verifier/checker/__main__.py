@@ -6,6 +6,7 @@ import os
 
 parser = argparse.ArgumentParser("python -I -m verifier.checker", description="Check that a certificate proves a property.", allow_abbrev=False)
 parser.add_argument("files", nargs="*", metavar="MODEL PROPERTY CERTIFICATE", help="the model and the property may be gzip files")
+parser.add_argument("--network", action="append", default=[], metavar="NAME=MODEL", help="of a query that names several; then give no MODEL")
 parser.add_argument("--batch", metavar="LIST", help="a file of lines MODEL<TAB>PROPERTY<TAB>CERTIFICATE; one result line for each")
 parser.add_argument("--arithmetic", choices=("float64", "exact"), default="float64")
 parser.add_argument("--memory", type=float, default=8.0, metavar="GB")
@@ -14,8 +15,10 @@ parser.add_argument("--threads", type=int, default=1, metavar="N", help="of matr
 parser.add_argument("--limit-bytes", type=int, default=100_000_000, metavar="N", help="of one array of a certificate")
 parser.add_argument("--diagnose", metavar="FILE", help="do not stop at the first leaf that is not closed; write all of them as lines of JSON")
 options = parser.parse_args()
-if (len(options.files) != 3) == (options.batch is None) or (options.files and options.batch is not None):
+if options.batch is not None and (options.files or options.network):
     parser.error("give MODEL PROPERTY CERTIFICATE, or --batch LIST")
+if options.batch is None and len(options.files) != (2 if options.network else 3):
+    parser.error("give MODEL PROPERTY CERTIFICATE, or PROPERTY CERTIFICATE --network NAME=MODEL ..., or --batch LIST")
 if not (0 < options.memory < 1e6 and 0 <= options.timeout < 1e9 and 0 <= options.threads < 10_000 and 0 < options.limit_bytes < 1 << 40):
     parser.error("a limit must be a positive number")
 if options.threads:

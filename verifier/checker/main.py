@@ -16,6 +16,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn, TypeVar
@@ -23,7 +24,7 @@ from typing import NoReturn, TypeVar
 import numpy as np
 
 from verifier.checker import certificate as certificates
-from verifier.checker import exact, read_model, read_property, read_property2, slack, tree, walk
+from verifier.checker import compose, exact, read_model, read_property, read_property2, slack, tree, walk
 from verifier.checker.arithmetic import Array, probe_machine
 from verifier.checker.bounds import Checker
 from verifier.checker.network import Affine, Network
@@ -36,6 +37,7 @@ BATCH, ELEMENTS = 2048, 1 << 20  # nodes of trees evaluated together at most, an
 LONGEST_PLACE = 1000
 FEW_INPUTS = 100  # up to here --diagnose tells boxes
 Files = tuple[Path, Path, Path]
+Networks = tuple[tuple[str, Path], ...]
 T = TypeVar("T")
 
 
@@ -48,12 +50,13 @@ class Process:
         self.models: dict[str, Network] = {}
         self.properties: dict[str, read_property.PropertyText | read_property2.Query] = {}
 
-    def outcome(self, files: Files) -> tuple[str, bool]:
-        """The result line of one certificate, and whether it was accepted."""
+    def outcome(self, files: Files, networks: Networks = ()) -> tuple[str, bool]:
+        """The result line of one certificate, and whether it was accepted. `networks` are those of a query that names several, by name; then
+        the first of `files` is not read."""
         try:
             try:
                 signal.setitimer(signal.ITIMER_REAL, self.options.timeout, 1.0 if self.options.timeout else 0.0)
-                found = self._check(files)
+                found = self._check(files, networks)
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0.0)
             facts = {"certificate": found.sha256, "model": found.model, "property": found.property, "semantics": found.semantics}
@@ -67,17 +70,27 @@ class Process:
         except SystemExit as error:
             raise RuntimeError("a library wanted to end the process") from error
 
-    def _check(self, files: Files) -> certificates.Certificate:
+    def _check(self, files: Files, networks: Networks = ()) -> certificates.Certificate:
         """The certificate, if it proves the property; raises otherwise."""
         probe_machine()
         limit = self.options.limit_bytes
-        model, text = (_unpacked(_content(path, FILE_BYTES), path) for path in files[:2])
+        given = networks or (("", files[0]),)
+        models = {name: _unpacked(_content(path, FILE_BYTES), path) for name, path in given}
+        text = _unpacked(_content(files[1], FILE_BYTES), files[1])
         certificate = certificates.read(_content(files[2], certificates.TOTAL * limit), limit)
-        for name, data, stated in (("model", model, certificate.model), ("property", text, certificate.property)):
-            if hashlib.sha256(data).hexdigest() != stated:
-                raise Malformed("hash", f"the certificate was made for another {name}")
-        network = _kept(self.models, certificate.model, lambda: read_model.read(model))
+        if hashlib.sha256(text).hexdigest() != certificate.property:
+            raise Malformed("hash", "the certificate was made for another property")
         prop = _kept(self.properties, certificate.property, lambda: read_property2.read(text))
+        needed = compose.files(prop)
+        if len(models) != len(given) or (len(needed) == 1) != (len(given) == 1) or (len(needed) > 1 and {f.name for f in needed} != {*models}):
+            raise Rejected("networks", f"models are given for {[name for name, _ in given]}, and needed for {[file.name for file in needed]}")
+        data = [models[file.name] if len(given) > 1 else models[given[0][0]] for file in needed]
+        hashes = [hashlib.sha256(model).hexdigest() for model in data]
+        if certificate.model != (hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()):
+            raise Malformed("hash", "the certificate was made for another model")
+        keys = [f"{found} {file.hidden}" for found, file in zip(hashes, needed, strict=True)]
+        parts = [_kept(self.models, key, partial(read_model.read, model, file.hidden)) for key, model, file in zip(keys, data, needed, strict=True)]
+        network = compose.network_of(prop, parts)
         cases = read_property2.bind(prop, network, certificate.semantics)
         if cases.dropped:
             sys.stderr.write(f"{cases.dropped} cases are vacuous: their input sets are empty{'' if len(cases) else '; no other case is left'}\n")
@@ -110,12 +123,14 @@ class Process:
 def main(options: argparse.Namespace, parser: argparse.ArgumentParser) -> NoReturn:
     """Check what the options name, print one line for each certificate, end the process."""
     sys.excepthook = _crash
-    work = [_files(options.files, parser)] if options.batch is None else _list(Path(options.batch), parser)
+    networks = tuple(_named(text, parser) for text in options.network)
+    single = ["", *options.files] if networks else options.files
+    work = [_files(single, parser)] if options.batch is None else _list(Path(options.batch), parser)
     _limit_memory(int(options.memory * GB))
     np.seterr(all="ignore")  # whatever is not finite is refused where it is used
     process, accepted = Process(options), 0
     for files in work:
-        line, good = process.outcome(files)
+        line, good = process.outcome(files, networks)
         accepted += good
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
@@ -126,6 +141,13 @@ def _files(names: list[str], parser: argparse.ArgumentParser) -> Files:
     if len(names) != 3:
         parser.error("a line of --batch must be MODEL<TAB>PROPERTY<TAB>CERTIFICATE")
     return Path(names[0]), Path(names[1]), Path(names[2])
+
+
+def _named(text: str, parser: argparse.ArgumentParser) -> tuple[str, Path]:
+    name, sign, path = text.partition("=")
+    if not (name and sign and path):
+        parser.error(f"--network {text}: expected NAME=MODEL")
+    return name, Path(path)
 
 
 def _list(path: Path, parser: argparse.ArgumentParser) -> list[Files]:

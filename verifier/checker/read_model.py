@@ -16,10 +16,10 @@ from verifier.checker.refusal import Rejected
 IR_VERSIONS, RESERVED = range(3, 15), ("ai.onnx", "com.microsoft")
 
 
-def read(data: bytes) -> Network:
-    """The network of the file with these bytes."""
+def read(data: bytes, hidden: tuple[str, ...] = ()) -> Network:
+    """The network of the file with these bytes; the tensors `hidden`, which nodes of the graph make, are outputs, too, behind the file's."""
     model, weights = _parse(data)
-    return _Reader(model, weights).run()
+    return _Reader(model, weights).run(hidden)
 
 
 def _parse(data: bytes) -> tuple[onnx.ModelProto, list[bytes]]:
@@ -72,8 +72,9 @@ class _Reader:
         self.scope = Scope(self.builder, functions, standard_version(model), self.initialisers)
         self.values = self.scope.values
 
-    def run(self) -> Network:
-        g, names = self.graph, _numeric(self.graph)
+    def run(self, hidden: tuple[str, ...]) -> Network:
+        g, names = self.graph, (*_numeric(self.graph), *hidden)
+        require({*hidden} <= {name for node in g.node for name in node.output}, "a hidden tensor that no node makes")
         free = [info.name for info in g.input if info.name not in self.initialisers]
         require(len({info.name for info in g.input}) == len(g.input), "two inputs of one name")
         check_names(g.node, free, [t.name for t in g.initializer], names, set())

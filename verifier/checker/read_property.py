@@ -138,6 +138,9 @@ class Reader:
 
     def cases(self) -> Cases:
         self._commands()
+        return self._listed()
+
+    def _listed(self) -> Cases:
         n_in, n_out = self._sizes()
         values = sorted(self._values, key=lambda value: (value.numerator / value.denominator, value))
         rank = np.empty(len(values), np.int32)  # comparing ranks compares the rationals
@@ -146,7 +149,7 @@ class Reader:
         comparisons[2] = rank[comparisons[2]]
         whole = np.repeat(np.array([[-1], [len(values)]], np.int32), n_in, axis=1)
         boxes, case_box, atoms, dropped = _list(self._conjunction(self._asserted), comparisons, whole)
-        rows = tuple(tuple((v - INPUTS + n_out if v >= INPUTS else v, c) for v, c in row) for row in self._rows)
+        rows = tuple(tuple((self._place(v, n_out), c) for v, c in row) for row in self._rows)
         low, high = _hull(values)
         _, row, bound = comparisons[:, np.concatenate([np.zeros(0, np.int32), *atoms])]
         start, crossed = np.cumsum([0, *map(len, atoms)]), np.asarray((boxes[:, 0] > boxes[:, 1]).any(1))
@@ -154,6 +157,10 @@ class Reader:
         for array in arrays:
             array.flags.writeable = False
         return Cases(n_in, n_out, *arrays, rows, dropped)
+
+    def _place(self, variable: int, n_out: int) -> int:
+        """Of a variable's key: its place in a row."""
+        return variable - INPUTS + n_out if variable >= INPUTS else variable
 
     def _sizes(self) -> tuple[int, int]:
         """How many inputs and outputs are declared."""
