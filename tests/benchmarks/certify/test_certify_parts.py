@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import pytest
 from benchmarks.certify import data, parts, plan, policy
 from benchmarks.certify.campaign import Budget, Campaign
 from benchmarks.certify.compose import read as read_model
-from benchmarks.certify.crew import Job
-from benchmarks.certify.errors import CertifyError, UsageError
+from benchmarks.certify.crew import Ended, Job
+from benchmarks.certify.errors import CertifyError, Stopped, UsageError
 from benchmarks.certify.evidence import write_hashes
 from benchmarks.certify.parts import Corners, covered, covers
 from benchmarks.certify.policy import Policy, canonical
@@ -149,6 +149,53 @@ def test_a_counterexample_in_a_part_is_one_of_the_whole(tmp_path: Path) -> None:
 
     found, key = campaign(tmp_path, say, "linf:0.25", 3)
     assert sorted(found) == ["linf/0.25/000000", "linf/0.25/000000_1h", "linf/0.25/000000_1l"] and plan.settled(key, found) == "falsified"
+
+
+class Hasty(Liar):
+    """Answers the last of three first, and is gone after so many answers."""
+
+    def __init__(self, say: Callable[[Job], dict[str, Any]], most: int) -> None:
+        super().__init__(say)
+        self._most = most
+
+    @property
+    def idle(self) -> int:
+        return 3 - len(self._jobs)
+
+    def step(self, seconds: float) -> Iterator[Ended]:
+        for ended in super().step(seconds):
+            self._most -= 1
+            if self._most < 0:
+                raise Stopped("killed")
+            yield ended
+
+
+@pytest.mark.parametrize("most", range(12))
+def test_what_is_asked_does_not_depend_on_order_nor_on_stops(tmp_path: Path, most: int) -> None:
+    """Three levels of two samples: one ends with a counterexample, one has parts that nothing decides. Stopped after `most` answers and continued,
+    several at a time in another order: the same rows as one after the other."""
+
+    def say(job: Job) -> dict[str, Any]:
+        if job.key.startswith("linf/0.25/000000_") and job.key.count("_") == 2:
+            x = [0.5, 0.5] if job.key.endswith("_1h_0l") else [0.0, 0.0]
+            return {"result": result("sat", x) if x[0] else result("unknown", reason="nodes")}
+        return {"result": result("unknown", reason="margin" if job.key.endswith("0l") else "nodes")}
+
+    model, values = campaigns.write_larger_wins(tmp_path)
+    subjects = Subjects(read_model(model), data.read(values), policy.completed(Policy(()), ["linf:0.25"], "top1", None))
+    found = []
+    for folder, pools in (("once", [Liar(say)]), ("often", [Hasty(say, most), Hasty(say, 99)])):
+        for pool in pools:
+            store = Store(tmp_path / folder, {})
+            try:
+                Campaign(subjects, lambda _: [0, 1], store, Budget(timeout=60.0, nodes=20, split=3), pool, lambda *_: None).run()
+            except Stopped:
+                assert len(store.rows) == most
+            finally:
+                store.close()
+        found.append(store.rows)
+    assert found[0] == found[1] and len(found[0]) > 12
+    assert [plan.settled(Key("linf", Fraction(1, 4), i), found[0]) for i in (0, 1)] == ["falsified", "unknown"]
 
 
 def test_a_counterexample_outside_of_its_part_is_none(tmp_path: Path) -> None:
