@@ -14,11 +14,11 @@ CAPABILITIES: Mapping[str, Callable[[], Iterable[str]]] = {
     "onnx_element_types": lambda: ("float32", "real"),  # what a proof speaks of; float64 networks are read as networks over the reals
     "onnx_opset_versions": lambda: (str(OLDEST_OPSET), str(onnx_opset_version())),
     "vnnlib_versions": lambda: ("1.0", "2.0"),
-    "hidden_node_theories": lambda: ("NH",),
+    "hidden_node_theories": lambda: ("NH", "H"),
     "multiple_input_output_theories": lambda: ("SIO", "MIO"),
-    "multiple_network_theories": lambda: ("SNET",),
+    "multiple_network_theories": lambda: ("SNET", "MENET", "MINET", "MNET"),
     "multiple_node_comparison_theories": lambda: ("SNC", "MNC"),
-    "arithmetic_complexity_theories": lambda: ("BND", "OUTC", "LIN"),
+    "arithmetic_complexity_theories": lambda: ("BND", "OUTC", "LIN", "POLY"),
     "optimised_disjunctive_reasoning": lambda: ("true",),
     "serialise_assignments": lambda: ("true",),
 }

@@ -134,4 +134,7 @@ def test_capabilities_are_true() -> None:
         "--vnnlib-versions", "--onnx-element-types", "--multiple-input-output-theories", "--hidden-node-theories", "--multiple-network-theories",
         "--multiple-node-comparison-theories", "--arithmetic-complexity-theories",
     )}  # fmt: skip
-    assert list(said.values()) == [["1.0", "2.0"], ["float32", "real"], ["SIO", "MIO"], ["NH"], ["SNET"], ["SNC", "MNC"], ["BND", "OUTC", "LIN"]]
+    assert list(said.values()) == [
+        ["1.0", "2.0"], ["float32", "real"], ["SIO", "MIO"], ["NH", "H"], ["SNET", "MENET", "MINET", "MNET"], ["SNC", "MNC"],
+        ["BND", "OUTC", "LIN", "POLY"],
+    ]  # fmt: skip
