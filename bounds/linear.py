@@ -23,7 +23,9 @@ from bounds.relaxation import Planes
 from bounds.torch_graph import TorchGraph, gather_windows
 from graph import linear_map as lm
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node
+from graph.functions.facts import Smooth, Steps
 
+CACHED, LEAST_ROWS = 1 << 22, 128  # bytes of a block of one box's coefficients, and the fewest rows that are worth a pass
 NEAR_ZERO = 2.0**-125  # how far from 0 a split may be that multipliers speak of: float32 may flush smaller numbers to 0
 Functional = dict[int, Tensor]  # node -> coefficients [B or 1, R, size]
 Relaxations = Mapping[int, Planes]  # elementwise node -> planes [B, size] or [B, 1 or R, size], used instead of the default ones
@@ -123,8 +125,9 @@ class Lower:
 class LinearBounds:
     """Interval and backward linear bounds of the nodes and functionals of one network.
 
-    `memory` is the number of bytes that one block of backward coefficients may take. `everything`: where one element of a node is
-    refined, all are, so that the bounds of a box hardly depend on the batch it is in; it takes twice the time.
+    `memory` is the number of bytes that one block of backward coefficients may take; for one box it is less, and stays in the cache.
+    `everything`: where one element of a node is refined, all are, so that the bounds of a box hardly depend on the batch it is in; it takes
+    twice the time.
     """
 
     def __init__(self, net: TorchGraph, memory: int = 1 << 26, everything: bool = False) -> None:
@@ -276,7 +279,8 @@ class LinearBounds:
     def backward(self, state: State, i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Backward bounds [B, len(rows)] of the elements `rows` of node i; infinite where nothing is proven. Memory is bounded."""
         batch = state.lower[i].shape[0]
-        block = max(1, self.memory // (2 * batch * self.widest * state.lower[i].element_size()))
+        row = 2 * self.widest * state.lower[i].element_size()
+        block = max(1, min(self.memory // batch, max(CACHED, LEAST_ROWS * row)) // row)
         lows, highs = [], []
         for part in rows.split(block):
             unit = torch.zeros(2 * part.numel(), self.graph.nodes[i].size, dtype=self.net.dtype, device=self.net.device)
@@ -567,16 +571,29 @@ def _rounded_constants(graph: Graph, dtype: torch.dtype) -> frozenset[int]:
 
 
 def _exact_interval(graph: Graph) -> frozenset[int]:
-    """Nodes whose interval is already as tight as a backward bound: inputs, and one linear map of one input."""
-    exact = set(graph.inputs)
+    """Nodes whose interval is already as tight as a backward bound: inputs, one linear map of one input, and smooth functions.
+
+    A plane below f over the bounds of its argument is nowhere above f there, so its least value over them is at most f's: where the argument
+    has its backward bounds, the interval of f is as good, and so are those of what takes its elements one by one. (A function of straight
+    pieces is different: where it is linear, nobody asks for backward bounds of its argument.)
+    """
+    exact, smooth = set(graph.inputs), set[int]()
     for i, node in graph:
         if isinstance(node, Constant):
             exact.add(i)
-        if isinstance(node, Affine) and len(node.inputs) == 1 and isinstance(graph.nodes[node.inputs[0]], Input):
-            parts = node.maps[0].maps if isinstance(node.maps[0], lm.Composition) else (node.maps[0],)
-            moving = [m for m in parts if not isinstance(m, lm.Reshape | lm.Scale) and not (isinstance(m, lm.Gather) and m.multiplicity <= 1)]
-            if len(moving) <= 1:
+        if isinstance(node, Affine) and len(node.inputs) == 1:
+            if isinstance(graph.nodes[node.inputs[0]], Input) and _mixing(node.maps[0]) <= 1:
                 exact.add(i)
+            if node.inputs[0] in smooth and node.maps[0].fan_in() <= 1:
+                smooth.add(i)
         if isinstance(node, Elementwise) and node.inputs[0] in exact and isinstance(graph.nodes[node.inputs[0]], Affine | Input):
             exact.add(i)
-    return frozenset(exact)
+        if isinstance(node, Elementwise) and isinstance(node.function, Smooth) and not isinstance(node.function, Steps):
+            smooth.add(i)
+    return frozenset(exact | smooth)
+
+
+def _mixing(m: lm.LinearMap) -> int:
+    """How many of the maps that `m` is composed of read an element twice or add several."""
+    parts = m.maps if isinstance(m, lm.Composition) else (m,)
+    return sum(not isinstance(p, lm.Reshape | lm.Scale) and not (isinstance(p, lm.Gather) and p.multiplicity <= 1) for p in parts)

@@ -174,18 +174,26 @@ class Bounder:
         if self.watched:
             self.passes += tuple(replace(one, boxes=boxes) for one in self._double.passes)
 
-    def retry_in_double(self, found: Margins, lower: Tensor, upper: Tensor, group: Tensor, is_open: Tensor) -> Tensor:
-        """Closed slots [B, C], with float64 tried on the boxes where float32's own rounding is what keeps them open."""
+    def retry_in_double(self, found: Margins, lower: Tensor, upper: Tensor, group: Tensor, is_open: Tensor, hidden: bool = True) -> Tensor:
+        """Closed slots [B, C], with float64 tried on the boxes where float32's own rounding is what keeps them open.
+
+        First the last pass alone, in the state that was found; with `hidden`, where that does not do, all of it.
+        """
         if not self._doubles:
             return found.closed
         rescued = self.closes(found.margin + 4 * found.lower.error, group, found.rows) & is_open & ~found.closed
-        retry = torch.nonzero(rescued.any(-1)).squeeze(-1)
-        if retry.numel() == 0:
-            return found.closed
-        again = self._double.bound(lower[retry].double(), upper[retry].double(), group[retry], is_open[retry])
-        self._keep_retry(retry)
-        return found.closed.index_copy(0, retry, found.closed[retry] | again.closed)
-
+        closed = found.closed
+        for whole in (False, True) if hidden else (False,):
+            retry = torch.nonzero((rescued & ~closed).any(-1)).squeeze(-1)
+            if retry.numel() == 0:
+                break
+            if whole:
+                again = self._double.bound(lower[retry].double(), upper[retry].double(), group[retry], is_open[retry])
+            else:
+                again = self._double.bound_in(found.state.select(retry).to(torch.float64), group[retry], is_open[retry])
+            self._keep_retry(retry)
+            closed = closed.index_copy(0, retry, closed[retry] | again.closed)
+        return closed
 
     def confirm_in_double(
         self, found: Margins, group: Tensor, is_open: Tensor, slopes: Slopes, betas: Mapping[int, Tensor]

@@ -79,6 +79,7 @@ class Search:
         if doubles and rounding_share(problem, net, allotment.block_bytes) > CONSTANTS.double_gap:
             self.net = net = TorchGraph(net.graph, torch.float64, net.device)
             self.found.portfolio.append("float64: the rounding of float32 alone would hide the margins")
+        self._root_state: State | None = None  # of the only box there is
         lower, upper = outward(problem.lower, problem.upper, net.dtype)
         self.lower, self.upper = lower.to(net.device), upper.to(net.device)
 
@@ -91,12 +92,15 @@ class Search:
         boxes = self._root(groups)
         self.observer(Phase("bound", f"{len(cases)} cases on {len(groups)} boxes"))
         self.observer(Roots("root", boxes.id.numpy(), groups.case, forward=bounder.forward))
+        large = sum(node.size for node in self.net.graph.nodes) > CONSTANTS.refine_rows
         open_slots, margins = boxes.is_open.clone(), torch.full((len(boxes),), -torch.inf, dtype=self.net.dtype)
 
         def bound(part: Tensor) -> None:
             b = boxes.select(part)
             found = bounder.bound(b.lower, b.upper, b.group, b.is_open)
-            closed = bounder.retry_in_double(found, b.lower, b.upper, b.group, b.is_open)
+            closed = bounder.retry_in_double(found, b.lower, b.upper, b.group, b.is_open, hidden=len(boxes) > 1 or not large)
+            if len(boxes) == 1:
+                self._root_state = found.state
             if self.watched:
                 self.observer(Bounded("root", b.id.numpy(), groups, b.group, b.is_open, bounder.passes))
             still_open = b.is_open & ~closed
@@ -250,10 +254,9 @@ class Search:
         relaxed = self._relaxed_anywhere(bounder, torch.unique(box))
         for b in torch.unique(box):  # one bounding pass of the hidden layers per box, shared by its cases
             members = torch.nonzero(box == b).squeeze(-1)
-            state = bounder.root_state(self.lower[b : b + 1], self.upper[b : b + 1])
-
+            state = self._root_state or bounder.root_state(self.lower[b : b + 1], self.upper[b : b + 1])
             state = tighten(
-                bounder.linear, state, steps=CONSTANTS.hidden_steps, rate=CONSTANTS.rate, most_work=CONSTANTS.hidden_work, budget=self.budget,
+                bounder.linear, state, steps=CONSTANTS.hidden_steps, rate=CONSTANTS.rate, most_work=plan.hidden_work, budget=self.budget,
                 tell=partial(_tell, self.observer, members.numpy()),
             )
             raise_if_crossed(state)
@@ -315,18 +318,27 @@ class Search:
 
 
 def rounding_share(problem: Problem, net: TorchGraph, memory: int) -> float:
-    """How much of the margin at the centre of the first box float32's rounding terms take: 0 for none, inf if all is lost."""
+    """How much of the margin at the centre of the first box float32's rounding terms take: 0 for none, inf if all is lost.
+
+    At a point, bounds of float64 need no refinement; those of float32 get it where intervals alone lose too much.
+    """
     groups = group_cases(problem, np.flatnonzero(problem.case_box == 0)[:1])
     centre = torch.from_numpy((problem.lower[:1] + problem.upper[:1]) / 2).float()
-    group, is_open = torch.zeros(1, dtype=torch.long), torch.from_numpy(groups.slots)
-    margins = []
-    for candidate in (net, TorchGraph(net.graph, torch.float64, net.device)):
-        point = centre.to(candidate.dtype)
-        bounder = Bounder(problem, groups, candidate, memory)
-        margins.append(bounder.bound(point, point, group, is_open).margin.double())
-    single, double = margins
-    share = ((double - single) / double.abs().clamp(min=torch.finfo(torch.float64).tiny)).amax()
-    return float(share) if bool(torch.isfinite(share)) else float("inf")
+    exact = _at_point(Bounder(problem, groups, TorchGraph(net.graph, torch.float64, net.device), memory), centre.double(), refine=False)
+    single, share = Bounder(problem, groups, net, memory), float("inf")
+    for refine in (False, True):
+        lost = (exact - _at_point(single, centre, refine)) / exact.abs().clamp(min=torch.finfo(torch.float64).tiny)
+        share = float(lost.amax()) if bool(torch.isfinite(lost.amax())) else float("inf")
+        if share <= CONSTANTS.double_gap:
+            break
+    return share
+
+
+def _at_point(bounder: Bounder, point: Tensor, refine: bool) -> Tensor:
+    """Margins [1, R] of the first group's rows at a point [1, n_in]."""
+    state = bounder.root_state(point, point) if refine else bounder.linear.propagate(point, point, refine=False)
+    is_open = torch.from_numpy(bounder.groups.slots)
+    return bounder.bound_in(state, torch.zeros(1, dtype=torch.long), is_open).margin.double()
 
 
 def concrete_margins(bounder: Bounder, points: Tensor, group: Tensor, is_open: Tensor) -> Tensor:

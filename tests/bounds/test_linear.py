@@ -79,6 +79,31 @@ def cases(draw: Any) -> tuple[Graph, strategies.InputBox, int]:
 # ---------------------------------------------------------------- random networks of all operators
 
 
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_where_intervals_are_kept_a_backward_pass_is_no_better(case: Any) -> None:
+    graph, box, _ = case
+    net = prepare(graph)
+    state = net.propagate(tensor([box.lower]), tensor([box.upper]))
+    for i in net.exact_interval & set(net.targets):
+        low, high = net.backward(state, i, torch.arange(graph.nodes[i].size))
+        slack = 1e-9 * (1 + state.largest(i))
+        assert bool(((low <= state.lower[i] + slack) & (high >= state.upper[i] - slack)).all()), f"node {i}"
+
+
+def test_values_of_smooth_functions_keep_their_intervals() -> None:
+    """Softmax: exp, and the reciprocal as it is read by the product; not its argument, nor the product."""
+    rng = np.random.default_rng(0)
+    softmax = graph_of(
+        Input((3,), (), FROM, "x"), affine((3,), 0, dense(rng.normal(size=(3, 3)))), Elementwise((3,), (1,), FROM, build("relu")),
+        affine((3,), 2, dense(rng.normal(size=(3, 3)))), Elementwise((3,), (3,), FROM, build("exp")), affine((1,), 4, dense(np.ones((1, 3)))),
+        Elementwise((1,), (5,), FROM, build("reciprocal")), affine((3,), 6, Gather((1,), (3,), np.zeros(3, dtype=np.int64))),
+        Bilinear((3,), (4, 7), FROM, "mul"), affine((1,), 8, dense(rng.normal(size=(1, 3)))), Elementwise((1,), (9,), FROM, build("exp")),
+    )
+    net = prepare(softmax)
+    assert set(net.targets) - net.exact_interval == {3, 5, 9} and {4, 7} <= net.exact_interval
+
+
 @settings(max_examples=80, deadline=None)
 @given(cases(), st.booleans(), st.sampled_from(DTYPES))
 def test_no_run_lies_outside_the_bounds(case: Any, refine: bool, dtype: torch.dtype) -> None:

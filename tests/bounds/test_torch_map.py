@@ -46,6 +46,14 @@ def conv(rng: Any, rank: int = 2, batch: int = 1) -> Conv:
     return Conv((batch, 2 * groups, *size), (batch, 2 * groups, *out), weight, strides, begin, end, dilations, groups)
 
 
+def patches(rng: Any, rank: int, batch: int = 1) -> Conv:
+    """Windows that tile the input."""
+    kernel, out = (tuple(int(v) for v in rng.integers(1, 4, rank)) for _ in range(2))
+    size = tuple(k * n for k, n in zip(kernel, out, strict=True))
+    none = (0,) * rank
+    return Conv((batch, 2, *size), (batch, 5, *out), rng.normal(size=(5, 2, *kernel)), kernel, none, none, (1,) * rank, 1)
+
+
 def transposed(inner: LinearMap) -> LinearMap:
     return Transposed(inner.out_shape, inner.in_shape, inner)
 
@@ -64,6 +72,9 @@ KINDS: dict[str, Callable[[Any], LinearMap]] = {
     "conv 2d": conv,
     "conv 2d batch": lambda rng: conv(rng, 2, 3),
     "conv 3d": lambda rng: conv(rng, 3),
+    "patches, conv 1d": lambda rng: patches(rng, 1),
+    "patches, conv 2d batch": lambda rng: patches(rng, 2, 3),
+    "patches, conv 3d": lambda rng: patches(rng, 3),
     "transposed conv": lambda rng: transposed(conv(rng)),
     "transposed dense": lambda rng: transposed(dense(rng, 2)),
     "transposed sparse": lambda rng: transposed(sparse(rng)),

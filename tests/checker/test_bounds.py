@@ -25,7 +25,7 @@ from tests.checker.test_exact import _SomeSlack
 from verifier.checker import functions
 from verifier.checker.bounds import ALL, BACKWARD, FORWARD, NARROW, Checker, _centre
 from verifier.checker.maps import Dense, Diagonal, Index
-from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product
+from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product, Smooth
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
 from verifier.checker.state import Forms, State
@@ -66,6 +66,22 @@ def least(checker: Checker, found: State, functional: Mapping[int, Array], slope
     """Lower bounds of rows of coefficients [R, size]."""
     rows = len(next(iter(functional.values())))
     return checker.lower_bound(found, {i: d[None] for i, d in functional.items()}, np.zeros((1, rows)), np.zeros((1, rows)), slopes or {})
+
+
+def test_values_of_smooth_functions_keep_their_intervals() -> None:
+    """Softmax: no backward pass for exp, nor for the reciprocal as the product reads it; one for either would be no better."""
+    exp, inverse = Smooth("exp"), Smooth("reciprocal")
+    softmax = network(
+        source(2), dense(0, [[1.0, 2.0], [-1.0, 1.0]]), relu(1, 2), dense(2, [[0.5, -1.0], [1.0, 0.25]]),
+        Elementwise("exp", (3,), (1, 2), None, exp), dense(4, [[1.0, 1.0]]), Elementwise("inverse", (5,), (1, 1), None, inverse),
+        moved(6, [0, 0], 1), Product("share", (4, 7), (1, 2), None),
+    )
+    checker = Checker(softmax, None)
+    assert set(checker.readers) - checker.exact == {3, 5} and {4, 7} <= checker.exact
+    found = checker.state(1, *box([-1.0, -1.0], [1.0, 0.5]), {}, {}, BACKWARD)
+    for i in (4, 7):
+        low, high = (checker.rows(found, i, np.array([side, 2 + side]), {}) for side in (0, 1))
+        assert (low <= found.lower[i] + 1e-12).all() and (-high >= found.upper[i] - 1e-12).all()
 
 
 # ---------------------------------------------------------------- error terms, magnified

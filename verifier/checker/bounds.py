@@ -15,7 +15,7 @@ from verifier.checker import arithmetic, functions
 from verifier.checker.arithmetic import Array, dn, finite, up
 from verifier.checker.forward import Forward
 from verifier.checker.maps import Index
-from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product
+from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product, Smooth
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
 from verifier.checker.slopes import multiplier
@@ -494,8 +494,12 @@ def _readers(network: Network) -> dict[int, tuple[int, ...]]:
 
 
 def _exact_intervals(network: Network) -> frozenset[int]:
-    """Nodes whose interval a backward pass cannot improve: functions of the input box through one map that mixes."""
-    boxes, exact = set(network.inputs), set(network.inputs)  # boxes: every element depends on an input of its own
+    """Nodes whose interval a backward pass cannot improve: functions of the input box through one map that mixes, and smooth functions.
+
+    A plane below f over the bounds of its argument is nowhere above f there, so over them it is at most the least of f; that of the argument is
+    bounded backwards (unless it is one number), and so the interval of f, and of what takes its elements one by one, is as good.
+    """
+    boxes, exact, smooth = set(network.inputs), set(network.inputs), set[int]()  # boxes: every element depends on an input of its own
     for i, node in enumerate(network.nodes):
         match node:
             case Constant():
@@ -504,8 +508,12 @@ def _exact_intervals(network: Network) -> frozenset[int]:
                 exact.add(i)
                 if node.maps[0].products <= 1 and node.maps[0].meets <= 1:
                     boxes.add(i)
+            case Affine() if len(node.inputs) == 1 and node.inputs[0] in smooth and node.maps[0].products <= 1:
+                smooth.add(i)
             case Elementwise() if node.inputs[0] in exact:
                 exact.add(i)
                 if node.inputs[0] in boxes:
                     boxes.add(i)
-    return frozenset(exact)
+        if isinstance(node, Elementwise) and isinstance(node.function, Smooth):
+            smooth.add(i)
+    return frozenset(exact | smooth)
