@@ -176,7 +176,7 @@ class Scope:
             inputs = [x.astype(np.float64) if x is not None and x.dtype == np.float32 else x for x in inputs]
         first = inputs[0] if inputs else None
         if node.op_type == "Cast" and first is not None and first.dtype.kind == "f" and node.attribute[0].i in FLOATS:
-            return [Known(first)]
+            return [Known(first.astype(np.float32) if first.dtype == np.float16 else first)]
         found = run_reference(node, opset, inputs, self.shared.element_limit)
         return [constant(x, f"{describe(node, opset)}: its constant value") for x in found]
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Point = Mapping[str, Array] | Sequence[Array]
 
-INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64")  # exact as long as float64 is; their lowerings see to their limits
+# Exact as long as float64 is; their lowerings see to their limits.
+INTEGERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64)))
 UNIT = {"float32": 2.0**-24 * (1 + 2.0**-10), "float64": 2.0**-52} | dict.fromkeys(INTEGERS, 0.0)  # float64: their error and ours
 SMALLEST = {"float32": 2.0**-126, "float64": 2.0**-1022} | dict.fromkeys(INTEGERS, 0.0)
 LARGEST = {"float32": 2.0**127, "float64": 2.0**1023} | dict.fromkeys(INTEGERS, 2.0**53)

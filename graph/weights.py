@@ -25,7 +25,12 @@ _READABLE: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.UINT8: np.dtype("u1"),
     onnx.TensorProto.INT16: np.dtype("<i2"),
     onnx.TensorProto.UINT16: np.dtype("<u2"),
+    onnx.TensorProto.UINT32: np.dtype("<u4"),
+    onnx.TensorProto.UINT64: np.dtype("<u8"),
+    onnx.TensorProto.FLOAT16: np.dtype("<f2"),
 }
+# Two or four numbers a byte, which the onnx package takes apart; only inside the file.
+_PACKED = frozenset((onnx.TensorProto.INT4, onnx.TensorProto.UINT4, onnx.TensorProto.INT2, onnx.TensorProto.UINT2))
 
 
 def type_name(data_type: int) -> str:
@@ -50,6 +55,8 @@ class WeightReader:
         """The initialiser `name`. Raises ModelError where it is damaged, too large, or contains NaN or +Inf."""
         tensor = self._tensors[name]
         where = f"initialiser {name!r}"
+        if tensor.data_type in _PACKED:
+            return self._packed(tensor, where)
         if tensor.data_type not in _READABLE:
             raise ModelError(f"{where} has element type {type_name(tensor.data_type)}, which is not supported")
         shape = tuple(int(d) for d in tensor.dims)
@@ -61,6 +68,15 @@ class WeightReader:
         if value.dtype.kind == "f" and not (value < np.inf).all():
             raise ModelError(f"{where} contains NaN or Inf")
         return value.reshape(shape)
+
+    def _packed(self, tensor: onnx.TensorProto, where: str) -> Array:
+        shape = tuple(int(d) for d in tensor.dims)
+        if any(d < 0 for d in shape) or math.prod(shape) > self._element_limit or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ModelError(f"{where} has shape {shape} of type {type_name(tensor.data_type)}: negative, too large or in another file")
+        try:
+            return np.asarray(onnx.numpy_helper.to_array(tensor))
+        except ValueError as error:
+            raise ModelError(f"{where} has shape {shape} but other data: {error}") from error
 
     def external_hashes(self) -> tuple[tuple[str, str], ...]:
         """(location, SHA-256) of every external file that was read."""
@@ -102,5 +118,8 @@ def _internal(tensor: onnx.TensorProto, where: str) -> Array:
         if len(raw) % dtype.itemsize:
             raise ModelError(f"{where} has {len(raw)} bytes of data, not a multiple of {dtype.itemsize}")
         return np.frombuffer(raw, dtype=dtype)
-    field = {"f4": tensor.float_data, "f8": tensor.double_data, "i8": tensor.int64_data}.get(dtype.str[1:], tensor.int32_data)
-    return np.asarray(field, dtype=np.int64 if dtype.kind != "f" else dtype).astype(dtype)
+    if dtype == np.float16:  # its bits, as whole numbers
+        return np.asarray(tensor.int32_data, dtype=np.int64).astype("<u2").view(dtype)
+    fields = {"f4": tensor.float_data, "f8": tensor.double_data, "i8": tensor.int64_data, "u4": tensor.uint64_data, "u8": tensor.uint64_data}
+    found = fields.get(dtype.str[1:], tensor.int32_data)
+    return np.asarray(found, dtype=np.dtype("<u8") if dtype.str[1:] in ("u4", "u8") else np.int64 if dtype.kind != "f" else dtype).astype(dtype)

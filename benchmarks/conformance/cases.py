@@ -18,7 +18,9 @@ Array = NDArray[Any]
 Datum = Any  # an array, a list of arrays (a sequence), or None (an empty optional)
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-HALVES = {"float16", "bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float4_e2m1fn", "float8_e8m0fnu"}
+HALVES = {"float16", "bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float4_e2m1fn", "float8_e8m0fnu"} | {
+    "int2", "uint2", "int4", "uint4"
+}  # fmt: skip
 FUNCTION_BODY = "_expanded"
 DOMAINS = ("", "ai.onnx.ml")  # the others are previews
 
@@ -47,9 +49,12 @@ class Case:
 
     @property
     def data(self) -> str:
-        """"float": there are float32 or float64 numbers in the inputs; "half": only narrower ones; "integer": integers or booleans; "none"."""
+        """"half": some inputs or outputs are of HALVES (narrower floats, parts of a byte); else "float": there are float32 or float64 numbers in the
+        inputs; "integer": integers or booleans; "none"."""
         kinds = {_kind(array) for datum in self.inputs for array in arrays(datum) if array.size}
-        return next((kind for kind in ("float", "half", "integer") if kind in kinds), "none")
+        if "half" in kinds or any(_kind(array) == "half" for datum in self.outputs for array in arrays(datum)):
+            return "half"
+        return next((kind for kind in ("float", "integer") if kind in kinds), "none")
 
 
 def arrays(datum: Datum) -> Sequence[Array]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.conformance.cases import Case
-from benchmarks.conformance.runtime import COMPLAINTS, NoRuntime, Samples, sample
+from benchmarks.conformance.runtime import COMPLAINTS, NoRuntime, Samples, no_network, sample
 from benchmarks.conformance.subject import NotExpressible, Subject, subjects
 from bounds.interval import propagate
 from bounds.library import crown_bounds
@@ -83,7 +83,7 @@ def examine(case: Case, count: int) -> Row:
     rows: list[Row] = []
     try:
         for k, subject in enumerate(subjects(case)):
-            if k < 2 or all(row.outcome == "refused" for row in rows):
+            if k < 2 or all(row.outcome in ("refused", "apart") for row in rows):
                 rows.append(_examine(start, subject, count))
     except NotExpressible as error:
         return replace(start, reason=str(error))
@@ -108,7 +108,8 @@ def _examine(start: Row, subject: Subject, count: int) -> Row:
     try:
         model = load(subject.content)
     except ModelError as error:
-        return replace(row, outcome="refused", reason=_short(str(error).removeprefix("the model: ")))
+        none = no_network(subject)
+        return replace(row, outcome="apart" if none else "refused", reason=none or _short(str(error).removeprefix("the model: ")))
     except DEFECTS as error:
         return replace(row, outcome="error", reason=_short(f"load: {type(error).__name__}: {error}"))
     found = _numbers(row, subject, model, count)

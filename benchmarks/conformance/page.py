@@ -33,10 +33,11 @@ form that loads is asked that
 - the checker's own reader computes the same, or refuses.
 
 The runtime is onnxruntime where it loads the case and finds what the case wants, else `onnx.reference` (column *oracle*: o, r). A refusal is
-our `ModelError`; another exception would count as an error, a number that does not fit as wrong. Integer, boolean and half-precision inputs are
-no inputs of a network; cases that have only these are listed apart: they are fed through a Cast from float32 (*behind a Cast*). Function bodies
+our `ModelError`; another exception would count as an error, a number that does not fit as wrong. Integers, booleans and floats of 16 bits or less
+are no inputs of a network; cases that have no others are counted by themselves: they are fed through a Cast from float32 (*behind a Cast*).
+There are also counted the cases that have floats of 16 bits or less, or integers of 4, beside others, as input or output. Function bodies
 (*bodies*) are cases that write an operator as what the standard defines it to be. Sequences are put together from tensors in front, and taken
-apart behind.
+apart behind. Not counted, but listed at the end, is what is no function from floats to tensors of one shape.
 """
 
 
@@ -129,7 +130,8 @@ def _rest(lines: Sequence[Line]) -> Iterator[str]:
     yield "| case | | reason |"
     yield "|---|---|---|"
     for line in lines:
-        if line["outcome"] not in ("pass", "apart") and line["data"] == "float" and (line["expanded"] == "no" or line["outcome"] != "refused"):
+        shown = line["data"] in ("float", "half") and (line["expanded"] == "no" or line["outcome"] != "refused")
+        if line["outcome"] not in ("pass", "apart") and shown:
             yield f"| {line['case'].removeprefix('test_')} | {line['outcome']} | {_cell(line['reason'])} |"
     yield ""
     yield "## Apart"

@@ -23,6 +23,7 @@ Array = NDArray[Any]
 Run = Callable[[Sequence[Array]], list[Array]]
 
 FOLDER = Path("build/conformance")
+RANDOM = frozenset(("Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike"))  # Dropout where it is refused: in training
 KEPT = 16  # points whose outputs are kept whole
 REFUSALS = (RuntimeError, ValueError, *(getattr(state, n) for n in ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException")))
 # What onnx.reference raises; it documents no exception types of its own.
@@ -115,6 +116,22 @@ def _runtime(subject: Subject) -> tuple[str, Run]:
             return name, run
         reasons.append(f"{name}: not the outputs of the case")
     raise NoRuntime("; ".join(reasons))
+
+
+def no_network(subject: Subject) -> str:
+    """Why the subject is no function from floats to tensors of one shape, as far as a runtime shows it; "" if it is one, or no runtime runs it."""
+    if subject.case.operator in RANDOM:
+        return "random: its outputs are no function of its inputs"
+    try:
+        _, run = _runtime(subject)
+        found = [run(point) for point in (subject.points, *_points(subject, KEPT))]
+    except (NoRuntime, *REFUSALS, *COMPLAINTS):
+        return ""
+    if len({tuple(y.shape for y in outputs) for outputs in found}) > 1:
+        return "the shape of its output depends on its float input"
+    if subject.expected is None and not all(np.isfinite(np.asarray(y, dtype=np.float64)).all() for y in found[0]):
+        return "inputs that are NaN or infinite, and without these its output still is"
+    return ""
 
 
 def _agrees(subject: Subject, found: Sequence[Array]) -> bool:

@@ -106,6 +106,13 @@ def lower_prelu(op: Operator) -> Value:
     return add(op.builder, scale(op.builder, x, slopes), rise)
 
 
+def lower_tan(op: Operator) -> Value:
+    """tan(x - k pi) with k the whole number nearest to x / pi: on every branch. An interval that reaches over a pole has no bounds."""
+    x = op.variable(0)
+    branch = op.builder.elementwise(build("nearest"), _tensor(scale(op.builder, x, np.array(1 / math.pi))))
+    return op.builder.elementwise(build("tan"), _tensor(add(op.builder, x, scale(op.builder, branch, np.array(math.pi)), -1.0)))
+
+
 def lower_acos(op: Operator) -> Value:
     """pi/2 - arcsin(x)."""
     x = op.builder.elementwise(build("asin"), op.variable(0))

@@ -131,20 +131,6 @@ def lower_div(op: Operator) -> Value:
     return multiply(op.builder, op.value(0), op.builder.elementwise(build("reciprocal"), divisor))
 
 
-def lower_pow(op: Operator) -> Value:
-    exponents = np.unique(float64(op.known(1)))
-    x = op.variable(0)
-    if exponents.size != 1 or not np.isfinite(exponents).all():
-        raise op.refuse("only one finite exponent for all elements is supported")
-    exponent = float(exponents[0])
-    shape = op.builder.broadcast_shape(x.shape, op.value(1).shape)
-    if exponent == 0:
-        return Known(np.ones(shape))
-    named = {0.5: "sqrt", -1.0: "reciprocal"}.get(exponent)
-    function = build(named) if named else build("pow", exponent) if exponent != 1 else None
-    return broadcast(op.builder, op.builder.elementwise(function, x) if function else x, shape)
-
-
 def lower_max(op: Operator) -> Value:
     return _extremum(op, 1.0)
 

@@ -63,6 +63,23 @@ def lower_instance_normalization(op: Operator) -> Value:
     return _by_channel(op, _normalised(op.builder, x, tuple(range(2, len(x.shape))), _epsilon(op)))
 
 
+def lower_batch_normalization_in_training(op: Operator) -> list[Value]:
+    """By the statistics of the batch at hand, each channel over all else; and the running mean and variance, moved towards these."""
+    x = op.variable(0)
+    if len(x.shape) < 2 or any(op.value(i).shape != (x.shape[1],) for i in range(1, 5)):
+        raise op.malformed(f"an input of shape {x.shape} needs at least 2 axes, and four parameters a channel")
+    axes = (0, *range(2, len(x.shape)))
+    centred, middle = centre(op.builder, x, axes)
+    spread = mean(op.builder, op.builder.elementwise(build("pow", 2.0), centred), axes)
+    inverse = op.builder.elementwise(build("pow", -0.5), _tensor(add(op.builder, spread, Known(np.array(_epsilon(op))))))
+    found = _by_channel(op, op.builder.multiply(centred, broadcast(op.builder, inverse, x.shape)))
+    kept, running = np.array(op.real("momentum")), []
+    for i, now in ((3, middle), (4, spread)):
+        share = scale(op.builder, reshape(now, (x.shape[1],)), 1 - kept)
+        running.append(add(op.builder, scale(op.builder, op.value(i), kept), share))
+    return [found, *running]
+
+
 def lower_group_normalization(op: Operator) -> Value:
     """Groups of consecutive channels, each together."""
     x = op.variable(0)

@@ -44,7 +44,7 @@ def lower_loop(op: Operator) -> list[Held]:
 def lower_scan(op: Operator) -> list[Held]:
     """The last inputs are read slice by slice, the first ones carried; the last outputs are collected slice by slice."""
     if op.version < 9:
-        raise op.refuse("Scan before opset 9 is not supported; convert the model with onnx.version_converter")
+        return _batched_scan(op)
     count = op.integer("num_scan_inputs")
     carried, scanned = list(op.held[: len(op.held) - count]), [op.value(i) for i in range(len(op.inputs) - count, len(op.inputs))]
     if count < 1 or count > len(op.inputs):
@@ -69,6 +69,28 @@ def lower_scan(op: Operator) -> list[Held]:
     wanted = op.node.output[len(carried) :]
     stacks = [_stacked(op, c, a, bool(w)) for c, a, w in zip(ordered, out_axes, wanted, strict=False)]
     return [*(value for value in carried if value is not None), *stacks]
+
+
+def _batched_scan(op: Operator) -> list[Held]:
+    """Scan of opset 8: every input but the first, the lengths, has a batch axis in front, and what is scanned the axis after it."""
+    inputs, count = [op.value(i) for i in range(1, len(op.inputs))], op.integer("num_scan_inputs")
+    if op.optional(0) is not None or not 0 < count <= len(inputs):
+        raise op.refuse("lengths of sequences, or another number of scanned inputs, are not supported")
+    backwards, carries = _numbers(op, "directions", count), len(inputs) - count
+    sizes = {x.shape[0] for x in inputs} | {0}, {x.shape[1] for x in inputs[carries:]} | {0}
+    if any(len(found) != 2 for found in sizes):
+        raise op.malformed("batches or sequences of several lengths, or empty ones")
+    (batch, length), rows = (max(found) for found in sizes), list[list[Value]]()
+    for b in range(batch):
+        ones = [_slice(op.builder, x, 0, b) for x in inputs]
+        carried, collected = list[Held](ones[:carries]), list[list[Value]]()
+        for k in range(length):
+            slices = [_slice(op.builder, x, 0, length - 1 - k if back else k) for x, back in zip(ones[carries:], backwards, strict=True)]
+            results = op.run("body", [*carried, *slices], f"{b}/{k}")
+            carried = results[:carries]
+            collected.append([_plain(op, value) for value in results[carries:]])
+        rows.append([_plain(op, x) for x in carried] + [stack(op.builder, list(column), 0) for column in zip(*collected, strict=True)])
+    return [stack(op.builder, list(column), 0) for column in zip(*rows, strict=True)]
 
 
 def lower_sequence_map(op: Operator) -> list[Held]:

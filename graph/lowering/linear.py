@@ -13,7 +13,7 @@ from graph.linear_map import Conv, Dense, LinearMap, Transposed
 from graph.lowering.arithmetic import add, broadcast, scale
 from graph.lowering.builder import Builder, Known, Tensor, Value, indices
 from graph.lowering.operator import Operator
-from graph.lowering.windows import convolution_windows
+from graph.lowering.windows import convolution_windows, transposed_pads
 
 Array = NDArray[Any]
 
@@ -124,24 +124,24 @@ def lower_conv_transpose(op: Operator) -> Value:
     x, weight = op.variable(0), op.known(1)
     if len(x.shape) != weight.ndim or not 3 <= weight.ndim <= 5:
         raise op.refuse(f"input of shape {x.shape} and weight of shape {weight.shape}: only 1 to 3 spatial axes are supported")
-    if op.integers("output_shape") is not None or op.string("auto_pad") not in ("NOTSET", "VALID"):
-        raise op.refuse("output_shape and auto_pad are not supported; explicit pads are")
     groups = op.integer("group", 1)
     if weight.shape[0] != x.shape[1] or weight.shape[0] % groups:
         raise op.malformed(f"weight of shape {weight.shape} in {groups} groups does not fit an input of shape {x.shape}")
     rank = weight.ndim - 2
     kernel = weight.shape[2:]
     strides, dilations = op.integers("strides") or (1,) * rank, op.integers("dilations") or (1,) * rank
-    pads, extra = op.integers("pads") or (0,) * (2 * rank), op.integers("output_padding") or (0,) * rank
-    if (op.integers("kernel_shape") or kernel) != kernel or not len(strides) == len(dilations) == len(extra) == rank or len(pads) != 2 * rank:
-        raise op.malformed("kernel_shape, strides, dilations, pads or output_padding do not fit the weight")
-    if min(strides) < 1 or min(dilations) < 1 or min(pads) < 0 or min(extra) < 0:
-        raise op.malformed("strides and dilations must be positive, pads and output_padding not negative")
-    size = tuple(strides[i] * (x.shape[2 + i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 - pads[i] - pads[i + rank] for i in range(rank))
+    extra = op.integers("output_padding") or (0,) * rank
+    if (op.integers("kernel_shape") or kernel) != kernel or not len(strides) == len(dilations) == len(extra) == rank:
+        raise op.malformed("kernel_shape, strides, dilations or output_padding do not fit the weight")
+    if min(strides) < 1 or min(dilations) < 1 or min(extra) < 0:
+        raise op.malformed("strides and dilations must be positive, output_padding not negative")
+    full = tuple(strides[i] * (x.shape[2 + i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 for i in range(rank))
+    begin, end = transposed_pads(op, x.shape[2:], strides, full)
+    size = tuple(n - b - e for n, b, e in zip(full, begin, end, strict=True))
     if min(size) < 1:
         raise op.malformed(f"the output would have spatial shape {size}")
     out = op.builder.check_size((x.shape[0], weight.shape[1] * groups, *size))
-    inner = Conv(out, x.shape, weight, strides, pads[:rank], pads[rank:], dilations, groups)
+    inner = Conv(out, x.shape, weight, strides, begin, tuple(max(e, 0) for e in end), dilations, groups)
     return _with_bias(op, Transposed(x.shape, out, inner), x)
 
 

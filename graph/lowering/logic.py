@@ -103,31 +103,33 @@ def truncated(builder: Builder, x: Tensor) -> Tensor:
 
 def lower_cast(op: Operator) -> Value:
     """Over the reals a Cast between float types is the identity, as is one of integers to a type that has them all. To bool: what is not 0; of a
-    float to an integer: without what is behind the point, where the type has it."""
-    return cast(op, op.variable(0), op.integer("to"))
+    float to an integer: without what is behind the point, where the type has it (to 4 bits onnxruntime rounds, and the standard cuts off)."""
+    return cast(op, op.variable(0), TYPES.get(op.integer("to"), f"ONNX type {op.integer('to')}"))
 
 
 def lower_cast_like(op: Operator) -> Value:
     """To the type of the second operand."""
     like = op.value(1)
-    kind = like.element_type if isinstance(like, Tensor) else str(like.value.dtype)
-    if kind not in TYPES.values():
-        raise op.refuse(f"casting a tensor that depends on the input to {kind} is not supported")
-    return cast(op, op.variable(0), next(number for number, name in TYPES.items() if name == kind))
+    return cast(op, op.variable(0), like.element_type if isinstance(like, Tensor) else str(like.value.dtype))
 
 
 TYPES = {1: "float32", 11: "float64", 9: "bool", 6: "int32", 7: "int64", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}
 
 
-def cast(op: Operator, x: Tensor, target: int) -> Value:
-    kind, floats = TYPES.get(target), ("float32", "float64")
-    if kind in floats or kind == x.element_type or (kind is not None and x.element_type not in floats and np.can_cast(x.element_type, kind, "safe")):
-        return op.builder.convert(x, str(kind))
+def cast(op: Operator, x: Tensor, kind: str) -> Value:
+    floats = ("float32", "float64")
+    if kind in floats or kind == x.element_type:
+        return op.builder.convert(x, kind)
+    if x.element_type in WHOLE and kind in WHOLE and np.can_cast(x.element_type, kind, "safe"):
+        return op.builder.convert(x, kind)
     if kind == "bool":
         return _truth(op.builder, _apart(op.builder, x))
     if kind in ("int32", "int64") and x.element_type in floats:
         return op.builder.convert(truncated(op.builder, x), kind)
     raise op.refuse(
-        f"casting a tensor of {x.element_type} that depends on the input to ONNX type {target} is not supported "
+        f"casting a tensor of {x.element_type} that depends on the input to {kind} is not supported "
         "(to float32, float64, bool, and of floats to int32 and int64 is)"
     )
+
+
+WHOLE = frozenset(TYPES.values()) - {"float32", "float64"}

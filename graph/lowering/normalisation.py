@@ -13,15 +13,18 @@ from graph.functions import build
 from graph.linear_map import Reshape, Scale, Sum
 from graph.lowering.arithmetic import broadcast, float64
 from graph.lowering.builder import Builder, Tensor, Value, indices
+from graph.lowering.centring import lower_batch_normalization_in_training
 from graph.lowering.operator import Operator
 
 Array = NDArray[Any]
 
 
-def lower_batch_normalization(op: Operator) -> Value:
-    """(x - mean) scale / sqrt(var + eps) + B, at inference."""
-    if op.integer("training_mode") or not op.integer("spatial", 1) or len([name for name in op.node.output if name]) > 1:
-        raise op.refuse("training mode, spatial=0 and statistics outputs are not supported; export the model for inference")
+def lower_batch_normalization(op: Operator) -> Value | list[Value]:
+    """(x - mean) scale / sqrt(var + eps) + B, at inference by constant statistics."""
+    if op.integer("training_mode"):
+        return lower_batch_normalization_in_training(op)
+    if not op.integer("spatial", 1) or len([name for name in op.node.output if name]) > 1:
+        raise op.refuse("spatial=0 and statistics outputs are not supported; export the model for inference")
     x = op.variable(0)
     gamma, beta, mean, variance = (float64(op.known(i)) for i in range(1, 5))
     channels = x.shape[1] if len(x.shape) > 1 else 1

@@ -17,7 +17,7 @@ from graph.functions import build
 from graph.linear_map import Scale
 from graph.lowering.arithmetic import add, broadcast, concat, float64, multiply, scale
 from graph.lowering.builder import Builder, Known, Tensor, Value, indices
-from graph.lowering.linear import lower_conv, matmul, swap
+from graph.lowering.linear import lower_conv, matmul, reshape, swap
 from graph.lowering.normalisation import softmax_rows
 from graph.lowering.operator import Operator
 from graph.lowering.pooling import lower_average_pool, lower_global_average_pool
@@ -25,7 +25,9 @@ from graph.lowering.reduction import lower_reduce_mean
 
 Array = NDArray[Any]
 
-TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32"}  # ONNX element types that are quantised to
+# ONNX element types that are quantised to
+TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 21: "uint4", 22: "int4", 25: "uint2", 26: "int2"}
+PACKED = {"uint4": (0, 15), "int4": (-8, 7), "uint2": (0, 3), "int2": (-2, 1)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +38,30 @@ class Steps:
     zero: Array
     kind: str
 
+    def limits(self) -> tuple[int, int]:
+        """The least and the largest number of the type."""
+        if self.kind in PACKED:
+            return PACKED[self.kind]
+        found = np.iinfo(self.kind)
+        return int(found.min), int(found.max)
+
 
 def steps(op: Operator, at: int, zero: int, *, kind: str = "uint8", shape: Shape = (), axis: int | None = None) -> Steps:
     """Scale and zero point from inputs `at` and `zero` (left out: 0 of type `kind`); of tensors along an axis, or in blocks, for `shape`."""
-    size, offset = float64(op.known(at)), op.optional(zero)
+    size, known = float64(op.known(at)), units(op, zero, kind=kind, shape=shape, axis=axis)
+    if not (size > 0).all():
+        raise op.refuse("a scale that is not positive is not supported")
+    return replace(known, size=_along(op, size, shape, axis))
+
+
+def units(op: Operator, zero: int, *, kind: str = "uint8", shape: Shape = (), axis: int | None = None) -> Steps:
+    """As `steps`, of size 1: where the scale is not a constant."""
+    offset = op.optional(zero)
     whole = np.zeros(1) if offset is None else np.asarray(op.known(zero))
     name = kind if offset is None else whole.dtype.name
-    if name not in TYPES.values() or not (size > 0).all():
-        raise op.refuse(f"steps of type {name}, or a scale that is not positive: uint8, int8, uint16, int16 and int32 are supported")
-    return Steps(_along(op, size, shape, axis), _along(op, float64(whole), shape, axis), name)
+    if name not in TYPES.values():
+        raise op.refuse(f"steps of type {name}: {', '.join(TYPES.values())} are supported")
+    return Steps(np.ones(()), _along(op, float64(whole), shape, axis), name)
 
 
 def _along(op: Operator, v: Array, shape: Shape, axis: int | None) -> Array:
@@ -63,14 +80,14 @@ def _along(op: Operator, v: Array, shape: Shape, axis: int | None) -> Array:
 
 def quantise(builder: Builder, x: Value, to: Steps) -> Tensor:
     """x, in units of 1, as whole numbers of steps: what `to` says of their size is not applied here."""
-    limits = np.iinfo(to.kind)
-    lower, upper = float(limits.min - to.zero.max()), float(limits.max - to.zero.min())
+    least, most = to.limits()
+    lower, upper = float(least - to.zero.max()), float(most - to.zero.min())
     whole = builder.elementwise(build("clip", lower, upper), builder.constant(x.value) if isinstance(x, Known) else x)
     found: Value = builder.elementwise(build("round", lower, upper), whole)
     if to.zero.any():
         found = add(builder, found, Known(np.broadcast_to(to.zero, x.shape)))
     if to.zero.min() != to.zero.max():
-        found = builder.elementwise(build("clip", float(limits.min), float(limits.max)), _tensor(found))
+        found = builder.elementwise(build("clip", float(least), float(most)), _tensor(found))
     return builder.convert(_tensor(found), to.kind)
 
 
@@ -106,14 +123,17 @@ def lower_quantize_linear(op: Operator) -> Value:
     to = steps(op, 1, 2, kind=TYPES.get(op.integer("output_dtype") or 2, ""), shape=x.shape, axis=axis)
     if isinstance(x, Tensor):
         return _written(op, x, to)
-    limits = np.iinfo(to.kind)
-    return Known(np.clip(np.rint(float64(x.value) / to.size) + to.zero, limits.min, limits.max).astype(to.kind))
+    return Known(np.clip(np.rint(float64(x.value) / to.size) + to.zero, *to.limits()).astype(np.int64 if to.kind in PACKED else to.kind))
 
 
 def lower_dequantize_linear(op: Operator) -> Value:
     """Of constants too: the reference implementation knows new versions only."""
-    x = op.value(0)
-    axis = op.axis(op.integer("axis", 1), len(x.shape)) if op.value(1).size > 1 else None
+    x, size = op.value(0), op.value(1)
+    axis = op.axis(op.integer("axis", 1), len(x.shape)) if size.size > 1 else None
+    if isinstance(size, Tensor):
+        whole = _centred(op.builder, x, units(op, 2, kind="int32", shape=x.shape, axis=axis).zero)
+        spread = np.broadcast_to(_along(op, indices(size.shape), x.shape, axis), x.shape)
+        return multiply(op.builder, _floats(op, whole), op.builder.gather(size, spread))
     return restored(op.builder, x, steps(op, 1, 2, kind="int32", shape=x.shape, axis=axis))
 
 
@@ -181,20 +201,37 @@ def _convolved(op: Operator, x: Value, weight: Array, bias: Value | None) -> Val
 
 def lower_q_linear_conv(op: Operator) -> Value:
     """A convolution of whole numbers, scaled by the steps of input and weight over those of the output, per channel."""
-    x, given, to = op.value(0), steps(op, 1, 2), steps(op, 6, 7)
-    size = float64(op.known(4))
-    found = _convolved(op, _centred(op.builder, x, given.zero), _weight(op, 3, 5), op.optional(8))
-    size = size.reshape(-1, *(1,) * (len(found.shape) - 2)) if size.size > 1 else size.reshape(())
-    return quantise(op.builder, scale(op.builder, found, given.size * size / to.size), to)
+    x, to = op.value(0), steps(op, 6, 7)
+    found = _convolved(op, _centred(op.builder, x, units(op, 2).zero), _weight(op, 3, 5), op.optional(8))
+    column = (-1, *(1,) * (len(found.shape) - 2))
+    return _rescaled(op, found, _positive(op, 1, ()), _positive(op, 4, column if op.value(4).size > 1 else ()), to)
 
 
 def lower_q_linear_matmul(op: Operator) -> Value:
     """Steps of A may be one for each row, those of B one for each column."""
-    a, b, to = steps(op, 1, 2), steps(op, 4, 5), steps(op, 6, 7)
-    rows = replace(a, size=a.size.reshape(-1, 1), zero=a.zero.reshape(-1, 1)) if a.size.ndim == 1 else a
-    left, right = _centred(op.builder, op.value(0), rows.zero), _centred(op.builder, op.value(3), b.zero)
-    found = matmul(op.builder, _floats(op, left), _floats(op, right))
-    return quantise(op.builder, scale(op.builder, found, rows.size * b.size / to.size), to)
+    rows, to = units(op, 2).zero, steps(op, 6, 7)
+    left = _centred(op.builder, op.value(0), rows.reshape(-1, 1) if rows.ndim == 1 else rows)
+    found = matmul(op.builder, _floats(op, left), _floats(op, _centred(op.builder, op.value(3), units(op, 5).zero)))
+    return _rescaled(op, found, _positive(op, 1, (-1, 1) if op.value(1).size > 1 else ()), _positive(op, 4, None if op.value(4).size > 1 else ()), to)
+
+
+def _positive(op: Operator, i: int, shape: Shape | None) -> Value:
+    """The steps in input `i`, in another shape (-1: what is left), as floats."""
+    found = op.value(i)
+    if isinstance(found, Tensor):
+        return found if shape is None else reshape(found, tuple(found.size if n < 0 else n for n in shape))
+    size = float64(found.value)
+    if not (size > 0).all():
+        raise op.refuse("a scale that is not positive is not supported")
+    return Known(size if shape is None else size.reshape(shape))
+
+
+def _rescaled(op: Operator, found: Value, first: Value, second: Value, to: Steps) -> Value:
+    """Whole numbers times two sizes of steps over those of `to`, as such."""
+    if isinstance(first, Known) and isinstance(second, Known):
+        return quantise(op.builder, scale(op.builder, found, first.value * second.value / to.size), to)
+    both = scale(op.builder, multiply(op.builder, first, second), 1 / to.size)
+    return quantise(op.builder, multiply(op.builder, found, both), to)
 
 
 def lower_q_gemm(op: Operator) -> Value:

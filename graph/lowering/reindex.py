@@ -36,13 +36,15 @@ def lower_identity(op: Operator) -> Value:
     return op.variable(0)
 
 
-def lower_dropout(op: Operator) -> Value:
-    """Dropout does nothing at inference."""
-    if len([name for name in op.node.output if name]) > 1:
-        raise op.refuse("the mask output is not supported")
-    if op.version >= 12 and op.optional(2) is not None and bool(op.known(2).any()):
+def lower_dropout(op: Operator) -> list[Value]:
+    """Dropout does nothing at inference, nor in training with ratio 0; its mask is true then."""
+    x, given = op.variable(0), op.optional(1) if op.version >= 12 else None
+    training = op.version >= 12 and op.optional(2) is not None and bool(op.known(2).any())
+    if training and not (isinstance(given, Known) and not given.value.any()):
         raise op.refuse("training mode is not supported; export the model for inference")
-    return op.variable(0)
+    if op.version < 12 and len([name for name in op.node.output if name]) > 1:
+        raise op.refuse("the mask output is not supported before opset 12")
+    return [x, Known(np.ones(x.shape, dtype=bool))]
 
 
 def lower_shape(op: Operator) -> Value:

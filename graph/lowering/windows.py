@@ -63,3 +63,24 @@ def _pads(op: Operator, spatial: Shape, strides: Shape, reach: Shape) -> tuple[S
             return (less, more) if mode == "SAME_UPPER" else (more, less)
         case mode:
             raise op.refuse(f"auto_pad {mode!r} is not supported")
+
+
+def transposed_pads(op: Operator, spatial: Shape, strides: Shape, full: Shape) -> tuple[Shape, Shape]:
+    """What a ConvTranspose cuts off at the begin and end of its output of spatial shape `full`; below 0 at the end: zeros that it adds there.
+
+    Which side gives the odd place where `output_shape` or auto_pad asks for one less differs between versions of the standard, and is refused
+    where they do.
+    """
+    mode, wanted, rank = op.string("auto_pad", "NOTSET"), op.integers("output_shape"), len(spatial)
+    if wanted is None and mode in ("NOTSET", "VALID"):
+        pads = (op.integers("pads") if mode == "NOTSET" else None) or (0,) * (2 * rank)
+        if len(pads) != 2 * rank or min(pads) < 0:
+            raise op.malformed(f"pads {pads} do not fit {rank} spatial axes")
+        return pads[:rank], pads[rank:]
+    if mode == "VALID" or (wanted is not None and len(wanted) != rank):
+        raise op.refuse(f"output_shape {wanted} with auto_pad {mode!r} is not supported")
+    total = [n - w for n, w in zip(full, wanted or (n * s for n, s in zip(spatial, strides, strict=True)), strict=True)]
+    if any(t > 0 and t % 2 for t in total) and (op.version < 11 or mode == "NOTSET"):
+        raise op.refuse(f"cutting off {total} places with auto_pad {mode!r} is read in several ways; set pads instead")
+    begin = tuple(0 if t < 0 else t - t // 2 if mode == "SAME_LOWER" else t // 2 for t in total)
+    return begin, tuple(t - b for t, b in zip(total, begin, strict=True))

@@ -216,7 +216,7 @@ ONE = [
     ("DepthToSpace", 13, (1, 8, 2, 3), {"blocksize": 2, "mode": "CRD"}), ("SpaceToDepth", 7, (1, 2, 4, 6), {"blocksize": 2}),
     ("Upsample", 7, (1, 2, 2, 3), {"scales": [1.0, 1.0, 2.0, 3.0]}), ("Identity", 7, (2, 3), {}), ("Cast", 9, (2, 3), {"to": 1}),
     ("LeakyRelu", 7, (2, 3), {}), ("LeakyRelu", 16, (2, 3), {"alpha": 0.3}), ("LeakyRelu", 16, (2, 3), {"alpha": 1.5}),
-    ("Transpose", 7, (2, 3, 4), {}),
+    ("Transpose", 7, (2, 3, 4), {}), ("Tan", 7, (2, 3), {}),
     ("Transpose", 7, (2, 3, 4), {"perm": [1, 0, 2]}), ("Concat", 7, (2, 3), {"axis": 0}), ("Sum", 7, (2, 3), {}), ("Max", 7, (2, 3), {}),
     *((kind, opset, (2, 3), {}) for kind, opset in
         (("Relu", 7), ("Relu", 14), ("Abs", 7), ("Tanh", 7), ("Sigmoid", 7), ("Exp", 7), ("Sin", 7), ("Cos", 7), ("Erf", 9), ("Softplus", 7))),
@@ -233,6 +233,8 @@ SEVERAL: list[Form] = [  # of x (3, 4) and v (3, 4), and constants
     ("Gemm", 7, ["x", "w", "bias"], {"alpha": 0.5, "beta": 2.0}), ("Gemm", 13, ["x", "w3"], {"transA": 1, "transB": 0}),
     ("Gemm", 11, ["w", "x", "one"], {"transA": 1, "transB": 1, "alpha": 3.0}), ("Gemm", 11, ["x", "w", "bias"], {"beta": 0.0}),
     ("Gemm", 13, ["x", "v", "square"], {"transA": 1, "beta": -1.0}), ("Where", 9, ["mask", "x", "v"], {}), ("Where", 16, ["mask", "row", "x"], {}),
+    ("Clip", 13, ["x", "one0", "under"], {}), ("Dropout", 13, ["x", "nothing", "yes"], {}), ("Mod", 13, ["x", "row"], {"fmod": 1}),
+    ("Pow", 13, ["v", "exponents"], {}),
     ("Pow", 7, ["x", "two_f"], {}), ("Pow", 13, ["x", "three"], {}), ("Pow", 13, ["x", "one_wide"], {}), ("Pow", 15, ["x", "two"], {}),
     ("Slice", 10, ["x", "a", "b", "a"], {}), ("Slice", 13, ["x", "b", "far", "a", "minus"], {}), ("Gather", 11, ["x", "minus"], {"axis": 1}),
     ("Pad", 11, ["x", "p", "one0"], {}), ("Pad", 18, ["x", "a2", "", "a"], {}), ("Reshape", 7, ["x", "s"], {}), ("Expand", 8, ["x", "e"], {}),
@@ -251,12 +253,15 @@ CONSTANTS: dict[str, Array] = {
     "three": np.array(3, np.float32), "one_wide": np.ones((2, 1, 1), np.float32), "two": np.array([2]), "a": np.array([1]), "b": np.array([3]),
     "minus": np.array([-1]), "far": np.array([-9]), "p": np.array([0, 1, 2, 0]), "a2": np.array([1, 1]), "s": np.array([0, 2, -1]),
     "e": np.array([2, 1, 4]), "t": np.array([2, 1]),
-    "parts": np.array([1, 3]),
+    "parts": np.array([1, 3]), "under": np.array(-0.25, np.float32), "nothing": np.array(0, np.float32), "yes": np.array(True),
+    "exponents": np.float32([0.5, 0, 1, -2]),
 }  # fmt: skip
 IMAGES: list[Form] = [  # of IMAGE (1, 4, 6, 5)
     ("Conv", 7, ["x", "k", "k_bias"], {"strides": [2, 1], "pads": [1, 0, 2, 1], "dilations": [1, 2]}), ("Conv", 11, ["x", "k_group"], {"group": 2}),
     ("Conv", 22, ["x", "k"], {"auto_pad": "SAME_LOWER", "strides": [2, 2]}), ("Conv", 11, ["x", "k"], {"auto_pad": "VALID"}),
     ("ConvTranspose", 11, ["x", "kt", "kt_bias"], {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 2]}),
+    ("ConvTranspose", 11, ["x", "kt"], {"auto_pad": "SAME_UPPER", "strides": [2, 1]}), ("ConvTranspose", 22, ["x", "kt"], {"auto_pad": "SAME_LOWER"}),
+    ("ConvTranspose", 11, ["x", "kt"], {"output_shape": [14, 10], "strides": [2, 2]}),
     ("ConvTranspose", 7, ["x", "kt"], {"dilations": [2, 1]}), ("ConvTranspose", 22, ["x", "kt"], {"group": 2, "strides": [2, 2]}),
     *(("BatchNormalization", opset, ["x", "bn_s", "bn_b", "bn_m", "bn_v"], {"epsilon": 0.01}) for opset in (7, 9, 14, 15)),
     ("Resize", 10, ["x", "up"], {}), ("Resize", 11, ["x", "none", "up"], {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
@@ -304,6 +309,12 @@ def test_forms_agree_with_onnxruntime_and_the_engine(data: bytes, inputs: dict[s
     assert agrees(network, list(inputs.values()), onnxruntime_says(data, inputs))
     check_roundings(network)
     check_sites(engine_sites(data), network)
+
+
+def test_weights_in_half_precision_behind_a_cast() -> None:
+    weight, inputs = floats(3, 2, seed=5).astype(np.float16), {"x": floats(2, 3)}
+    data = model([node("Cast", ["w"], ["f"], to=1), node("MatMul", ["x", "f"])], {"x": (2, 3)}, weights={"w": weight})
+    assert agrees(read_model.read(data), list(inputs.values()), onnxruntime_says(data, inputs))
 
 
 def test_a_clip_before_version_11_has_limits() -> None:

@@ -92,7 +92,7 @@ BAD = {
     "negative dimension": (lambda p: p.graph.initializer[0].dims.__setitem__(0, -3), "negative"),
     "wrong dimension": (lambda p: p.graph.initializer[0].dims.__setitem__(0, 2), "elements"),
     "string weight": (lambda p: setattr(p.graph.initializer[0], "data_type", TensorProto.STRING), "STRING"),
-    "half weight": (lambda p: setattr(p.graph.initializer[0], "data_type", TensorProto.FLOAT16), "FLOAT16"),
+    "half weight": (lambda p: setattr(p.graph.initializer[0], "data_type", TensorProto.BFLOAT16), "BFLOAT16"),
     "nan weight": (nan_weight, "NaN"),
     "infinite constant": (infinite_constant, "NaN or Inf"),
     "integer input": (integer_input, "INT64"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from composition_cases import COMPOSITIONS, CONTROL
 from graph_models import floats, model, node
@@ -42,6 +43,9 @@ CASES: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any]]
     ),
     ("BatchNormalization", 15, {"x": (1, 3)}, {"s": floats(3), "b": floats(3, seed=1), "m": floats(3, seed=2), "v": floats(3, low=0.1)}, {}),
     ("Cast", 13, {"x": (2, 2)}, {}, {"to": 1}),
+    ("Clip", 13, {"x": (4,)}, {"l": np.float32(1), "h": np.float32(-1)}, {}),
+    ("Clip", 13, {"x": (4,), "l": ()}, {"h": np.float32(1)}, {}),
+    ("Clip", 13, {"x": (4,), "l": (), "h": ()}, {}, {}),
     ("Clip", 7, {"x": (4,)}, {}, {"min": -0.5, "max": 0.25}),
     ("Clip", 7, {"x": (4,)}, {}, {"min": 0.0}),
     ("Clip", 13, {"x": (4,)}, {"l": np.float32(-1), "h": np.float32(1)}, {}),
@@ -58,6 +62,10 @@ CASES: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any]]
     ("ConvTranspose", 7, {"x": (1, 4, 3, 3)}, {"w": floats(4, 2, 3, 3), "b": floats(2)}, {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
     ("ConvTranspose", 11, {"x": (1, 4, 3, 2)}, {"w": floats(4, 1, 3, 2)}, {"group": 2, "strides": [2, 3], "output_padding": [1, 2]}),
     ("ConvTranspose", 11, {"x": (2, 2, 5)}, {"w": floats(2, 3, 3)}, {"dilations": [2], "pads": [1, 0]}),
+    ("ConvTranspose", 11, {"x": (1, 2, 3, 4)}, {"w": floats(2, 1, 3, 4)}, {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    ("ConvTranspose", 22, {"x": (1, 2, 3, 4)}, {"w": floats(2, 1, 3, 4)}, {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
+    ("ConvTranspose", 11, {"x": (1, 2, 3, 3)}, {"w": floats(2, 2, 3, 3)}, {"output_shape": [10, 8], "strides": [3, 2]}),
+    ("ConvTranspose", 7, {"x": (1, 2, 4)}, {"w": floats(2, 2, 3)}, {"output_shape": [4]}),
     ("Cos", 7, {"x": (5,)}, {}, {}),
     ("Cosh", 9, {"x": (5,)}, {}, {}),
     ("Elu", 7, {"x": (2, 5)}, {}, {}),
@@ -91,6 +99,7 @@ CASES: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any]]
     ("Div", 7, {"x": (2, 3)}, {"w": floats(3, low=0.5)}, {}),
     ("Dropout", 7, {"x": (2, 3)}, {}, {"ratio": 0.3}),
     ("Dropout", 13, {"x": (2, 3)}, {"r": np.float32(0.3)}, {}),
+    ("Dropout", 13, {"x": (2, 3)}, {"r": np.float32(0), "t": np.bool_(True)}, {}),
     ("Erf", 13, {"x": (7,)}, {}, {}),
     ("Exp", 13, {"x": (7,)}, {}, {}),
     ("Expand", 8, {"x": (3, 1)}, {"s": ints(2, 1, 4)}, {}),
@@ -130,6 +139,7 @@ CASES: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any]]
     ("Pad", 13, {"x": (1, 4)}, {"p": ints(0, 1, 0, -2)}, {}),
     ("Pad", 13, {"x": (2, 4)}, {"p": ints(0, 2, 0, 1)}, {"mode": "reflect"}),
     ("Pad", 13, {"x": (2, 4)}, {"p": ints(1, 2, 0, 1)}, {"mode": "edge"}),
+    ("Mod", 13, {"x": (2, 3)}, {"w": np.float32([0.75, -1.5, 2])}, {"fmod": 1}),
     ("Pow", 7, {"x": (2, 3)}, {"e": np.float32(2)}, {}),
     ("Pow", 13, {"x": (2, 3)}, {"e": np.float32(3)}, {}),
     ("ReduceMax", 13, {"x": (2, 3, 4)}, {}, {"axes": [1]}),
@@ -178,6 +188,7 @@ POSITIVE = [  # operators whose domain is x > 0
     ("Div", 13, {"z": (2, 3)}, {"w": floats(3)}, {}),
     ("Log", 13, {"x": (9,)}, {}, {}),
     ("Pow", 13, {"x": (5,)}, {"e": np.float32(0.5)}, {}),
+    ("Pow", 13, {"x": (2, 4)}, {"e": np.float32([[0.5], [0], [-1], [1.5]]).reshape(4, 1, 1)}, {}),
     ("Pow", 13, {"x": (5,)}, {"e": np.float32(-1)}, {}),
     ("Pow", 13, {"x": (5,)}, {"e": np.float32(-2)}, {}),
     ("Pow", 13, {"x": (5,)}, {"e": np.float32(1.5)}, {}),
@@ -311,12 +322,17 @@ def test_float64_model() -> None:
 
 REFUSED: list[tuple[str, int, dict[str, tuple[int, ...]], Weights, dict[str, Any], str]] = [
     ("Resize", 13, {"x": (1, 1, 2, 2)}, {"r": floats(0), "s": np.array([1, 1, 2, 2], np.float32)}, {"mode": "area"}, "area"),
-    ("ConvTranspose", 11, {"x": (1, 1, 3)}, {"w": floats(1, 1, 2)}, {"output_shape": [5]}, "output_shape"),
-    ("Pow", 13, {"x": (2,)}, {"e": floats(2)}, {}, "exponent"),
+    ("ConvTranspose", 11, {"x": (1, 1, 3)}, {"w": floats(1, 1, 2)}, {"output_shape": [3]}, "several ways"),
+    ("ConvTranspose", 7, {"x": (1, 1, 3)}, {"w": floats(1, 1, 4)}, {"auto_pad": "SAME_UPPER"}, "several ways"),
+    ("ConvTranspose", 11, {"x": (1, 1, 3)}, {"w": floats(1, 1, 2)}, {"output_shape": [4, 4]}, "output_shape"),
+    ("Dropout", 13, {"x": (2,)}, {"r": np.float32(0.3), "t": np.bool_(True)}, {}, "training"),
+    ("Dropout", 13, {"x": (2,), "r": ()}, {"t": np.bool_(True)}, {}, "training"),
+    ("Mod", 13, {"x": (2,), "z": (2,)}, {}, {"fmod": 1}, "depends on"),
+    ("Pow", 13, {"x": (300,)}, {"e": floats(300)}, {}, "exponents"),
     ("Pow", 13, {"x": (2,), "z": (2,)}, {}, {}, "depends on"),
     ("Gather", 13, {"x": (2, 3)}, {"i": ints(0)}, {"nonsense": 1}, "nonsense"),
     ("Cast", 13, {"x": (2,)}, {}, {"to": 10}, "casting"),
-    ("BatchNormalization", 15, {"x": (1, 2)}, dict.fromkeys("sbmv", floats(2, low=0.1)), {"training_mode": 1}, "training"),
+    ("BatchNormalization", 7, {"x": (1, 2)}, dict.fromkeys("sbmv", floats(2, low=0.1)), {"spatial": 0}, "spatial"),
     ("Conv", 11, {"x": (1, 1, 3), "z": (1, 1, 2)}, {}, {}, "depends on"),
     ("Upsample", 10, {"x": (1, 1, 2, 2)}, {"s": np.array([1, 1, 2, 2], np.float32)}, {"mode": "nearest"}, "deprecated"),
     ("Det", 13, {"x": (2, 2)}, {}, {}, "Supported are"),
@@ -329,3 +345,39 @@ def test_unsupported_forms_are_refused_by_name(case: Any) -> None:
     with pytest.raises(UnsupportedOperator) as error:
         load(model([node(kind, [*inputs, *weights], **attributes)], inputs, weights=weights, opset=opset))
     assert words in str(error.value) and f"the_{kind}" in str(error.value) and str(opset) in str(error.value)
+
+
+def test_batch_normalization_in_training_has_the_statistics_of_the_batch() -> None:
+    weights = {"s": floats(3), "b": floats(3, seed=1), "m": floats(3, seed=2), "v": floats(3, low=0.1)}
+    step = node("BatchNormalization", ["x", *weights], ["y", "mean", "var"], training_mode=1, momentum=0.75)
+    loaded = load(model([step], {"x": (2, 3, 4)}, ["y", "mean", "var"], weights=weights, opset=15))
+    assert compare(loaded, [{"x": floats(2, 3, 4, seed=k)} for k in range(3)]).compared > 0
+
+
+def test_a_constant_base_to_an_exponent_that_varies() -> None:
+    loaded = load(model([node("Pow", ["c", "x"])], {"x": (2, 3)}, weights={"c": np.float32([0.5, 1, 3])}, opset=13))
+    assert compare(loaded, [{"x": floats(2, 3, seed=k)} for k in range(3)]).compared > 0
+    with pytest.raises(UnsupportedOperator, match="not above 0"):
+        load(model([node("Pow", ["c", "x"])], {"x": (2, 3)}, weights={"c": np.float32([0.5, -1, 3])}, opset=13))
+
+
+def test_the_tangent_has_all_of_its_branches() -> None:
+    loaded = load(model([node("Tan", ["x"])], {"x": (9,)}, opset=7))
+    assert compare(loaded, [{"x": floats(9, seed=k, low=-12, high=12)} for k in range(3)]).compared > 0
+
+
+def test_remainders_of_integers_are_exact_at_multiples() -> None:
+    steps = [node("Cast", ["x"], ["i"], to=7), node("Mod", ["i", "n"], ["r"]), node("Cast", ["r"], ["y"], to=1)]
+    for divisor in (3, -7):
+        graph = load(model(steps, {"x": (31,)}, weights={"n": ints(divisor)}, opset=13)).graph
+        x = np.arange(-15, 16, dtype=np.float32)
+        assert np.array_equal(evaluate(graph, [x])[graph.outputs[0]].reshape(-1), np.mod(x.astype(np.int64), divisor))
+
+
+def test_weights_in_half_precision_behind_a_cast() -> None:
+    weight = floats(3, 2).astype(np.float16)
+    for packed in (weight, onnx.helper.make_tensor("w", 10, weight.shape, weight.reshape(-1).view(np.uint16).tolist(), raw=False)):
+        proto = onnx.ModelProto.FromString(model([node("Cast", ["w"], ["f"], to=1), node("MatMul", ["x", "f"])], {"x": (1, 3)}, opset=13))
+        proto.graph.initializer.append(packed if isinstance(packed, onnx.TensorProto) else onnx.numpy_helper.from_array(packed, "w"))
+        loaded = load(proto.SerializeToString())
+        assert compare(loaded, [{"x": floats(1, 3, seed=k)} for k in range(3)]).compared > 0

@@ -7,11 +7,13 @@ import math
 import numpy as np
 
 from verifier.checker.lowering.basic import inverse
-from verifier.checker.lowering.builder import Array, Tensor, Value
+from verifier.checker.lowering.builder import Array, Tensor, Value, indices, take
 from verifier.checker.lowering.elementwise import RELU, clipping
 from verifier.checker.lowering.operator import Operator
+from verifier.checker.maps import Diagonal
 from verifier.checker.network import Function, Pieces, Smooth
 
+ROUND = Pieces(step="round")
 ROOT_HALF, DOUBLE_W = math.sqrt(0.5), 2 * math.sqrt(2 / math.pi)  # within 2 u and 4 u
 Factor = tuple[Array, Array]  # a number, and how far the true one may be from it
 
@@ -118,3 +120,13 @@ def acos(op: Operator) -> Value:
     bent = op.builder.scale(op.builder.elementwise(Smooth("asin"), op.tensor(0)), np.array(-1.0))
     half = np.full(bent.shape, math.pi / 2)
     return op.end(op.builder.plus(bent, half, half * 2.0**-52), "kernel", name="Acos")
+
+
+def tan(op: Operator) -> Value:
+    """tan(x - k pi), k being the whole number nearest to x / pi: the same for every k."""
+    x, builder = op.tensor(0), op.builder
+    branch = builder.elementwise(ROUND, builder.scale(x, *about(1 / math.pi)))
+    value, radius = about(math.pi)
+    turn = Diagonal(np.full(x.size, -value), np.full(x.size, radius))
+    reduced = builder.affine([(take(x, indices(x.shape)), x), (turn, branch)], None, x.shape)
+    return op.end(builder.elementwise(Smooth("tan"), reduced), "refused", name="Tan")

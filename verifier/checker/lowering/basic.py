@@ -18,6 +18,9 @@ from verifier.checker.refusal import Rejected
 SPARSE_FROM, SPARSE = 1 << 13, 8  # a matrix of so many entries, of which one in so many is multiplied, is not multiplied as a dense one
 
 
+MOST_EXPONENTS = 256  # of one operator
+
+
 def common(*values: Value) -> Shape:
     """The shape that all broadcast to."""
     return np.broadcast_shapes(*(v.shape for v in values))
@@ -193,16 +196,31 @@ def _plus(op: Operator, product: Tensor, c: Value, beta: float) -> Tensor:
 
 
 def power(op: Operator) -> Value:
-    """To one constant exponent."""
-    x, exponents = op.tensor(0), np.unique(op.known(1).astype(np.float64))
-    op.require(exponents.size == 1 and op.known(1).dtype != np.bool_, "not one exponent")
-    exponent, shape = float(exponents[0]), common(x, op.value(1))
-    if exponent == 0:
+    """To constant exponents, the elements of each together."""
+    x, given = op.tensor(0), op.known(1)
+    shape, each = common(x, op.value(1)), given.astype(np.float64)
+    exponents = np.unique(each)
+    op.require(given.dtype != np.bool_ and bool(np.isfinite(each).all()) and exponents.size <= MOST_EXPONENTS, f"{exponents.size} exponents")
+    if exponents.size == 1:
+        return _power(op, x, float(exponents[0]), shape)
+    source, each = np.broadcast_to(indices(x.shape), shape).reshape(-1), np.broadcast_to(each, shape).reshape(-1)
+    parts = [_to_the(op.builder, float(e), op.builder.gather(x, source[each == e])) for e in exponents]
+    place = np.argsort(np.argsort(each, kind="stable"), kind="stable").reshape(shape)
+    return op.end(stack(op.builder, parts, place, starts_of(parts)), "refused", name="several exponents")
+
+
+def _to_the(builder: Builder, e: float, x: Tensor) -> Value:
+    if e in (0, 1):
+        return x if e else Known(np.ones(x.shape, dtype=np.float32))
+    return builder.elementwise(Smooth("sqrt") if e == 0.5 else Smooth("reciprocal") if e == -1 else Smooth("pow", e), x)
+
+
+def _power(op: Operator, x: Tensor, exponent: float, shape: Shape) -> Value:
+    found = _to_the(op.builder, exponent, x)
+    if isinstance(found, Known):
         return Known(np.ones(shape, dtype=np.float32))
     if exponent == 1:
         return op.end(op.builder.spread(x, shape), "moves")
-    function = Smooth("sqrt") if exponent == 0.5 else Smooth("reciprocal") if exponent == -1 else Smooth("pow", exponent)
-    found = op.builder.elementwise(function, x)
     if shape != x.shape:
         return op.end(op.builder.spread(found, shape), "refused", name="a power that is broadcast")
     return op.end(found, "sqrt" if exponent in (0.5, -1) else "kernel", 2, name="Pow")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from verifier.checker.lowering.builder import Value
+from verifier.checker.lowering.builder import Known, Value
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.network import Pieces, Smooth
 
@@ -54,7 +54,9 @@ def clip(op: Operator) -> Value:
         else:
             limits.append(sign * math.inf if op.optional(i) is None else float(op.known_floats(i).reshape(())))
     lower, upper = limits
-    op.require(lower < upper and lower < math.inf and upper > -math.inf, f"limits {limits}")
+    op.require(lower < math.inf and upper > -math.inf and (lower < upper or op.version >= 11), f"limits {limits}")
+    if lower >= upper:  # all is the upper
+        return Known(np.full(op.value(0).shape, np.float32(upper)))
     if math.isinf(lower) and math.isinf(upper):
         return op.value(0)
     return op.end(op.builder.elementwise(clipping(lower, upper), op.tensor(0)), "exact")

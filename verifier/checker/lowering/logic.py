@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from verifier.checker.lowering.basic import common, total
+from verifier.checker.lowering.basic import common, inverse, total
 from verifier.checker.lowering.basic import where as select
 from verifier.checker.lowering.builder import Builder, Known, Tensor, Value, indices, take
 from verifier.checker.lowering.elementwise import ABSOLUTE, RELU, clipping
@@ -126,8 +126,19 @@ def _cast(op: Operator, kind: str | None) -> Value:
     if x.element not in floats:
         op.require(np.can_cast(x.element, str(kind), "safe"), f"{x.element} to {kind}")
         return op.end(builder.linear(take(x, indices(x.shape)), x, x.shape), "moves", element=str(kind))
+    return op.end(_whole(builder, x), "exact", element=str(kind))
+
+
+def _whole(builder: Builder, x: Tensor) -> Tensor:
     parts = [builder.elementwise(FLOOR, builder.elementwise(RELU, part)) for part in (x, builder.scale(x, np.array(-1.0)))]
-    found = builder.sum([parts[0], builder.scale(parts[1], np.array(-1.0))])
-    return op.end(found, "exact", element=str(kind))
+    return builder.sum([parts[0], builder.scale(parts[1], np.array(-1.0))])
 
 
+def remainder(op: Operator) -> Value:
+    """x - y floor(x / y) by a constant y; with fmod x / y is cut off, not rounded down."""
+    x, y, builder = op.tensor(0), op.known_floats(1), op.builder
+    op.require(bool(y.all()), "division by 0")
+    spread = builder.spread(x, common(x, Known(y)))
+    share = builder.scale(spread, *inverse(y))
+    count = _whole(builder, share) if op.flag("fmod", 0) else builder.elementwise(FLOOR, share)
+    return op.end(total(builder, [spread, builder.scale(count, y)], [1.0, -1.0]), "refused", name="a remainder")

@@ -122,11 +122,12 @@ def tile(op: Operator, x: Array) -> list[Array]:
     return [np.tile(x, repeats)]
 
 
-def dropout(op: Operator) -> Value:
-    """Does nothing at inference."""
-    op.one_output()
-    op.require(op.version < 12 or op.optional(2) is None or not op.known(2).any(), "training mode")
-    return op.value(0)
+def dropout(op: Operator) -> list[Value]:
+    """Does nothing at inference; its mask, since version 12, is true."""
+    op.require(op.version >= 12 or not any(op.outputs[1:]), "a mask")
+    training = op.version >= 12 and op.optional(2) is not None and bool(op.known(2).any())
+    op.require(not training or (op.optional(1) is not None and not op.known(1).any()), "training mode")
+    return [op.value(0), Known(np.ones(op.value(0).shape, dtype=np.bool_))]
 
 
 def depth_to_space(op: Operator, x: Array) -> list[Array]:

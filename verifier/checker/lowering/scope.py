@@ -140,6 +140,8 @@ class Scope:
         require(tensor not in self.builder.made, f"{op.place}: two operators, one of them in a body, make {tensor!r}")
         self.builder.made.add(tensor)
         self.builder.begin(op.place, tensor)
+        halves = any(isinstance(x, Known) and x.value.dtype == np.float16 for x in op.inputs)
+        op.require(not halves or op.kind in ("Cast", "Identity", "Reshape", "Transpose"), "constants of type float16, which a Cast may widen")
         if op.kind == "Identity" and isinstance(x := op.held[0], Items | Unbounded | Masked):
             return [x]
         if op.kind != "Attention" and any(isinstance(x, Unbounded | Masked) for x in op.held):

@@ -22,6 +22,7 @@ TYPES: dict[int, tuple[str, str]] = {
     _P.UINT16: ("<u2", "int32_data"),
     _P.INT16: ("<i2", "int32_data"),
     _P.BOOL: ("?", "int32_data"),
+    _P.FLOAT16: ("<f2", "raw_data"),  # constants that a Cast widens; no field of whole numbers that are their bits
 }
 
 
@@ -38,6 +39,7 @@ def read_tensor(proto: onnx.TensorProto, raw: bytes, place: str) -> Array:
     shape = tuple(int(n) for n in proto.dims)
     require(all(n >= 0 for n in shape) and math.prod(shape) <= MOST_ELEMENTS, f"shape {shape}")
     code, name = TYPES[proto.data_type]
+    require(bool(raw) or name != "raw_data", f"element type {proto.data_type} without raw data")
     present = [f for f in FIELDS if len(getattr(proto, f))]
     require(set(present) <= {name} and not (raw and present), f"data fields {[*present, 'raw_data']}")
     if raw:

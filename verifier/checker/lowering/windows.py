@@ -85,15 +85,31 @@ def conv_transpose(op: Operator) -> Value:
     kernel, rank = weight.shape[2:], weight.ndim - 2
     op.require(len(x.shape) == weight.ndim and 1 <= rank <= 3 and groups >= 1 and weight.shape[0] == x.shape[1], f"weight of shape {weight.shape}")
     strides, dilations = _geometry(op, kernel)
-    mode, pads, extra = op.string("auto_pad", "NOTSET"), op.integers("pads") or (0,) * (2 * rank), op.integers("output_padding") or (0,) * rank
-    op.require(op.integers("output_shape") is None and (mode == "NOTSET" or (mode == "VALID" and not any(pads))), "output_shape or auto_pad")
-    op.require(len(pads) == 2 * rank and len(extra) == rank and all(n >= 0 for n in (*pads, *extra)), f"pads {pads} and output_padding {extra}")
+    extra = op.integers("output_padding") or (0,) * rank
+    op.require(len(extra) == rank and all(e >= 0 for e in extra), f"output_padding {extra}")
     op.require(all(e < s or e < d for e, s, d in zip(extra, strides, dilations, strict=True)), f"output_padding {extra}")
-    size = tuple(strides[i] * (x.shape[2 + i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 - pads[i] - pads[i + rank] for i in range(rank))
-    shape = (x.shape[0], weight.shape[1] * groups, *size)
+    full = tuple(strides[i] * (x.shape[2 + i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 for i in range(rank))
+    pads = _cut(op, x.shape[2:], strides, full)
+    shape = (x.shape[0], weight.shape[1] * groups, *(full[i] - pads[i] - pads[i + rank] for i in range(rank)))
+    pads = tuple(n if n > 0 else 0 for n in pads)
     inner = Convolution(weight, shape, strides, dilations, pads, groups)
     op.require(inner.out_shape == x.shape, f"output of shape {shape}")
     return _with_bias(op, Transposed(inner), x, shape, weight.shape[0] // groups * math.prod(kernel))
+
+
+def _cut(op: Operator, spatial: Shape, strides: Shape, full: Shape) -> Shape:
+    """What is cut off at the begin of every axis and then at the end of each (below 0: zeros added there). An odd number where versions of the
+    standard differ about the side is refused."""
+    rank, mode, wanted, pads = len(spatial), op.string("auto_pad", "NOTSET"), op.integers("output_shape"), op.integers("pads")
+    if wanted is None and mode in ("NOTSET", "VALID"):
+        pads = pads or (0,) * (2 * rank)
+        op.require(len(pads) == 2 * rank and all(n >= 0 for n in pads) and (mode == "NOTSET" or not any(pads)), f"pads {pads}")
+        return pads
+    op.require(mode in ("NOTSET", "SAME_UPPER", "SAME_LOWER") and not any(pads or ()), f"auto_pad {mode!r}, output_shape {wanted}, pads {pads}")
+    gaps = [n - w for n, w in zip(full, wanted or [n * s for n, s in zip(spatial, strides, strict=True)], strict=True)]
+    op.require(all(g <= 0 or g % 2 == 0 for g in gaps) or (mode != "NOTSET" and op.version >= 11), f"{gaps} places to cut off")
+    first = [0 if g < 0 else (g + 1) // 2 if mode == "SAME_LOWER" else g // 2 for g in gaps]
+    return (*first, *(g - f for g, f in zip(gaps, first, strict=True)))
 
 
 def _with_bias(op: Operator, linear_map: Map, x: Tensor, shape: Shape, count: int) -> Value:
