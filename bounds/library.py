@@ -99,7 +99,15 @@ class BoundedNetwork:
         boxes that do not fit or are empty and for an unknown tensor.
         """
         i = self._node(tensor)
-        state = self._state(lower, upper, i)
+        return self._bounds(self._state(lower, upper, i), i)
+
+    def all_bounds(self, lower: Tensor | Array, upper: Tensor | Array) -> dict[str, tuple[Tensor, Tensor]]:
+        """`bounds` of every tensor that the graph has under a name, inputs and outputs included; what leads to them is bounded once."""
+        state = self._state(lower, upper, len(self.graph.nodes) - 1)
+        found = {i: self._bounds(state, i) for i in sorted(set(self.graph.names.values()))}
+        return {name: found[i] for name, i in self.graph.names.items()}
+
+    def _bounds(self, state: State, i: int) -> tuple[Tensor, Tensor]:
         low, high = state.lower[i], state.upper[i]
         if self.method == "crown":
             below, above = self.linear.backward(state, i, torch.arange(low.shape[-1], device=low.device))

@@ -2,6 +2,7 @@
 
     result = soundproof.verify("network.onnx", "property.vnnlib", timeout=60)
     result.verdict      "unsat" (holds), "sat" (violated, see result.witness), "unknown" or "timed-out"
+    soundproof.verify(torch_module, soundproof.untargeted(soundproof.linf_box(image, 2 / 255), label=3, classes=10), example=torch_input)
 
 Names are imported when they are first used, so `import soundproof` is instant.
 """
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
     from graph.errors import ModelError as ModelError
     from graph.load import load as load
     from soundproof.api import VerificationError as VerificationError
+    from soundproof.api import compute_bounds as compute_bounds
     from soundproof.api import verify as verify
+    from specs.build import box as box
+    from specs.build import linf_box as linf_box
+    from specs.build import output_range as output_range
+    from specs.build import targeted as targeted
+    from specs.build import untargeted as untargeted
     from specs.errors import PropertyError as PropertyError
     from specs.vnnlib import read as read_property
     from verifier.options import OptionError as OptionError
@@ -35,8 +42,14 @@ _HOMES = {
     "Result": ("verifier.result", "Result"),
     "VerificationError": ("soundproof.api", "VerificationError"),
     "__version__": ("verifier.version", "VERSION"),
+    "box": ("specs.build", "box"),
+    "compute_bounds": ("soundproof.api", "compute_bounds"),
+    "linf_box": ("specs.build", "linf_box"),
     "load": ("graph.load", "load"),
+    "output_range": ("specs.build", "output_range"),
     "read_property": ("specs.vnnlib", "read"),
+    "targeted": ("specs.build", "targeted"),
+    "untargeted": ("specs.build", "untargeted"),
     "verify": ("soundproof.api", "verify"),
 }
 
@@ -48,8 +61,14 @@ __all__ = [
     "Result",
     "VerificationError",
     "__version__",
+    "box",
+    "compute_bounds",
+    "linf_box",
     "load",
+    "output_range",
     "read_property",
+    "targeted",
+    "untargeted",
     "verify",
 ]
 

@@ -1,34 +1,115 @@
-"""`soundproof.verify`: the command `soundproof verify` as a function."""
+"""`soundproof.verify`: the command `soundproof verify` as a function, for files and for what a program holds; and bounds of all tensors."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from graph.errors import ModelError
+from specs.canonical import Property
 from specs.errors import PropertyError
+from specs.write import write
 from verifier.options import Options
 from verifier.result import Result
 from verifier.watchdog import Failure, supervise
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    import torch
+    from numpy.typing import NDArray
+
+    Model = str | os.PathLike[str] | onnx.ModelProto | torch.nn.Module
+    Bounds = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+_TEXT = ("(vnnlib-version", "(declare-")
 
 
 class VerificationError(Exception):
     """The run ended without a verdict for a reason that is not the user's. Exit code 4 of the command."""
 
 
-def verify(model: str | os.PathLike[str], property: str | os.PathLike[str], *, quiet: bool = True, **options: Any) -> Result:
-    """Decide whether the network in file `model` satisfies the property in file `property`, in a process of its own.
+def verify(
+    model: Model | Mapping[str, Model], property: str | os.PathLike[str] | Property, *, example: Any = None, quiet: bool = True, **options: Any
+) -> Result:
+    """Decide whether a network satisfies a property, in a process of its own.
+
+    `model` is an ONNX file or a `ModelProto`, or a `torch.nn.Module`, which is exported (as it is: call `.eval()` first) with the input
+    `example`; of a query of several networks a mapping from their names to these. `property` is a VNN-LIB file, its text, or what
+    `soundproof.untargeted` and its neighbours make. What is no file is written to a folder that ends with the run, or, with `certificate`, beside
+    the certificate, which speaks of files.
 
     `options` are those of `verifier.options.Options` (timeout=300.0 in seconds, memory in GB, nodes, seed, threads, ...). The
     result's `verdict` is "unsat" (holds), "sat" (violated; see `witness`), "unknown" or "timed-out". Raises OptionError,
     ModelError, PropertyError, or VerificationError for an internal error. Unless `quiet`, lines for people go to stderr.
     """
-    settings = Options(model_path=os.fspath(model), property_path=os.fspath(property), **options)
-    ending = supervise(settings, _ignore if quiet else _to_stderr)
+    named = model if isinstance(model, Mapping) else {options.pop("network", ""): model}
+    with tempfile.TemporaryDirectory(prefix="soundproof-") as folder:
+        kept = options.get("certificate")
+        stem = Path(folder) / "query" if kept is None else Path(kept)
+        (name, first), *more = [(name, _model_file(given, example, f"{stem}{'.' if name else ''}{name}.onnx")) for name, given in named.items()]
+        text = _property_file(property, f"{stem}.vnnlib")
+        ending = supervise(Options(first, text, name, tuple(more), **options), _ignore if quiet else _to_stderr)
     if isinstance(ending, Failure):
         raise _exception(ending)
     return ending
+
+
+def compute_bounds(model: Model, lower: Sequence[Any], upper: Sequence[Any], *, method: str = "crown", example: Any = None) -> Bounds:
+    """(low, high) of every tensor of `model` by its ONNX name, flat float64 arrays with low <= h(x) <= high for all inputs in the box.
+
+    `lower` and `upper` are one box: as many numbers as the network has inputs, in any nesting. `method`: "crown", backward linear bounds, or
+    "interval". The bounds hold over the reals and include the rounding of their own computation; what cannot be bounded is infinite. Raises
+    ModelError for the model, ValueError for the box or the method.
+    """
+    import numpy as np
+    import torch
+
+    from bounds.library import BoundedNetwork
+    from graph.load import load
+
+    with tempfile.TemporaryDirectory(prefix="soundproof-") as folder:
+        loaded = load(_model_file(model, example, str(Path(folder) / "model.onnx")))
+    if method not in ("crown", "interval"):
+        raise ValueError(f"unknown method {method!r}; use 'interval' or 'crown'")
+    net = BoundedNetwork(loaded.lowered, method="crown" if method == "crown" else "interval", dtype=torch.float64)
+    low, high = (np.asarray(side, dtype=np.float64).reshape(1, -1) for side in (lower, upper))
+    with torch.no_grad():
+        return {name: (below[0].numpy(), above[0].numpy()) for name, (below, above) in net.all_bounds(low, high).items()}
+
+
+def _model_file(model: Model, example: Any, path: str) -> str:
+    """The file that a model is in, or `path`, where it is then."""
+    if isinstance(model, str | os.PathLike):
+        return os.fspath(model)
+    if hasattr(model, "SerializeToString"):
+        Path(path).write_bytes(model.SerializeToString())
+        return path
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"a model is a path, a ModelProto or a torch.nn.Module, not a {type(model).__name__}")
+    if example is None:
+        raise TypeError("a torch.nn.Module is exported with an input: pass it as `example`")
+    inputs = example if isinstance(example, tuple) else (example,)
+    torch.onnx.export(model, inputs, path, dynamo=False)
+    return path
+
+
+def _property_file(property: str | os.PathLike[str] | Property, path: str) -> str:
+    """The file that a property is in, or `path`, where it is then."""
+    if isinstance(property, Property):
+        Path(path).write_text(write(property), encoding="utf-8")
+        return path
+    given = os.fspath(property)
+    if not any(word in given for word in _TEXT):
+        return given
+    Path(path).write_text(given, encoding="utf-8")
+    return path
 
 
 def _exception(failure: Failure) -> Exception:

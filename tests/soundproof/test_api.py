@@ -1,0 +1,58 @@
+"""`soundproof.verify` and `soundproof.compute_bounds` for what a program holds: modules, protobufs, texts, built properties."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import soundproof
+from soundproof import api
+
+
+def module() -> torch.nn.Module:
+    """y = [relu(a - b), relu(b - a)]"""
+    layer = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
+        layer.bias.zero_()
+    return torch.nn.Sequential(layer, torch.nn.ReLU()).eval()
+
+
+def written(tmp_path: Path) -> onnx.ModelProto:
+    return onnx.load(api._model_file(module(), torch.zeros(1, 2), str(tmp_path / "m.onnx")))
+
+
+def test_a_module_and_a_built_property() -> None:
+    holds = soundproof.output_range(soundproof.box([0, 0], [1, 0.5]), [None, 0], [1.25, 0.75])
+    found = soundproof.verify(module(), holds, example=torch.zeros(1, 2), timeout=120, threads=1)
+    assert (found.verdict, found.assurance) == ("unsat", "certified")
+
+
+def test_a_protobuf_and_a_text_with_a_certificate(tmp_path: Path) -> None:
+    text = "(vnnlib-version <2.0>)(declare-network N (declare-input X real [1,2]) (declare-output Y real [1,2]))"
+    text += "(assert (and (>= X[0,0] 0.0) (<= X[0,0] 1.0) (>= X[0,1] 0.0) (<= X[0,1] 1.0)))(assert (>= (* Y[0,0] Y[0,0]) 0.5))"
+    found = soundproof.verify(written(tmp_path), text, certificate=str(tmp_path / "c"), timeout=120, threads=1)
+    assert found.verdict == "sat" and found.witness.outputs is not None and found.witness.outputs[0].values[0] ** 2 >= 0.5
+    assert (tmp_path / "c.vnnlib").read_text() == text and (tmp_path / "c.onnx").exists()
+
+
+def test_bounds_of_all_tensors(tmp_path: Path) -> None:
+    model = written(tmp_path)
+    for method in ("crown", "interval"):
+        found = soundproof.compute_bounds(model, [[-1, 0]], [[1, 0.5]], method=method)
+        assert {name for node in model.graph.node for name in node.output} <= found.keys()
+        low, high = found[model.graph.output[0].name]
+        assert low.shape == (2,) and (low <= 0).all() and (high >= [1, 1.5]).all() and (high <= np.array([1.01, 1.51])).all()
+    with pytest.raises(ValueError, match="unknown method"):
+        soundproof.compute_bounds(model, [0, 0], [1, 1], method="guess")
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(TypeError, match="a path, a ModelProto or a torch"):
+        soundproof.verify(3, "p.vnnlib")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="pass it as `example`"):
+        soundproof.verify(module(), "p.vnnlib")
