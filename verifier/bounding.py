@@ -17,7 +17,7 @@ from bounds.linear import Functional, LinearBounds, Lower, Relaxations, State
 from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
 from verifier.optimise import Slopes, planes_with
-from verifier.portfolio import CONSTANTS, prefers_forward
+from verifier.portfolio import narrow_layers, prefers_forward
 from verifier.problem import Problem, refines_all
 
 Array = NDArray[Any]
@@ -74,6 +74,7 @@ class Bounder:
         self.linear = LinearBounds(net, memory, reserve is not None and refines_all(problem.graph))
         self._memory = memory
         self.forward = prefers_forward(self.linear, problem.varying(groups.box))
+        self.narrow = narrow_layers(self.linear) if self.forward else 0
         used, place = np.unique(groups.row, return_inverse=True)
         outputs, inputs = problem.functionals.dense(used[used >= 0])
         if used.size and used[0] < 0:  # padding rows are the zero functional, with bound +inf: never refuted
@@ -136,6 +137,11 @@ class Bounder:
         """One bounding pass over the boxes [lower, upper] [B, n_in] with their groups [B] and open slots [B, C]."""
         return self.bound_in(self.root_state(lower, upper), group, is_open)
 
+    @property
+    def refined(self) -> bool:
+        """Whether bounds of layers are made backwards, of all or of the narrow ones."""
+        return not self.forward or self.narrow > 0
+
     def root_state(self, lower: Tensor, upper: Tensor) -> State:
         """Bounds of every node over boxes without further constraints. Raises CrossedBounds where a lower exceeds an upper one."""
         state = self._forward_state(lower, upper) if self.forward else self.linear.propagate(lower, upper)
@@ -144,7 +150,7 @@ class Bounder:
 
     def _forward_state(self, lower: Tensor, upper: Tensor) -> State:
         """Forward bounds of all layers, and backward bounds, which are tighter, of the narrow ones."""
-        return forward(self.linear, lower, upper, CONSTANTS.narrow_layer).state
+        return forward(self.linear, lower, upper, self.narrow).state
 
     def bound_in(
         self,

@@ -56,7 +56,7 @@ class InputSearch:
         self._events = Pending(observer)
         self.name, self._next_id = name or f"inputs/{branching.name}", len(boxes)
         self._inputs = _places(bounder)
-        observer(Roots(self.name, boxes.id.numpy(), bounder.groups.case[boxes.group.numpy()], forward=bounder.forward))
+        observer(Roots(self.name, boxes.id.numpy(), bounder.groups.case[boxes.group.numpy()], refine=bounder.refined, forward=bounder.forward))
         self.stack: Stack[Boxes] = Stack()
         self.stack.push(boxes)
         self.stuck: list[Boxes] = []  # open, and too small to halve

@@ -28,6 +28,7 @@ class Constants:
     forward_most: int = 24  # varying inputs up to which hidden layers may be bounded forwards
     forward_ratio: int = 300  # and hidden neurons per varying input (plus one) from which they are
     narrow_layer: int = 128  # layers up to which backward bounds are computed all the same
+    narrow_elements: int = 400  # unless they have more elements than this together: halving boxes again then costs less
     neuron_batch_most: int = 512
     root_steps: int = 40  # gradient steps at the root
     hidden_steps: int = 20  # gradient steps for the hidden bounds at the root
@@ -83,6 +84,12 @@ def prefers_forward(bounds: LinearBounds, varying: int) -> bool:
     """Bound hidden layers forwards: few inputs vary and the hidden layers are so wide that a backward pass each costs too much."""
     hidden = sum(bounds.graph.nodes[j].size for j in bounds.targets if j not in bounds.exact_interval)
     return varying <= CONSTANTS.forward_most and hidden > CONSTANTS.forward_ratio * (varying + 1)
+
+
+def narrow_layers(bounds: LinearBounds) -> int:
+    """Layers up to which forward bounds are refined backwards; 0 where there is so much of them that boxes cost ten times as much."""
+    sizes = [bounds.graph.nodes[j].size for j in bounds.targets if j not in bounds.exact_interval]
+    return CONSTANTS.narrow_layer if sum(n for n in sizes if n <= CONSTANTS.narrow_layer) <= CONSTANTS.narrow_elements else 0
 
 
 def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, allotment: Allotment) -> Plan:

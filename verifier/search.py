@@ -91,7 +91,7 @@ class Search:
         bounder = self._bounder(groups)
         boxes = self._root(groups)
         self.observer(Phase("bound", f"{len(cases)} cases on {len(groups)} boxes"))
-        self.observer(Roots("root", boxes.id.numpy(), groups.case, forward=bounder.forward))
+        self.observer(Roots("root", boxes.id.numpy(), groups.case, refine=bounder.refined, forward=bounder.forward))
         large = sum(node.size for node in self.net.graph.nodes) > CONSTANTS.refine_rows
         open_slots, margins = boxes.is_open.clone(), torch.full((len(boxes),), -torch.inf, dtype=self.net.dtype)
 

@@ -338,7 +338,7 @@ MUTANTS = (
         "retry_taken_for_granted",
         "verifiers.md 3.3 FP: fragile models certify wrong bounds",
         "where float64 could help it is said to have helped",
-        ("verifier.bounding:Bounder.retry_in_double", "found.closed[retry] | again.closed)", "found.closed[retry] | rescued[retry])"),
+        ("verifier.bounding:Bounder.retry_in_double", "closed[retry] | again.closed)", "closed[retry] | rescued[retry])"),
         ("verifier.bounding:Bounder.confirm_in_double", "found.closed[retry] | again.closed)", "found.closed[retry] | rescued[retry])"),
         note=(
             "It lies where a violation is nearer than the rounding of float32, but where that is so at the centre of the first "
