@@ -175,7 +175,7 @@ def _touch_gate(name: str, p: float, a: Array, start: Array, end: Array) -> Arra
     """Newton's method between two ends, or halves of what is between them; beyond 16 a gate is nearly straight. GELU first as about a swish."""
     if name == "gelu":
         x = _touch_gate("swish", TANH_GELU, a, GELU * start, GELU * end) / GELU
-        for _ in range(2):
+        for _ in range(5):
             slope, bend = _bent(name, p, np.clip(x, -6.0, 6.0))
             x = np.where(np.abs(x) < 6, x - np.clip((slope - a) / np.where(bend == 0, TINY, bend), -0.5, 0.5), x)
         return x
