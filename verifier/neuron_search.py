@@ -26,11 +26,12 @@ from verifier.clip_neurons import clip_layers
 from verifier.domains import Boxes, Stack
 from verifier.events import Array, Bounded, Closed, Crossed, Multiplied, Observer, Pending, Places, Roots, Split, Within, ignore
 from verifier.groups import atom_of_row
+from verifier.guide import Guide
 from verifier.input_search import Probe, Tally
 from verifier.leaf_program import Cut, Leaf, applies, attempt, both_sides
 from verifier.multipliers import gathered, places_in
 from verifier.optimise import Multipliers, Slopes, builders, initial, optimise, planes_of, planes_with, signed, storable
-from verifier.portfolio import programs_fit
+from verifier.portfolio import CONSTANTS, programs_fit
 from verifier.replay import Witness
 
 NAME = "neurons"
@@ -73,8 +74,9 @@ class Splits:
 
 @dataclass(frozen=True)
 class Domains:
-    """N sub-problems. `lower[j]`, `upper[j]` [N, size]: bounds of node j here; `signs[j]` [N, size] int8: +1 where a split
-    says h >= 0, -1 where it says h <= 0; `node` [N], `element` [N], `threshold` [N]: the split to make next; `id` [N], unique within a search;
+    """N sub-problems. `margin` [N]: their bounds, as far as known, and `proven` [N], as far as rigorous. `lower[j]`, `upper[j]` [N, size]: bounds
+    of node j here; `signs[j]` [N, size] int8: +1 where a split says h >= 0, -1 where it says h <= 0; `node` [N], `element` [N],
+    `threshold` [N]: the split to make next; `id` [N], unique within a search;
     `trail` [N, P]: the elements split so far from the root down, as numbers within all nodes' elements, inputs left out, then -1; and UNPAID
     in the place of a split that has no multiplier, far from 0 or of an element that was split again; `cuts` [N, P, 3] float64: these splits
     as (number of the element, threshold, +1 for h >= threshold or -1 for h <= threshold).
@@ -82,6 +84,7 @@ class Domains:
 
     group: Tensor
     margin: Tensor
+    proven: Tensor
     depth: Tensor
     lower: dict[int, Tensor]
     upper: dict[int, Tensor]
@@ -100,7 +103,7 @@ class Domains:
     def select(self, keep: Tensor) -> Domains:
         """The sub-problems `keep` (indices or mask)."""
         return Domains(
-            self.group[keep], self.margin[keep], self.depth[keep],
+            self.group[keep], self.margin[keep], self.proven[keep], self.depth[keep],
             {j: t[keep] for j, t in self.lower.items()}, {j: t[keep] for j, t in self.upper.items()},
             {j: t[keep] for j, t in self.signs.items()}, self.multipliers.select(keep),
             self.node[keep], self.element[keep], self.threshold[keep], self.id[keep], self.trail[keep], self.cuts[keep],
@@ -119,7 +122,8 @@ class Domains:
             uppers = [high for _, high in pairs if high is not None]
             slopes[i] = (torch.cat([low for low, _ in pairs]), None if first_upper is None else torch.cat(uppers))
         return cls(
-            torch.cat([p.group for p in parts]), torch.cat([p.margin for p in parts]), torch.cat([p.depth for p in parts]),
+            torch.cat([p.group for p in parts]), torch.cat([p.margin for p in parts]), torch.cat([p.proven for p in parts]),
+            torch.cat([p.depth for p in parts]),
             join([p.lower for p in parts]), join([p.upper for p in parts]), join([p.signs for p in parts]),
             Multipliers(slopes, join([p.multipliers.betas for p in parts])),
             torch.cat([p.node for p in parts]), torch.cat([p.element for p in parts]), torch.cat([p.threshold for p in parts]),
@@ -131,7 +135,8 @@ class Domains:
         """Bytes held."""
         slopes = [t for pair in self.multipliers.slopes.values() for t in pair if t is not None]
         tables = [*self.lower.values(), *self.upper.values(), *self.signs.values(), *self.multipliers.betas.values(), *slopes]
-        return sum(t.nbytes for t in (self.group, self.margin, self.depth, self.node, self.element, self.threshold, self.trail, self.cuts, *tables))
+        more = self.threshold, self.trail, self.cuts
+        return sum(t.nbytes for t in (self.group, self.margin, self.proven, self.depth, self.node, self.element, *more, *tables))
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ class NeuronSearch:
         self.lower, self.upper = lower, upper
         self.stack: Stack[Domains] = Stack()
         self.stuck: list[Domains] = []
+        self.guide: Guide | None = None
         self._programs = applies(bounder.problem.graph) and programs_fit(bounder.linear)
         self._insisted = 0  # so many of them were tried again, in vain
         self.tally = Tally()
@@ -219,7 +225,7 @@ class NeuronSearch:
 
     def lowest_margin(self) -> float:
         """The smallest proven margin among what is open."""
-        return min([self.stack.lowest_margin(), *(float(d.margin.min()) for d in self.stuck)])
+        return min((float(d.proven.min()) for d in (*self.stuck, *self.stack.all())), default=float("inf"))
 
     def start(self, group: Tensor, state: State, steps: int, relaxed: list[int]) -> bool:
         """Bound the cases `group` [B] at the root, in the state of their box ([B, size] tensors), with `steps` gradient steps; `relaxed`
@@ -244,8 +250,9 @@ class NeuronSearch:
             self._places.append(places_in(self.linear, state.select(nothing[:1]), multipliers.slopes))
             self._both_sides.append(both_sides(self.linear.graph, self._places[-1]))
             self._places_of[group] = len(self._places) - 1
+        unknown = torch.full((group.shape[0],), -torch.inf, dtype=state.lower[0].dtype)
         root = Domains(
-            group, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), nothing,
+            group, unknown, unknown, nothing,
             {j: state.lower[j] for j in known}, {j: state.upper[j] for j in known}, signs, Multipliers(multipliers.slopes, betas),
             nothing, nothing, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), group, nothing[:, None][:, :0],
             torch.zeros(group.shape[0], 0, 3, dtype=torch.float64),
@@ -291,10 +298,56 @@ class NeuronSearch:
         self._next_id += 2 * len(parents)
         where = (parents.node.numpy(), parents.element.numpy(), parents.threshold.double().numpy())
         self._events.add(Split(NAME, parents.id.numpy(), low.numpy(), high.numpy(), *where))
+        if self.guide is not None:
+            self._bound_guided(self.guide, children)
+            return
         known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
         box = (self.lower[children.group], self.upper[children.group])
         state = self.linear.propagate(*box, refine=self.effort.refine, known=known)
         self._bound(children, state, self.effort.steps)
+
+    def _state(self, domains: Domains) -> State:
+        """The state of sub-problems."""
+        known = {j: (domains.lower[j], domains.upper[j]) for j in domains.lower}
+        return self.linear.propagate(self.lower[domains.group], self.upper[domains.group], refine=self.effort.refine, known=known)
+
+    def _bound_guided(self, guide: Guide, domains: Domains) -> None:
+        """Estimate sub-problems, bound those rigorously that seem to be closed, choose splits for the rest and push them."""
+        self.tally.nodes += len(domains)
+        known = guide.neurons(domains.lower, domains.upper, domains.signs)
+        least = self.bounder.reserve[domains.group]
+        guess = guide.maximise(domains.group, known, domains.multipliers, CONSTANTS.guided_steps, CONSTANTS.guided_rate, least)
+        domains = replace(domains, margin=guess.value, multipliers=guide.multipliers(guess, domains.multipliers))
+        hopeful = torch.nonzero(guess.value > least).squeeze(-1)
+        is_open = torch.ones(len(domains), dtype=torch.bool)
+        if hopeful.numel():
+            part = domains.select(hopeful)
+            is_open[hopeful] = ~self._confirm(part, self._state(part), part.multipliers).closed
+        if bool(is_open.any()):
+            self._branch_guided(guide, domains.select(is_open))
+
+    def _branch_guided(self, guide: Guide, domains: Domains) -> None:
+        """Choose splits for these sub-problems and push them."""
+        known = guide.neurons(domains.lower, domains.upper, domains.signs)
+        guess = guide.maximise(domains.group, known, domains.multipliers, 0, CONSTANTS.guided_rate, domains.margin)
+        if self._hit(domains, guide.coefficients(guess)):
+            return
+        found = guide.candidates(domains.group, known, guess, CONSTANTS.guided_candidates, self.effort.batch)
+        can = found.score[:, 0] > 0
+        domains = replace(domains, node=found.node[:, 0], element=found.element[:, 0], threshold=torch.zeros_like(domains.margin))
+        if not bool(can.all()):
+            self.stuck.append(domains.select(~can))
+        self.stack.push(domains.select(can))
+
+    def _hit(self, domains: Domains, coefficients: Tensor) -> bool:
+        """Whether the network violates the case somewhere in these sub-problems: a look at few points."""
+        if self.probe is None:
+            return False
+        group = domains.group
+        open_slots = torch.ones(len(group), 1, dtype=torch.bool)
+        boxes = Boxes(self.lower[group], self.upper[group], group, open_slots, domains.margin, domains.depth, domains.id)
+        self.witness = self.probe(boxes, coefficients)
+        return self.witness is not None
 
     def _trail(self, parents: Domains) -> Tensor:
         """The trails of both halves: a split of an input is a matter of the box, and has no multiplier."""
@@ -333,6 +386,10 @@ class NeuronSearch:
             return
         if last and splits is None:
             self.stuck.append(tried.domains.select(keep))
+            return
+        if self.guide is not None and not last:
+            margin, left = tried.found.margin[keep].amax(-1), tried.domains.select(keep)
+            self._branch_guided(self.guide, replace(left, margin=margin, proven=margin, multipliers=tried.multipliers.select(keep)))
             return
         self._branch(tried, keep, splits)
 
@@ -373,16 +430,29 @@ class NeuronSearch:
 
     def _try(self, domains: Domains, state: State, steps: int, last: bool) -> Tried:
         """Optimise, bound with what a certificate can store, and tell what that closes."""
-        is_open = torch.ones(len(domains), 1, dtype=torch.bool, device=domains.group.device)
+        return self._confirm(domains, state, self._optimised(domains, state, steps, last))
+
+    def _optimised(self, domains: Domains, state: State, steps: int, last: bool) -> Multipliers:
+        """Multipliers for sub-problems in their states."""
+        if self.guide is not None and not last:
+            known = self.guide.neurons(dict(enumerate(state.lower)), dict(enumerate(state.upper)), domains.signs)
+            least = self.bounder.reserve[domains.group]
+            return self.guide.multipliers(
+                self.guide.maximise(domains.group, known, domains.multipliers, steps, CONSTANTS.rate, least), domains.multipliers
+            )
         functional, constant = self.bounder.functional(domains.group, self.rows)
 
         def done(values: Tensor) -> Tensor:
             return self.bounder.closes(values, domains.group, self.rows).all(-1)
 
-        multipliers = optimise(
+        return optimise(
             self.linear, state, functional, constant, domains.multipliers, domains.signs,
             steps=steps, rate=self.effort.rate * (2 if last else 1), done=done, stretches=LAST_STRETCHES if last else 0,
         )
+
+    def _confirm(self, domains: Domains, state: State, multipliers: Multipliers) -> Tried:
+        """Bound with these multipliers as a certificate can store them, and tell what that closes."""
+        is_open = torch.ones(len(domains), 1, dtype=torch.bool, device=domains.group.device)
         slopes, betas = storable(self.linear, state, multipliers)
         planes, added = planes_with(self.linear, state, slopes), signed(betas, domains.signs)
         found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=added, record=True)
@@ -442,8 +512,7 @@ class NeuronSearch:
 
     def _bound_last(self, domains: Domains) -> None:
         """With many larger steps, from no multipliers at all."""
-        known = {j: (domains.lower[j], domains.upper[j]) for j in domains.lower}
-        state = self.linear.propagate(self.lower[domains.group], self.upper[domains.group], refine=self.effort.refine, known=known)
+        state = self._state(domains)
         fresh = initial(self.linear, state, int(self.rows.numel()), list(domains.multipliers.slopes))
         nothing = {j: torch.zeros_like(beta) for j, beta in domains.multipliers.betas.items()}
         self._bound(replace(domains, multipliers=Multipliers(fresh.slopes, nothing)), state, LAST_STEPS, last=True)
@@ -474,15 +543,11 @@ class NeuronSearch:
         pick = {i: d[keep].gather(1, rows.expand(-1, 1, d.shape[-1])).squeeze(1) for i, d in found.lower.at.items()}
         group = domains.group[keep]
         margin = found.margin[keep].amax(-1)
-        if self.probe is not None:
-            open_slots = torch.ones(len(keep), 1, dtype=torch.bool)
-            boxes = Boxes(self.lower[group], self.upper[group], group, open_slots, margin, domains.depth[keep], domains.id[keep])
-            self.witness = self.probe(boxes, coefficients[keep])
-            if self.witness is not None:
-                return
+        if self._hit(replace(domains.select(keep), margin=margin), coefficients[keep]):
+            return
         here = tried.state.select(keep)
         rest = replace(
-            domains.select(keep), margin=margin, multipliers=tried.multipliers.select(keep),
+            domains.select(keep), margin=margin, proven=margin, multipliers=tried.multipliers.select(keep),
             lower={j: here.lower[j] for j in domains.lower}, upper={j: here.upper[j] for j in domains.upper},
         )
         if given is None:
@@ -581,6 +646,6 @@ def _halves(parents: Domains, first_id: int) -> Domains:
             signs[j][mine, element] = torch.where(side == 1, -side, signs[j][mine, element])
             signs[j][mine + count, element] = torch.where(side == 1, side, signs[j][mine + count, element])
     return Domains(
-        both.group, both.margin, both.depth + 1, lower, upper, signs, both.multipliers, both.node, both.element, both.threshold,
+        both.group, both.margin, both.proven, both.depth + 1, lower, upper, signs, both.multipliers, both.node, both.element, both.threshold,
         first_id + torch.arange(2 * count), both.trail, both.cuts,
     )

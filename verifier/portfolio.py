@@ -12,6 +12,7 @@ from graph.core import Bilinear, Elementwise
 from graph.functions.facts import Pieces
 from verifier.allotment import Allotment
 from verifier.presolve import work_of_a_pass
+from verifier.reduced import reducible
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Constants:
     program_sites: int = 400  # arguments of non-linear nodes up to which sub-problems that nothing else closes are tried as linear programs
     program_batch: int = 32  # and at a time where all are
     close_rounds: int = 3  # rounds of complete clipping at most
+    guided_steps: int = 12  # gradient steps at a sub-problem in a reduced network
+    guided_rate: float = 0.05
+    guided_candidates: int = 8  # splits tried per sub-problem there
     attack_seconds: float = 4.0  # one round of the attack at most, and at most this share of the time limit
     attack_share: float = 0.08
     hardest_boxes: int = 32  # sub-boxes attacked between instalments
@@ -55,8 +59,8 @@ CONSTANTS = Constants()
 class Plan:
     """`kind` is "inputs" or "neurons"; `batch` sub-problems at a time, `refine`: re-bound hidden layers after a split; `trial`: boxes
     of a search over inputs that comes first; `reason` says why, for people. When neurons are split: `candidates` per sub-problem, each
-    with `trial_steps` gradient steps, `rounds` of complete clipping; `programs`: each sub-problem is tried as a linear program; `hidden_work`:
-    the largest layers whose bounds get slopes of their own."""
+    with `trial_steps` gradient steps, `rounds` of complete clipping; `programs`: each sub-problem is tried as a linear program; `guided`: a
+    reduced network chooses multipliers and splits; `hidden_work`: the largest layers whose bounds get slopes of their own."""
 
     kind: str
     batch: int
@@ -67,6 +71,7 @@ class Plan:
     trial_steps: int = 0
     rounds: int = 0
     programs: bool = False
+    guided: bool = False
     hidden_work: int = CONSTANTS.hidden_work
 
 
@@ -114,6 +119,9 @@ def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, 
         # a small transformer: a tenth of what the slopes of the rows themselves gain, in five times the time
         return Plan("neurons", neuron_batch, refine, trial, f"{reason}; hidden bounds behind products gain little from slopes", hidden_work=0)
     if work_of_a_pass(bounds.graph) > CONSTANTS.close_work:
+        if not refine and reducible(bounds):
+            batch = max(1, min(CONSTANTS.neuron_batch_most, allotment.neuron_batch_bytes // (64 * hidden)))  # each is about one case
+            return Plan("neurons", batch, refine, trial, f"{reason}, chosen by a reduced network", guided=True)
         return Plan("neurons", neuron_batch, refine, trial, reason)
     reason += ", and bound each over what the case leaves of the box, which is cheap here"
     return Plan(

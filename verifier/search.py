@@ -21,6 +21,7 @@ from verifier.budget import Budget
 from verifier.domains import Boxes
 from verifier.events import Bounded, Chosen, Closed, Observer, Phase, Places, Progress, Roots, Tightened
 from verifier.groups import Groups, group_cases
+from verifier.guide import guide
 from verifier.input_search import InputSearch, Probe, race
 from verifier.neuron_search import NAME, Effort, NeuronSearch
 from verifier.optimise import relaxed_nodes
@@ -260,6 +261,8 @@ class Search:
                 tell=partial(_tell, self.observer, members.numpy()),
             )
             raise_if_crossed(state)
+            if plan.guided and len(members) == len(groups):
+                search.guide = guide(bounder, state)
 
             def start(part: Tensor, state: State = state) -> bool:
                 if search.witness is not None:
