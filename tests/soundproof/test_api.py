@@ -28,14 +28,14 @@ def written(tmp_path: Path) -> onnx.ModelProto:
 
 def test_a_module_and_a_built_property() -> None:
     holds = soundproof.output_range(soundproof.box([0, 0], [1, 0.5]), [None, 0], [1.25, 0.75])
-    found = soundproof.verify(module(), holds, example=torch.zeros(1, 2), timeout=120, threads=1)
+    found = soundproof.verify(module(), holds, example=torch.zeros(1, 2), timeout=600, threads=1)
     assert (found.verdict, found.assurance) == ("unsat", "certified")
 
 
 def test_a_protobuf_and_a_text_with_a_certificate(tmp_path: Path) -> None:
     text = "(vnnlib-version <2.0>)(declare-network N (declare-input X real [1,2]) (declare-output Y real [1,2]))"
     text += "(assert (and (>= X[0,0] 0.0) (<= X[0,0] 1.0) (>= X[0,1] 0.0) (<= X[0,1] 1.0)))(assert (>= (* Y[0,0] Y[0,0]) 0.5))"
-    found = soundproof.verify(written(tmp_path), text, certificate=str(tmp_path / "c"), timeout=120, threads=1)
+    found = soundproof.verify(written(tmp_path), text, certificate=str(tmp_path / "c"), timeout=600, threads=1)
     assert found.verdict == "sat" and found.witness.outputs is not None and found.witness.outputs[0].values[0] ** 2 >= 0.5
     assert (tmp_path / "c.vnnlib").read_text() == text and (tmp_path / "c.onnx").exists()
 

@@ -93,7 +93,7 @@ MUTANTS = (
         "the outputs of our own graph in float64 decide, not the file",
         (
             f"{REPLAY}._run",
-            "return np.concatenate([y.ravel() for y in execute(self._session, self._model, np.split(x, self._ends))])",
+            "return self._running(x)",
             "return np.float32(enclose_outputs(self._model, np.split(x, self._ends))[0]) + np.float32(0)",
         ),
     ),
