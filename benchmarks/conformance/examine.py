@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from benchmarks.conformance.cases import Case
@@ -179,6 +180,9 @@ def _linear(graph: Graph, lower: Array, upper: Array, elements: Sequence[Array])
 
 def _check_evaluation(subject: Subject, model: Model, graph: Graph, samples: Samples) -> None:
     case = subject.case
+    declared = [tuple(d.dim_value for d in info.type.tensor_type.shape.dim) for info in onnx.ModelProto.FromString(subject.content).graph.output]
+    if declared != [info.shape for info in model.outputs]:
+        raise Wrong(f"outputs of shapes {[info.shape for info in model.outputs]} instead of {declared}")
     if subject.expected is not None:
         found = _outputs(graph, evaluate(graph, subject.points))
         wanted = [x[None] for x in subject.expected]

@@ -135,7 +135,7 @@ def lower_cum_sum(op: Operator) -> Value:
     matrix = np.tri(size, k=-1 if op.integer("exclusive") else 0)
     rows = op.builder.gather(x, order)
     total = op.builder.linear(Dense(rows.shape, rows.shape, matrix), rows)
-    return op.builder.gather(total, _back(order))
+    return op.builder.gather(total, _back(order).reshape(x.shape))
 
 
 def lower_cum_prod(op: Operator) -> Value:
@@ -147,7 +147,7 @@ def lower_cum_prod(op: Operator) -> Value:
     for k in range(1, flat.shape[1]):
         found.append(multiply(op.builder, found[-1], op.builder.gather(x, flat[:, k - exclusive])))
     total = concat(op.builder, found)  # [size, rows]
-    return op.builder.gather(total, indices((flat.shape[1], len(flat))).T.reshape(order.shape).reshape(-1)[_back(order)])
+    return op.builder.gather(total, indices((flat.shape[1], len(flat))).T.reshape(-1)[_back(order).reshape(x.shape)])
 
 
 def _running(op: Operator) -> tuple[Tensor, int, Array]:
@@ -159,7 +159,7 @@ def _running(op: Operator) -> tuple[Tensor, int, Array]:
 
 
 def _back(order: Array) -> Array:
-    """Where each element of the input stands in `order`, in the shape of the input."""
+    """Where each element of the input stands in `order` [size of the input]."""
     place = np.empty(order.size, dtype=np.int64)
     place[order.reshape(-1)] = np.arange(order.size)
     return place

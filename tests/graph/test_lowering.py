@@ -381,3 +381,14 @@ def test_weights_in_half_precision_behind_a_cast() -> None:
         proto.graph.initializer.append(packed if isinstance(packed, onnx.TensorProto) else onnx.numpy_helper.from_array(packed, "w"))
         loaded = load(proto.SerializeToString())
         assert compare(loaded, [{"x": floats(1, 3, seed=k)} for k in range(3)]).compared > 0
+
+
+@pytest.mark.parametrize(("kind", "opset"), [("CumSum", 13), ("CumProd", 26)])
+def test_running_sums_and_products_keep_their_shape(kind: str, opset: int) -> None:
+    """As what reads them sees it: a flat result broadcasts in another way."""
+    nodes, weights = [node(kind, ["x", "axis"], ["r"]), node("Mul", ["r", "w"])], {"axis": ints(0), "w": floats(2, 1)}
+    loaded = load(model(nodes, {"x": (2, 3)}, weights=weights, opset=opset))
+    assert loaded.outputs[0].shape == (2, 3)
+    x = floats(2, 3, seed=4)
+    wanted = (np.cumsum if kind == "CumSum" else np.cumprod)(x.astype(np.float64), axis=0) * floats(2, 1)
+    assert np.allclose(evaluate(loaded.graph, [x])[loaded.graph.outputs[0]].reshape(2, 3), wanted, rtol=1e-12)
