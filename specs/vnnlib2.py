@@ -10,8 +10,8 @@
 
 NUMBER is -?digits(.digits)?, read exactly. `a == b` is `a <= b` and `b <= a`; `a != b` is `a < b` or `b < a`. What else atoms become is
 told in `specs.lists`. Written after the standard's grammar (VNNLIB-Standard, syntax/grammar.cf); 2.1's `initialized` is recognised and refused,
-and so are element types without semantics here. More is read than the standard's own parser does: integers as numbers everywhere, and blanks
-after a parenthesis.
+and so are element types without semantics here. More is read than the standard's own parser does: integers as numbers everywhere, blanks after a
+parenthesis, and comparisons between tensors of different types.
 
 A text is read again once it is known which products of variables its atoms have, and, of several networks, which inputs are equal in every
 case (`canonical.Query`): equal inputs become one.
