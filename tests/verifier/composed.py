@@ -34,10 +34,11 @@ NAMES = ("X[0,0]", "X[0,1]", "H[0,0]", "H[0,1]", "H[0,2]", "Y[0,0]", "A[0,0]", "
 VERSION = "(vnnlib-version <2.0>)\n"
 
 
-def file_of(seed: int, sharp: bool = False) -> bytes:
+def file_of(seed: int, sharp: bool = False, hidden: int = 3) -> bytes:
     """x [1, 2] -> relu(x w + b), called `inner` [1, 3] -> y [1, 1]; weights are multiples of 1/8. Not `sharp`: tanh in the place of relu."""
     draw = np.random.default_rng(seed)
-    weights = {"w": draw.integers(-12, 13, (2, 3)), "b": draw.integers(-4, 5, 3), "v": draw.integers(-12, 13, (3, 1)), "c": draw.integers(-4, 5, 1)}
+    sizes: dict[str, tuple[int, ...]] = {"w": (2, hidden), "b": (hidden,), "v": (hidden, 1), "c": (1,)}
+    weights = {name: draw.integers(*((-12, 13) if len(shape) > 1 else (-4, 5)), shape) for name, shape in sizes.items()}
     nodes = [
         helper.make_node("Gemm", ["x", "w", "b"], ["sum"]), helper.make_node("Relu" if sharp else "Tanh", ["sum"], ["inner"]),
         helper.make_node("Gemm", ["inner", "v", "c"], ["y"]),

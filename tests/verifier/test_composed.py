@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from graph.compose import Composed
 from graph.core import Bilinear, Elementwise
+from graph.errors import ModelError
 from specs.errors import PropertyError
 from specs.evaluate import violated_case
 from specs.vnnlib import parse
 from tests.specs import queries
 from verifier.checker import compose, read_model, read_property2
+from verifier.checker.refusal import Rejected
 from verifier.judge import Point, violates
 from verifier.replay import Running
 
@@ -148,3 +150,37 @@ def test_float32_is_proven_where_it_is_declared(exact: bool, tmp_path: Path) -> 
     assert asked.property.asks_for_float32
     assert asked.decide("float32") == ("unsat", "ACCEPTED")
     assert "element-type" in asked.decide("real")[1]
+
+
+TWO = VERSION + network("f", "X", "Y") + network("g", "A", "B", "(isomorphic-to f)") + box("X", "A") + "(assert (<= Y[0,0] B[0,0]))"
+INSIDE = VERSION + network("f", "X", "Y", hidden="H") + box("X") + "(assert (<= Y[0,0] H[0,0]))"
+UNFIT = {
+    "no file": (TWO, {"f": F}, "no file is given for g"),
+    "another name": (TWO, {"f": F, "h": G}, "no file is given for g"),
+    "a file too many": (TWO, {"f": F, "g": G, "h": G}, "files are given for h"),
+    "two files for one network": (INSIDE, {"f": F, "g": G}, "one network with a file of its own"),
+    "another structure": (TWO, {"f": F, "g": SHARP}, "another structure"),
+    "no such tensor": (INSIDE.replace('"inner"', '"outer"'), {"f": F}, "no node of the network makes a tensor 'outer'"),
+    "an output as hidden": (INSIDE.replace('"inner"', '"y"').replace("H real [1,3]", "H real [1,1]"), {"f": F}, "is an output of the network"),
+    "another shape": (INSIDE.replace("H real [1,3]", "H real [3,1]"), {"f": F}, "declares the hidden tensor H as real"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_files_that_do_not_fit_are_refused(name: str, tmp_path: Path) -> None:
+    text, files, message = UNFIT[name]
+    with pytest.raises((PropertyError, ModelError), match=re.escape(message)):
+        Asked(tmp_path, text, **files)
+
+
+@pytest.mark.parametrize("text", [UNFIT["no such tensor"][0], UNFIT["another shape"][0]])
+def test_the_checker_refuses_them_too(text: str) -> None:
+    query = read_property2.read(text.encode())
+    with pytest.raises(Rejected):
+        compose.network_of(query, [read_model.read(F, file.hidden) for file in compose.files(query)])
+
+
+def test_the_checker_compares_structures() -> None:
+    query = read_property2.read(TWO.encode())
+    with pytest.raises(Rejected, match="not isomorphic"):
+        compose.network_of(query, [read_model.read(F), read_model.read(file_of(4, hidden=4))])
