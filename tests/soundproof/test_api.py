@@ -27,7 +27,7 @@ def written(tmp_path: Path) -> onnx.ModelProto:
 
 
 def test_a_module_and_a_built_property() -> None:
-    holds = soundproof.output_range(soundproof.box([0, 0], [1, 0.5]), [None, 0], [1.25, 0.75])
+    holds = soundproof.output_range(soundproof.box([0, 0], [1, 0.5]), [None, -0.5], [1.25, 0.75])
     found = soundproof.verify(module(), holds, example=torch.zeros(1, 2), timeout=600, threads=1)
     assert (found.verdict, found.assurance) == ("unsat", "certified")
 
