@@ -57,7 +57,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "avgpool_a": Architecture(
         (1, 5, 5), (Conv(8, 3, 1, 1), RELU, AveragePool(3, 1, 1, True), Flatten(), *_dense(32, 16)), 0.25, steps=3500, slope=4.0, sideways=0.0
     ),
-    "avgpool_b": Architecture((2, 6, 6), (Conv(12, 3, 1, 1), RELU, AveragePool(2, 2), Flatten(), *_dense(48, 16)), 0.4, boxes=3, steps=3000),
+    "avgpool_b": Architecture((2, 6, 6), (Conv(12, 3, 1, 1), RELU, AveragePool(2, 2), Flatten(), *_dense(48, 16)), 0.375, boxes=3, steps=3000),
     "residual_a": Architecture((24,), (Dense(32), RELU, *_block(32), *_block(32), Dense(2)), 0.25, slope=4.0, sideways=0.0),
     "residual_b": Architecture(
         (1, 5, 5),
@@ -73,8 +73,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "sigmoid_b": Architecture((48,), _dense(64, 32, kind="Sigmoid"), 0.25, steps=6000, rate=6e-3, gain=3.0),
     "vit_a": Architecture((1, 6, 6), (Conv(16, 3, 3), Tokens(), *_encoder(16, 2), TokenMean(), *_dense(24)), 0.25),
     "vit_b": Architecture((1, 4, 8), (Conv(12, 4, 2), Tokens(), *_encoder(12, 2), *_encoder(12, 2), Flatten(), *_dense(24)), 0.25),
-    "vit_c": Architecture((1, 8, 8), (Conv(24, 4, 4), Tokens(), *_encoder(24, 2), Flatten(), *_dense(48)), 0.4, boxes=3, steps=3000),
+    "vit_c": Architecture((1, 8, 8), (Conv(24, 4, 4), Tokens(), *_encoder(24, 2), Flatten(), *_dense(48)), 0.375, boxes=3, steps=3000),
     "vit_d": Architecture(
-        (2, 6, 6), (Conv(20, 3, 3), Tokens(), *_encoder(20, 2), *_encoder(20, 2), Flatten(), *_dense(32)), 0.4, boxes=3, steps=3000
+        (2, 6, 6), (Conv(20, 3, 3), Tokens(), *_encoder(20, 2), *_encoder(20, 2), Flatten(), *_dense(32)), 0.375, boxes=3, steps=3000
     ),
 }  # fmt: skip

@@ -26,7 +26,7 @@ from benchmarks.soundness.train import attacks, measure
 from benchmarks.soundness.train.__main__ import run
 from benchmarks.soundness.train.architectures import ARCHITECTURES
 from benchmarks.soundness.train.budgets import ATTACKS
-from benchmarks.soundness.train.data import draw
+from benchmarks.soundness.train.data import GRID, draw
 from benchmarks.soundness.train.export import export
 from benchmarks.soundness.train.network import Network
 from benchmarks.soundness.train.recipe import MODELS, RecipeError, read, shipped
@@ -172,6 +172,10 @@ def test_twenty_steps_make_a_model_and_its_recipe(tmp_path: Path) -> None:
     assert (made.name, made.seed, made.made["steps"]) == ("mlp_a", 3, 20)
     assert json.loads(path.read_text())["bytes"] == path.with_suffix(".onnx").stat().st_size
     assert not list((tmp_path / "work").iterdir())
+
+
+def test_boxes_of_every_architecture_are_on_the_grid() -> None:
+    assert all((architecture.radius * GRID).is_integer() for architecture in ARCHITECTURES.values())
 
 
 def test_random_searches_descend_among_corners_and_leave_what_is_infinite() -> None:
