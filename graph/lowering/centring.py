@@ -63,7 +63,7 @@ def lower_instance_normalization(op: Operator) -> Value:
     return _by_channel(op, _normalised(op.builder, x, tuple(range(2, len(x.shape))), _epsilon(op)))
 
 
-def lower_batch_normalization_in_training(op: Operator) -> list[Value]:
+def batch_normalization_in_training(op: Operator) -> list[Value]:
     """By the statistics of the batch at hand, each channel over all else; and the running mean and variance, moved towards these."""
     x = op.variable(0)
     if len(x.shape) < 2 or any(op.value(i).shape != (x.shape[1],) for i in range(1, 5)):

@@ -13,7 +13,7 @@ from graph.functions import build
 from graph.linear_map import Reshape, Scale, Sum
 from graph.lowering.arithmetic import broadcast, float64
 from graph.lowering.builder import Builder, Tensor, Value, indices
-from graph.lowering.centring import lower_batch_normalization_in_training
+from graph.lowering.centring import batch_normalization_in_training
 from graph.lowering.operator import Operator
 
 Array = NDArray[Any]
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 def lower_batch_normalization(op: Operator) -> Value | list[Value]:
     """(x - mean) scale / sqrt(var + eps) + B, at inference by constant statistics."""
     if op.integer("training_mode"):
-        return lower_batch_normalization_in_training(op)
+        return batch_normalization_in_training(op)
     if not op.integer("spatial", 1) or len([name for name in op.node.output if name]) > 1:
         raise op.refuse("spatial=0 and statistics outputs are not supported; export the model for inference")
     x = op.variable(0)
