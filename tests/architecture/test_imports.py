@@ -25,9 +25,10 @@ THIRD_PARTY = {
     "soundproof": {"typer", "onnx", "rich"},
 }
 TRAINS = "benchmarks/soundness/train/"  # models are trained with torch; nothing that states or judges a truth imports them with it
-ALSO = {  # folders and files of benchmarks that need more
+ALSO = {  # folders and files that need more
     TRAINS: {"torch"}, "benchmarks/models/": {"torch", "sklearn", "skl2onnx"}, "benchmarks/fuzz_readers.py": {"atheris"},
     "benchmarks/strategies/broken.py": {"google"}, "benchmarks/fresh.py": {"torch"}, "benchmarks/growth.py": {"torch"},
+    "soundproof/api.py": {"numpy", "torch"},  # what callers may hand over
 }
 READS_ONNX = ("verifier/checker/read_model.py", "verifier/checker/lowering/")  # the checker has a reader of its own
 LATE_IMPORTS_ALLOWED = ("soundproof/", "graph/selfcheck.py")  # heavy modules, imported when a command needs them

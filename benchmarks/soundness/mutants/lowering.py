@@ -209,8 +209,8 @@ MUTANTS = (
         "soundness.md 5.2 class 1: pad",
         "ConvTranspose crops at the wrong end",
         "lowering.linear:lower_conv_transpose",
-        "inner = Conv(out, x.shape, weight, strides, pads[:rank], pads[rank:], dilations, groups)",
-        "inner = Conv(out, x.shape, weight, strides, pads[rank:], pads[:rank], dilations, groups)",
+        "inner = Conv(out, x.shape, weight, strides, begin, tuple(max(e, 0) for e in end), dilations, groups)",
+        "inner = Conv(out, x.shape, weight, strides, tuple(max(e, 0) for e in end), begin, dilations, groups)",
     ),
     _mutant(
         "reduce_mean_divides_by_all",
