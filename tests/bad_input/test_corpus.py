@@ -10,7 +10,7 @@ from graph.errors import ModelError
 from graph.load import load
 from specs.errors import PropertyError
 from specs.vnnlib import read
-from tests.bad_input.make import GOOD, MODELS, PROPERTIES, main
+from tests.bad_input.make import GOOD, MODELS, PROPERTIES, UNSAFE, box, main
 from tests.soundproof.test_command import in_process
 from verifier.checker import read_model, read_property2
 from verifier.checker.refusal import Refusal
@@ -49,7 +49,8 @@ def test_malformed_properties(name: str, tmp_path: Path) -> None:
 
 def test_the_command_ends_with_3_and_the_message(tmp_path: Path) -> None:
     main(tmp_path)
-    for model, prop, message in (("cycle", "product", MODELS["cycle"][1]), ("good", "product", PROPERTIES["product"][1])):
-        (tmp_path / "good.onnx").write_bytes(GOOD)
+    (tmp_path / "good.vnnlib").write_text(box() + UNSAFE)
+    (tmp_path / "good.onnx").write_bytes(GOOD)
+    for model, prop, message in (("cycle", "good", MODELS["cycle"][1]), ("good", "product", PROPERTIES["product"][1])):
         code, out, err = in_process("verify", str(tmp_path / f"{model}.onnx"), str(tmp_path / f"{prop}.vnnlib"))
         assert code == 3 and out == "" and message in err and "Traceback" not in err

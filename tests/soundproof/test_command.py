@@ -127,7 +127,8 @@ def test_the_examples_can_be_made_again(tmp_path: Path) -> None:
     [
         [], ["frobnicate"], ["verify"], ["verify", "one"], ["verify", "a", "b", "c"], ["verify", "p", "--network", "m"],
         ["verify", "a", "b", "--frob"],
-        ["verify", "p", "--network", "f=m", "--network", "g=n"], ["verify", "a", "b", "--timeout", "0"], ["verify", "a", "b", "--timeout", "nan"],
+        ["verify", "p", "--network", "f=m", "--network", "g=n", "--output", "y"],
+        ["verify", "a", "b", "--timeout", "0"], ["verify", "a", "b", "--timeout", "nan"],
         ["verify", "a", "b", "--memory", "-1"], ["verify", "a", "b", "--nodes", "-1"], ["verify", "a", "b", "--threads", "0"],
         ["verify", "a", "b", "--device", "tpu"], ["verify", "a", "b", "--device", "cuda"],
         ["verify", "a", "b", "--trust", "me"], ["verify", "a", "b", "--semantics", "float16"], ["verify", "a", "b", "--seed", "-1"],
