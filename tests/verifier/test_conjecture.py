@@ -59,9 +59,11 @@ def test_the_engine_goes_on_where_it_does_not(tmp_path: Path) -> None:
     assert isinstance(found, Result) and found.verdict == "unknown" and found.portfolio != SUFFICED
 
 
-@pytest.mark.parametrize("other", [{"trust": ("engine",)}, {"memory": 4.0}, {"self_check": True}, {"engine": "milp"}])
-def test_where_the_engine_is_asked_it_answers(tmp_path: Path, other: dict[str, object]) -> None:
-    options = Options(*difference(tmp_path, "(>= Y_0 -1.5)"), timeout=60, threads=1, verbosity=-1, **other)  # type: ignore[arg-type]
+def test_where_the_engine_is_asked_it_answers(tmp_path: Path) -> None:
+    files = difference(tmp_path, "(>= Y_0 -1.5)")
+    for other in ({"memory": 4.0}, {"self_check": True}, {"engine": "milp"}, {"engine": "smt"}, {"trust": ("milp",)}):
+        assert not Options(*files, **other).conjectures  # type: ignore[arg-type]
+    options = Options(*files, timeout=60, threads=1, verbosity=-1, trust=("engine",))
     found = supervise(options, lambda _: None)
     assert isinstance(found, Result) and (found.verdict, found.assurance) == ("unsat", "certified") and found.portfolio != SUFFICED
 
