@@ -55,7 +55,7 @@ def main() -> int:
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     try:
-        session = Session(options, channel, folder)
+        session = Session(options, channel, folder, conjectures=True)
         message = session.decide()
         channel.send(message)
         while "proof" in message:
@@ -90,7 +90,9 @@ def _listen(requests: queue.SimpleQueue[dict[str, Any]]) -> None:
 class Session:
     """One run: from the files to an answer; and to a better proof, as long as the checker does not follow the one that there is."""
 
-    def __init__(self, options: Options, channel: Channel, folder: str) -> None:
+    def __init__(self, options: Options, channel: Channel, folder: str, conjectures: bool = False) -> None:
+        """`conjectures`: who listens asks the checker about what is not proven."""
+        self._conjectures = conjectures
         began = time.monotonic()
         self._loaded = _load(options, channel)
         self._options = options = replace(options, semantics=semantics_of(self._loaded.property, options.semantics))
@@ -116,7 +118,7 @@ class Session:
     def _observe(self, event: Event) -> None:
         self._reporter(event)
         self._proof(event)
-        if isinstance(event, Conjectured):
+        if self._conjectures and isinstance(event, Conjectured):
             self._conjecture(event.outcome)
 
     def _conjecture(self, outcome: Outcome) -> None:

@@ -17,7 +17,6 @@ import sys
 import time
 import traceback
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import verifier.complete  # noqa: F401 (torch, before the first fork)
@@ -30,7 +29,6 @@ from verifier.result import FileIdentity, Reason, Result
 from verifier.statement import statement
 
 POLL_SECONDS = 0.05
-ENDINGS = {"result", "proof", "error", "crash"}  # one of them is in the message that ends a run
 
 
 def main() -> int:
@@ -129,9 +127,7 @@ class _Watch:
             message: dict[str, Any] = json.loads(line)
             if "facts" in message:
                 self._draft.update(message["facts"])
-            elif "conjecture" in message:  # it spares `soundproof verify` the import of torch, which is here already
-                Path(message["path"]).unlink(missing_ok=True)
-            elif message.keys() & ENDINGS:
+            elif "say" not in message:
                 return message
         return None
 
