@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -37,7 +38,10 @@ class Ledger:
     kill between the two the instance is simply run again.
     """
 
-    def __init__(self, path: Path, options: dict[str, Any]) -> None:
+    def __init__(self, path: Path, options: dict[str, Any], may_change: frozenset[str] = frozenset(),
+                 check: Callable[[Record], None] = lambda _: None) -> None:
+        """Options that `may_change` names are recorded, but a continued run may have others. `check` raises ResumeRefused for a row that does not
+        fit them; then the files stay as they are. Raises ResumeRefused, DataError."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._table: TextIO = path.open("a+", newline="", encoding="utf-8")
@@ -47,8 +51,10 @@ class Ledger:
             raise ResumeRefused(f"{path}: another run is writing it") from None
         _drop_torn_line(path)
         rows = read_table(path)
-        self._write_meta(options, resuming=bool(rows))
         records = [r for r in read_records(path, repair=True) if record_key(r) in rows]
+        for record in records:
+            check(record)
+        self._write_meta(options, may_change, resuming=bool(rows))
         self.done: dict[Key, Record] = {record_key(r): r for r in records}
         missing = rows.keys() - self.done.keys()
         if missing:
@@ -69,7 +75,7 @@ class Ledger:
         self._lines.close()
         self._table.close()
 
-    def _write_meta(self, options: dict[str, Any], resuming: bool) -> None:
+    def _write_meta(self, options: dict[str, Any], may_change: frozenset[str], resuming: bool) -> None:
         path, commit = side_file(self.path, "meta.json"), current_commit()
         commits = [commit]
         if resuming:
@@ -78,7 +84,7 @@ class Ledger:
                 known, commits = before["options"], [c for c in before["commits"] if c != commit] + [commit]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise ResumeRefused(f"{path}: not readable ({error}), so the rows of {self.path} cannot be continued; use another --out") from error
-            changed = sorted(k for k in known.keys() | options.keys() if known.get(k) != options.get(k))
+            changed = sorted(k for k in (known.keys() | options.keys()) - may_change if known.get(k) != options.get(k))
             if changed:
                 was = ", ".join(f"{k}: {known.get(k)} there, {options.get(k)} now" for k in changed)
                 raise ResumeRefused(f"{self.path} was begun with other options ({was}); use the same ones, or another --out")

@@ -1,7 +1,8 @@
 """Run a verifier on a suite, each instance as a process of its own; what it said is kept, and nothing is judged here.
 
 The table is that of `benchmarks.ledger`: VNN-COMP's columns, with the family as the category (and `FAMILY:attack-off`), and a line of JSON an
-instance with the witness. A run that was stopped goes on with the same command; with other options, or another suite, it is refused.
+instance with the witness. A run that was stopped goes on with the same command, also on a suite that has grown since; with other options, or
+where an instance that was run is missing or another one now, it is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Processes, in_parallel
-from benchmarks.ledger import Ledger, Record, current_commit
+from benchmarks.ledger import Key, Ledger, Record, ResumeRefused, current_commit, record_key
 from benchmarks.soundness.adapters.base import Adapter, last_lines
 from benchmarks.soundness.answers import VERDICTS, Answer
 from benchmarks.soundness.instance import Entry, SuiteError
@@ -104,7 +105,9 @@ def _options(settings: Settings) -> dict[str, Any]:
 def _fill(entries: Sequence[Entry], one: Mapping[str, Callable[[Entry], Record]], options: dict[str, Any], results: Path,
           in_order: Callable[[Sequence[Callable[[], Record]]], Iterator[Record]], say: Callable[[str], None]) -> list[Record]:
     """Have `in_order` work off what the table at `results` does not hold; the table's records of all `entries`."""
-    ledger = Ledger(results, {**options, "instances": len(entries), "suite_sha256": digest(entries)})
+    suite = {"instances": len(entries), "suite_sha256": digest(entries)}
+    known = {_key(entry, mode): digest([entry]) for mode in one for entry in entries}
+    ledger = Ledger(results, {**options, **suite}, may_change=frozenset(suite), check=partial(_same_instance, known))
     commit, wanted = current_commit(), [(mode, entry) for mode in one for entry in entries]
     todo = [(mode, entry) for mode, entry in wanted if _key(entry, mode) not in ledger.done]
     done = len(wanted) - len(todo)
@@ -119,12 +122,20 @@ def _fill(entries: Sequence[Entry], one: Mapping[str, Callable[[Entry], Record]]
         ledger.close()
 
 
+def _same_instance(known: Mapping[Key, str], record: Record) -> None:
+    """Raises ResumeRefused unless the record is of an instance that is asked for now (`known`: their digests), unchanged."""
+    key = record_key(record)
+    if known.get(key) != record["instance_sha256"]:
+        why = "is another instance now" if key in known else "is not asked for now"
+        raise ResumeRefused(f"the table holds {record['name']} ({record['mode']}), which {why}; use the suite it was begun with, or other --results")
+
+
 def category(family: str, mode: str) -> str:
     """The first column of the table."""
     return family if mode == DEFAULT else f"{family}:{mode}"
 
 
-def _key(entry: Entry, mode: str) -> tuple[str, str, str]:
+def _key(entry: Entry, mode: str) -> Key:
     return category(entry.family, mode), f"onnx/{entry.name}.onnx", f"vnnlib/{entry.name}.vnnlib"
 
 

@@ -103,6 +103,29 @@ def test_both_modes_and_the_ledger(folder: Path, tmp_path: Path) -> None:
     assert code == 2 and "other options" in stderr
 
 
+def test_a_table_goes_on_with_a_suite_that_has_grown_and_with_no_other(folder: Path, tmp_path: Path) -> None:
+    log, grown = tmp_path / "calls", tmp_path / "grown"
+    suite(grown)
+    manifest = json.loads((grown / "manifest.json").read_text())
+    whole, missing = manifest["instances"], [i for i in manifest["instances"] if i["name"] != "traps_real"]
+    script = shell(tmp_path, "unknown", f'echo x >> {log}; echo unknown > "$4"')
+
+    def run(instances: list[dict[str, object]]) -> tuple[int, str]:
+        (grown / "manifest.json").write_text(json.dumps({**manifest, "instances": instances}))
+        code, _, stderr = command("run", "--suite", grown, "--verifier", script, "--results", tmp_path / "r.csv", "--timeout", 2)
+        return code, stderr
+
+    assert run(missing)[0] == 0 and len(log.read_text().split()) == 4
+    assert run(whole)[0] == 0 and len(log.read_text().split()) == 5
+    assert command("score", tmp_path / "r.csv", "--suite", grown)[:2] == command("score", tmp_path / "r.csv", "--suite", folder)[:2]
+    before = (tmp_path / "r.csv.meta.json").read_text()
+    code, stderr = run(missing)
+    assert code == 2 and "traps_real (default), which is not asked for now" in stderr
+    code, stderr = run([{**i, "real": "unknown"} if i["name"] == "sums_sat" else i for i in whole])
+    assert code == 2 and "sums_sat (default), which is another instance now" in stderr
+    assert len(log.read_text().split()) == 5 and (tmp_path / "r.csv.meta.json").read_text() == before
+
+
 def test_limits_hold_against_a_process_that_hides(folder: Path, tmp_path: Path) -> None:
     """It writes a verdict, starts a process in a session of its own that ignores signals, and hangs: no answer, and nothing survives."""
     pid = tmp_path / "pid"
