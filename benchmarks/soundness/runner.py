@@ -1,8 +1,8 @@
 """Run a verifier on a suite, each instance as a process of its own; what it said is kept, and nothing is judged here.
 
 The table is that of `benchmarks.ledger`: VNN-COMP's columns, with the family as the category (and `FAMILY:attack-off`), and a line of JSON an
-instance with the witness. A run that was stopped goes on with the same command, also on a suite that has grown since; with other options, or
-where an instance that was run is missing or another one now, it is refused.
+instance with the witness. A run that was stopped goes on with the same command, also on a suite that has grown since, and with other
+`jobs`; with other options, or where an instance that was run is missing or another one now, it is refused.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _fill(entries: Sequence[Entry], one: Mapping[str, Callable[[Entry], Record]]
     """Have `in_order` work off what the table at `results` does not hold; the table's records of all `entries`."""
     suite = {"instances": len(entries), "suite_sha256": digest(entries)}
     known = {_key(entry, mode): digest([entry]) for mode in one for entry in entries}
-    ledger = Ledger(results, {**options, **suite}, may_change=frozenset(suite), check=partial(_same_instance, known))
+    ledger = Ledger(results, {**options, **suite}, may_change=frozenset({*suite, "jobs"}), check=partial(_same_instance, known))
     commit, wanted = current_commit(), [(mode, entry) for mode in one for entry in entries]
     todo = [(mode, entry) for mode, entry in wanted if _key(entry, mode) not in ledger.done]
     done = len(wanted) - len(todo)
