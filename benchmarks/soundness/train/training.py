@@ -35,7 +35,8 @@ class Knobs:
     `margin`: how far planted points are to violate, a hinge of weight `weight`. `window`: steps it spans; `rows`: points of it that a step sees.
     `restarts`, `iterations`: of the attack of one step, per box and kind of start. `elite`: points kept per box. `decoys`, `mutants`: of one step.
     `searches`: random searches per box. `outward`: weight of the objective that the margin rises across the box, by `slope` towards the planted
-    point and by `sideways` along a direction at right angles to that. `check_every`: steps.
+    point and by `sideways` along a direction at right angles to that. `check_every`: steps; `clean` checks in a row that find nothing end a run,
+    `queries`: of the random searches of a check.
     """
 
     steps: int
@@ -54,6 +55,8 @@ class Knobs:
     slope: float = 1.0
     sideways: float = 4.0
     check_every: int = 250
+    clean: int = 3
+    queries: int = 600
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ class Trainer:
             _, _, best = self.descend(self._uniform(owner), owner, iterations, width)
             found |= (best.reshape(restarts, count) <= 0).any(dim=0)
             rate += float((best <= 0).float().mean()) / len(WIDTHS)
-        found |= (self._random_search(owner) <= 0).reshape(restarts, count).any(dim=0)
+        found |= (self._random_search(owner, self.knobs.queries) <= 0).reshape(restarts, count).any(dim=0)
         return Progress(self.done, loss, int(holds.sum()), int((holds & ~found).sum()), rate, int(found.sum()))
 
     def descend(self, start: Tensor, owner: Tensor, iterations: int, width: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,7 +220,7 @@ class Trainer:
         return best_x, way, best
 
     @torch.no_grad()
-    def _random_search(self, owner: Tensor, queries: int = 300) -> Tensor:
+    def _random_search(self, owner: Tensor, queries: int) -> Tensor:
         """The best margins [B] of a random search over corners that keeps what lowers the margin (after Andriushchenko et al. 2020)."""
         matrices: dict[int, Tensor] = {}
         best, best_x = torch.full((len(owner),), torch.inf), self.centres[owner]
@@ -307,10 +310,10 @@ class Trainer:
 
 
 def train(trainer: Trainer, report: Callable[[Progress], None]) -> Progress:
-    """Steps until no descent of two checks in a row found anything and all planted points held at some such check, or the steps are used up.
+    """Steps until `clean` checks in a row found nothing and all planted points held at some such check, or the steps are used up.
     Returns the last check."""
     last, everything = trainer.best.progress, len(trainer.planted)
-    while trainer.done < trainer.knobs.steps and (trainer.streak < 2 or trainer.best.progress.hidden < everything):
+    while trainer.done < trainer.knobs.steps and (trainer.streak < trainer.knobs.clean or trainer.best.progress.hidden < everything):
         loss = trainer.step()
         if trainer.done % trainer.knobs.check_every == 0 or trainer.done == trainer.knobs.steps:
             last = trainer.check(loss)
