@@ -98,7 +98,7 @@ class Draft:
     def model(self) -> onnx.ModelProto:
         """The model; constants that nothing reads are left out."""
         used = {name for node in self.nodes for name in node.input} | {self.output.name}
-        constants = [numpy_helper.from_array(np.ascontiguousarray(v), name) for name, v in self.constants.items() if name in used]
+        constants = [numpy_helper.from_array(np.asarray(v, order="C"), name) for name, v in self.constants.items() if name in used]
         graph = helper.make_graph(self.nodes, self.source.graph.name or "graph", [self.input], [self.output], constants)
         return helper.make_model(graph, opset_imports=self.source.opset_import, ir_version=max(self.source.ir_version, 4), producer_name="soundproof")
 

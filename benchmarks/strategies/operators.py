@@ -1,6 +1,7 @@
 """The operators that networks are drawn from: each takes a tensor of any shape and gives one, with what it costs.
 
-Shapes are solved, not rejected: an operator that needs an image, or a longer axis, first reshapes its operand to one.
+Shapes are solved, not rejected (`shapes`). Functions of one variable and comparisons are in `activations`, what else takes a tensor apart, sorts
+or averages it in `reductions`.
 """
 
 from __future__ import annotations
@@ -13,57 +14,16 @@ import numpy as np
 from hypothesis import strategies as st
 from onnx import helper
 
+from benchmarks.strategies.activations import ACTIVATIONS
 from benchmarks.strategies.builder import ROUNDING, Builder, Draw, Tensor, largest, weights
-
-MOST_ELEMENTS = 16  # operators that enlarge a tensor take at most this many elements
-
-# --- solving shapes ----------------------------------------------------------------------------------------------------------
-
-
-def _divisor(draw: Draw, n: int) -> int:
-    return int(draw(st.sampled_from([k for k in range(1, n + 1) if n % k == 0])))
-
-
-def _row(b: Builder, x: Tensor) -> Tensor:
-    """x as (1, n)."""
-    return x if len(x.shape) == 2 else b.reindexed("Flatten", x, [], (1, x.size), axis=1)
-
-
-def _sequence(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    """x with at least three axes."""
-    if len(x.shape) > 2:
-        return x
-    rows = _divisor(draw, x.size)
-    return b.reshape(x, (1, rows, x.size // rows))
-
-
-def _image(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    """x as (1, channels, height, width)."""
-    if len(x.shape) == 4:
-        return x
-    channels = _divisor(draw, x.size)
-    height = _divisor(draw, x.size // channels)
-    return b.reshape(x, (1, channels, height, x.size // channels // height))
-
-
-def _small(b: Builder, x: Tensor, axis: int) -> Tensor:
-    """x, cut along `axis` until it has at most MOST_ELEMENTS elements, or one place."""
-    room = max(1, MOST_ELEMENTS * x.shape[axis] // x.size)
-    if x.shape[axis] <= room:
-        return x
-    return _cut(b, x, axis, 0, room, 1)
-
-
-def _cut(b: Builder, x: Tensor, axis: int, start: int, end: int, step: int) -> Tensor:
-    shape = (*x.shape[:axis], len(range(start, end, step)), *x.shape[axis + 1 :])
-    return b.reindexed("Slice", x, [b.constant(np.array([v], np.int64)) for v in (start, end, axis, step)], shape)
-
+from benchmarks.strategies.reductions import REDUCTIONS
+from benchmarks.strategies.shapes import cut, image, partner, row, sequence, small, some_divisor
 
 # --- linear operators --------------------------------------------------------------------------------------------------------
 
 
 def _gemm(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = _row(b, x)
+    x = row(b, x)
     n, m = x.shape[1], draw(st.integers(1, 4))
     transposed = draw(st.booleans())
     weight, bias = weights(draw, n, m), weights(draw, m)
@@ -86,7 +46,7 @@ def _window(draw: Draw, x: Tensor) -> tuple[int, int, int]:
 
 
 def _conv(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = _image(b, draw, x)
+    x = image(b, draw, x)
     kernel, stride, padding = _window(draw, x)
     channels = x.shape[1]
     group = draw(st.sampled_from(sorted({1, channels})))
@@ -101,7 +61,7 @@ def _conv(b: Builder, draw: Draw, x: Tensor) -> Tensor:
 
 
 def _conv_transpose(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = _small(b, _image(b, draw, x), 1)
+    x = small(b, image(b, draw, x), 1)
     kernel, stride, out = draw(st.integers(1, 3)), draw(st.integers(1, 2 if max(x.shape[2:]) <= 4 else 1)), draw(st.integers(1, 2))
     weight, bias = weights(draw, x.shape[1], out, kernel, kernel), weights(draw, out)
     size = tuple((s - 1) * stride + kernel for s in x.shape[2:])
@@ -130,14 +90,9 @@ def _constant_arithmetic(operator: str) -> Callable[[Builder, Draw, Tensor], Ten
     return build
 
 
-def _partner(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    """A tensor of the shape of x: an earlier one, or x itself."""
-    return draw(st.sampled_from([t for t in reversed(b.tensors) if t.shape == x.shape]))
-
-
 def _branches(operator: str) -> Callable[[Builder, Draw, Tensor], Tensor]:
     def build(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-        y = _partner(b, draw, x)
+        y = partner(b, draw, x)
         magnitude = x.magnitude * y.magnitude if operator == "Mul" else x.magnitude + y.magnitude
         error = _product_error(x, y) if operator == "Mul" else x.error + y.error
         return b.emit(operator, [x.name, y.name], x.shape, magnitude, error + 2 * ROUNDING * magnitude)
@@ -150,8 +105,8 @@ def _product_error(x: Tensor, y: Tensor) -> float:
 
 
 def _matmul_of_branches(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = _sequence(b, draw, x)
-    y = _transpose(b, draw, _partner(b, draw, x), swap_last=True)
+    x = sequence(b, draw, x)
+    y = _transpose(b, draw, partner(b, draw, x), swap_last=True)
     n = x.shape[-1]
     magnitude = n * x.magnitude * y.magnitude
     shape = (*x.shape[:-1], y.shape[-1])
@@ -160,8 +115,8 @@ def _matmul_of_branches(b: Builder, draw: Draw, x: Tensor) -> Tensor:
 
 def _concat(b: Builder, draw: Draw, x: Tensor) -> Tensor:
     axis = draw(st.integers(1, len(x.shape) - 1))
-    x = _small(b, x, axis)
-    y = _partner(b, draw, x)
+    x = small(b, x, axis)
+    y = partner(b, draw, x)
     shape = (*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
     return b.emit("Concat", [x.name, y.name], shape, max(x.magnitude, y.magnitude), max(x.error, y.error), axis=axis)
 
@@ -173,7 +128,7 @@ def _slice(b: Builder, draw: Draw, x: Tensor) -> Tensor:
     axis = draw(st.integers(1, len(x.shape) - 1))
     n = x.shape[axis]
     start = draw(st.integers(0, n - 1))
-    return _cut(b, x, axis, start, draw(st.integers(start + 1, n)), draw(st.integers(1, 2)))
+    return cut(b, x, axis, start, draw(st.integers(start + 1, n)), draw(st.integers(1, 2)))
 
 
 def _gather(b: Builder, draw: Draw, x: Tensor) -> Tensor:
@@ -196,7 +151,7 @@ def _split(b: Builder, draw: Draw, x: Tensor) -> Tensor:
 
 
 def _reshaped(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    rows = _divisor(draw, x.size)
+    rows = some_divisor(draw, x.size)
     shape = draw(st.sampled_from([(1, x.size), (1, rows, x.size // rows), (1, 1, rows, x.size // rows)]))
     written = [-1 if draw(st.booleans()) and k == len(shape) - 1 else n for k, n in enumerate(shape)]
     return b.reindexed("Reshape", x, [b.constant(np.array(written, np.int64))], shape)
@@ -221,7 +176,7 @@ def _squeeze(b: Builder, draw: Draw, x: Tensor) -> Tensor:
 
 def _pad(b: Builder, draw: Draw, x: Tensor) -> Tensor:
     """Constants around the last axis."""
-    x = _small(b, x, len(x.shape) - 1)
+    x = small(b, x, len(x.shape) - 1)
     before, after = draw(st.integers(0, 2)), draw(st.integers(0, 2))
     value = weights(draw, 1)
     pads = np.zeros((2, len(x.shape)), np.int64)
@@ -280,7 +235,7 @@ def _of_above_one(operator: str, magnitude: Callable[[float], float]) -> Callabl
 
 def _div(b: Builder, draw: Draw, x: Tensor) -> Tensor:
     """x / (y y + 1): the divisor is at least 1."""
-    divisor = _above_one(b, _partner(b, draw, x))
+    divisor = _above_one(b, partner(b, draw, x))
     error = x.error + x.magnitude * divisor.error + 4 * ROUNDING * x.magnitude
     return b.emit("Div", [x.name, divisor.name], x.shape, x.magnitude, error)
 
@@ -307,13 +262,13 @@ def _reduce(operator: str) -> Callable[[Builder, Draw, Tensor], Tensor]:
 
 
 def _max_pool(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = _image(b, draw, x)
+    x = image(b, draw, x)
     size, layout = _pooled(draw, x)
     return b.reindexed("MaxPool", x, [], (*x.shape[:2], *size), **layout)
 
 
 def _average_pool(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = _image(b, draw, x)
+    x = image(b, draw, x)
     size, layout = _pooled(draw, x)
     terms = layout["kernel_shape"][0] ** 2
     return b.linear("AveragePool", x, [], (*x.shape[:2], *size), 1.0, 0.0, terms, count_include_pad=draw(st.integers(0, 1)), **layout)
@@ -326,7 +281,7 @@ def _pooled(draw: Draw, x: Tensor) -> tuple[tuple[int, ...], dict[str, Any]]:
 
 
 def _global_average(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = _image(b, draw, x)
+    x = image(b, draw, x)
     return b.linear("GlobalAveragePool", x, [], (*x.shape[:2], 1, 1), 1.0, 0.0, x.shape[2] * x.shape[3])
 
 
@@ -382,5 +337,7 @@ BUILDERS: dict[str, Operator] = {
     "ReduceMean": _reduce("ReduceMean"),
     "ReduceSum": _reduce("ReduceSum"),
     "ReduceMax": _reduce("ReduceMax"),
+    **ACTIVATIONS,
+    **REDUCTIONS,
 }
 OPERATORS = tuple(BUILDERS)

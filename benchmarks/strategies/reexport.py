@@ -15,14 +15,25 @@ from onnx import helper, numpy_helper
 NEWEST = 22
 SAME = frozenset(
     "Gemm Relu Conv MatMul Add Sub Mul Div Max Min BatchNormalization ConvTranspose Concat Transpose Flatten Reshape LeakyRelu Abs Sigmoid Tanh Exp "
-    "Log Sqrt Reciprocal Erf Sin Cos Softplus Pow Neg Identity MaxPool AveragePool GlobalAveragePool Gather Softmax Sum Sign".split()
+    "Log Sqrt Reciprocal Erf Sin Cos Softplus Pow Neg Identity MaxPool AveragePool GlobalAveragePool Gather Softmax Sum Sign "
+    "Elu Selu HardSigmoid Softsign PRelu Atan Asinh Sinh Cosh Asin Acos Atanh LogSoftmax Floor Ceil Shrink Where Cast Greater Less Not And Or Xor "
+    "Mean InstanceNormalization Tile Expand DepthToSpace SpaceToDepth GlobalMaxPool".split()
 )
+# operator: the first opset that has it in the form that is drawn
+SINCE: Mapping[str, int] = {
+    "Celu": 12, "HardSwish": 14, "Round": 11, "ThresholdedRelu": 10, "GreaterOrEqual": 12, "LessOrEqual": 12, "TopK": 11, "Resize": 11,
+    "LayerNormalization": 17, "CumSum": 11, "Einsum": 12, "Trilu": 14, "GatherElements": 11,
+}  # fmt: skip
 # operator: (first opset where these are inputs, (attribute, rank of the tensor))
 MOVED: Mapping[str, tuple[int, tuple[tuple[str, int], ...]]] = {
     "ReduceSum": (13, (("axes", 1),)),
     "ReduceMean": (18, (("axes", 1),)),
     "ReduceMax": (18, (("axes", 1),)),
     "ReduceMin": (18, (("axes", 1),)),
+    "ReduceL1": (18, (("axes", 1),)),
+    "ReduceL2": (18, (("axes", 1),)),
+    "ReduceSumSquare": (18, (("axes", 1),)),
+    "ReduceLogSumExp": (18, (("axes", 1),)),
     "Split": (13, (("split", 1),)),
     "Squeeze": (13, (("axes", 1),)),
     "Unsqueeze": (13, (("axes", 1),)),
@@ -44,13 +55,15 @@ def oldest_opset(model: onnx.ModelProto) -> int:
 
 
 def _oldest(node: onnx.NodeProto, constants: Mapping[str, Any]) -> int:
+    if node.op_type in SINCE:
+        return SINCE[node.op_type]
     if node.op_type not in SAME and node.op_type not in MOVED:
         raise NotExportable(f"operator {node.op_type}")
     if node.op_type == "Slice" and len(node.input) > 4 and (constants[node.input[4]] != 1).any():
         return 10
     if node.op_type == "Gather" and (constants[node.input[1]] < 0).any():
         return 11
-    if node.op_type == "Softmax" and _attributes(node).get("axis", -1) == -1:
+    if node.op_type in ("Softmax", "LogSoftmax") and _attributes(node).get("axis", -1) == -1:
         return 13  # before that, a negative axis is either not allowed or means something else
     return 9
 

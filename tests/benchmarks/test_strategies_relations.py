@@ -81,10 +81,10 @@ def test_reexport_keeps_the_function(network, data):
 
 
 def test_what_cannot_be_written_is_refused_by_name():
-    node = onnx.helper.make_node("Einsum", ["x"], ["y"], equation="ij->j")
+    node = onnx.helper.make_node("Det", ["x"], ["y"])
     value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 1)) for name in "xy"]
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", value[:1], value[1:]))
-    with pytest.raises(NotExportable, match="Einsum"):
+    with pytest.raises(NotExportable, match="Det"):
         oldest_opset(model)
     with pytest.raises(NotExportable, match="opset 8"):
         reexport(networks_example(), 8)
