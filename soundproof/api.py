@@ -103,7 +103,7 @@ def _model_file(model: Model, example: Any, path: str) -> str:
 def _property_file(property: str | os.PathLike[str] | Property, path: str) -> str:
     """The file that a property is in, or `path`, where it is then."""
     if isinstance(property, Property):
-        Path(path).write_text(write(property), encoding="utf-8")
+        Path(path).write_text(write(property, "1.0" if property.query is None else "2.0"), encoding="utf-8")
         return path
     given = os.fspath(property)
     if not any(word in given for word in _TEXT):

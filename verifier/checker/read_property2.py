@@ -40,7 +40,7 @@ _WORDS = rb"""
     [A-Za-z][A-Za-z0-9_]*+ (?:-[a-z]++)*+ (?:[ \t\r\n]*+ \[[0-9, \t\r\n]*+\])?+  # a name, an element, a type with a shape, a command
   | -?+[0-9]++ (?:\.[0-9]++)?+ (?![A-Za-z0-9_.])
   | [<>=!]= | <[0-9.]++> | [<>*+] | -(?![0-9.])
-  | "[^"\\\n]++"
+  | "(?:[^"\\\n]|\\["\\])++"
   | [^ \t\r\n();]++  # what has no meaning
 """
 _WORD = re.compile(_WORDS, re.VERBOSE)
@@ -50,7 +50,7 @@ _NAME = re.compile(rb"(?!(?:and|or|initialized)\Z)[A-Za-z][A-Za-z0-9_]*")
 _INDEXED = re.compile(rb"([A-Za-z][A-Za-z0-9_]*)[ \t\r\n]*(?:\[([0-9, \t\r\n]*)\])?")
 _INDEX = re.compile(rb"[ \t\r\n]*(0|[1-9][0-9]{0,8})[ \t\r\n]*")
 _NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?")
-_STRING = re.compile(rb'"[^"\\\n]+"')
+_STRING, _ESCAPE = re.compile(rb'"(?:[^"\\\n]|\\["\\])+"'), re.compile(rb'\\(["\\])')
 _HEADS = {b"assert", b"and", b"or", b"<=", b">=", b"<", b">", b"==", b"+", b"-", b"*"}  # that mean what they mean in 1.0
 
 
@@ -183,7 +183,7 @@ class QueryReader(Reader):
             case [b"declare-input" | b"declare-output" as kind, bytes(name), bytes(kind_and_shape)] if _NAME.fullmatch(name):
                 return self._tensor(kind, name, kind_and_shape, "")
             case [b"declare-hidden", bytes(name), bytes(kind_and_shape), bytes(inside)] if _NAME.fullmatch(name) and _STRING.fullmatch(inside):
-                return self._tensor(b"declare-hidden", name, kind_and_shape, inside[1:-1].decode("utf-8", "replace"))
+                return self._tensor(b"declare-hidden", name, kind_and_shape, _ESCAPE.sub(rb"\1", inside[1:-1]).decode("utf-8", "replace"))
             case [b"equal-to" | b"isomorphic-to" as relation, bytes(name)]:
                 return relation, name
             case [b"declare-network", bytes(name), *rest] if _NAME.fullmatch(name) and self._versions and not self._asserted:
