@@ -3,6 +3,7 @@
 A property is kept as the formula that was written (nested and/or over linear atoms), never expanded into cases, and is evaluated
 in exact rationals at one concrete execution. It reads what VNN-COMP writes: `declare-const` of X_i and Y_j, and `assert`. A text of VNN-LIB
 2.0 is read by turning it into one of 1.0 first: its one network's inputs, one after the other in row-major order, become X_0, X_1, ...
+Several networks, hidden tensors and products are refused here, and read by `benchmarks.query`.
 """
 
 from __future__ import annotations
@@ -192,7 +193,10 @@ def _as_version_1(text: str) -> tuple[str, tuple[Tensor, ...]]:
     """A text of 2.0 as one of 1.0, and what it declares. Raises FormulaError."""
     head = HEAD_2.match(text := _without_comments(text))
     if head is None:
-        raise FormulaError("it needs (vnnlib-version <2.0>), then one declare-network with inputs, then outputs, of real or float32 numbers")
+        raise FormulaError(
+            "it needs (vnnlib-version <2.0>), then one declare-network with inputs, then outputs, of real or float32 numbers; benchmarks.query reads "
+            "hidden tensors, several networks and products"
+        )
     tensors: list[Tensor] = []
     for kind, name, shape in DECLARATION_2.findall(head["tensors"]):
         letter = "X" if kind == "input" else "Y"
@@ -211,7 +215,7 @@ def _as_version_1(text: str) -> tuple[str, tuple[Tensor, ...]]:
 
     rest = text[head.end() :]
     if wrong := UNREAD_2.search(rest):
-        raise FormulaError(f"{wrong[0]!r} is nothing that 2.0 has")
+        raise FormulaError(f"{wrong[0]!r} is nothing that is read here (benchmarks.query reads several networks)")
     declared = [f"(declare-const {t.letter}_{t.first + i} Real)" for t in tensors for i in range(t.size)]
     return "".join(declared) + ELEMENT_2.sub(renamed, rest), tuple(tensors)
 
@@ -294,7 +298,7 @@ def _linear(node: object) -> tuple[dict[tuple[str, int], Fraction], Fraction]:
             for terms, constant in parts:
                 factor *= Fraction(1) if terms else constant
             if len(variable) > 1:
-                raise FormulaError(f"not linear: {str(node)[:80]}")
+                raise FormulaError(f"not linear (benchmarks.query reads products): {str(node)[:80]}")
             return _combine([(factor, variable[0])]) if variable else ({}, factor)
     raise FormulaError(f"unknown term {str(node)[:80]}")
 

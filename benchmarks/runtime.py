@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,17 @@ class RuntimeUnusable(Exception):
 
 
 class Runtime:
-    """`run(x)` executes the file as it is, one input at a time. `size` is the number of input elements over all inputs."""
+    """`run(x)` executes the file as it is, one input at a time. `size` is the number of input elements over all inputs.
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    `hidden` are tensors of the file that are returned behind its outputs.
+    """
+
+    def __init__(self, path: Path, threads: int = 1, hidden: Sequence[str] = ()) -> None:
         self._bytes = decompressed(path) if path.suffix == ".gz" else None
+        if hidden:
+            model = onnx.load_model_from_string(self._bytes or path.read_bytes())
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in hidden)
+            self._bytes = model.SerializeToString()
         self._path = path
         self.threads = threads
         self.session = self._session(self._bytes or str(path))
