@@ -53,7 +53,7 @@ def searching(kind: str) -> Iterator[None]:
 @given(instances(truths=("sat",)), st.sampled_from(KINDS), st.booleans())
 def test_a_violated_property_is_never_called_verified(instance: Instance, kind: str, attack: bool) -> None:
     with searching(kind):
-        found = decide(load(instance.network.model.SerializeToString()), parse(instance.property), attack=attack, nodes=150)
+        found = decide(load(instance.network.model.SerializeToString()), parse(instance.property), attack=attack, nodes=75)
     assert found.verdict in (("sat", "unknown") if attack else ("unknown",))
 
 
