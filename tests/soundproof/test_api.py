@@ -40,6 +40,16 @@ def test_a_protobuf_and_a_text_with_a_certificate(tmp_path: Path) -> None:
     assert (tmp_path / "c.vnnlib").read_text() == text and (tmp_path / "c.onnx").exists()
 
 
+def test_a_property_of_2_0_that_was_read_is_written_as_it_is(tmp_path: Path) -> None:
+    read = soundproof.read_property(Path(__file__).parents[2] / "examples" / "queries" / "farther.vnnlib")
+    path = api._property_file(read, str(tmp_path / "q.vnnlib"))
+    again = soundproof.read_property(path)
+    assert again.query == read.query and len(again.cases) == len(read.cases) == 1 and again.inputs == read.inputs
+    text = tmp_path / "q.vnnlib"
+    assert api._property_file(text.read_text(), str(tmp_path / "r.vnnlib")) == str(tmp_path / "r.vnnlib")
+    assert api._property_file(text, "r") == str(text)
+
+
 def test_bounds_of_all_tensors(tmp_path: Path) -> None:
     model = written(tmp_path)
     for method in ("crown", "interval"):
