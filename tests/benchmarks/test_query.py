@@ -117,3 +117,16 @@ def test_witnesses_are_replayed_on_the_files(name: str, tmp_path: Path) -> None:
 def test_the_first_reader_says_who_reads_the_rest(name: str) -> None:
     with pytest.raises(FormulaError, match=r"benchmarks\.query"):
         formula.parse(CORPUS[name].text)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_damaged_texts_are_refused_or_read(data: st.DataObject) -> None:
+    text = composed.text_of([data.draw(composed.formulas)], [])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text) - 1))
+        text = text[:at] + data.draw(st.sampled_from(["", "(", ")", "[", "]", " ", "-", '"', ";", "\0", "é", "1", "\n", "<"])) + text[at + 1 :]
+    try:
+        assert query.parse(text).networks
+    except FormulaError as error:
+        assert str(error)
