@@ -52,6 +52,7 @@ def _encoder(size: int, heads: int) -> tuple[Layer, ...]:
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp_a": Architecture((20,), _dense(64, 48, 24), 0.25, slope=4.0, sideways=0.0),
     "mlp_b": Architecture((24,), _dense(64, 48, 32, 24, 16), 0.25),
+    "mlp_c": Architecture((48,), _dense(64, 48, 24), 0.25, steps=4000),
     "cnn_a": Architecture((1, 5, 5), (Conv(8, 3), RELU, Flatten(), *_dense(48, 24)), 0.25),
     "cnn_b": Architecture((2, 5, 5), (Conv(8, 3, 1, 1), RELU, Conv(12, 3, 2, 1), RELU, Flatten(), *_dense(48)), 0.25),
     "avgpool_a": Architecture(
@@ -69,6 +70,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
         0.25,
     ),
+    "residual_c": Architecture((48,), (Dense(48), RELU, *_block(48), *_block(48), Dense(2)), 0.25, steps=4000),
     "tanh_a": Architecture((20,), _dense(64, 32, kind="Tanh"), 0.25, slope=4.0, sideways=0.0),
     "tanh_b": Architecture((1, 5, 5), (Conv(8, 3, 1, 0), Activation("Tanh"), Flatten(), *_dense(40, 16, kind="Tanh")), 0.25),
     "sigmoid_a": Architecture((24,), _dense(48, 24, kind="Sigmoid"), 0.25, rate=6e-3, gain=3.0),
