@@ -21,7 +21,9 @@ import atheris
 import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 
+from benchmarks import formula, query
 from benchmarks.conformance.cases import collect
+from benchmarks.formula import FormulaError
 
 with atheris.instrument_imports(include=["graph", "specs", "verifier.checker"]):
     from benchmarks.strategies import broken
@@ -49,11 +51,14 @@ def read_onnx(data: bytes) -> None:
 
 
 def read_text(text: str) -> None:
-    """Both readers of properties. Raises whatever is not one of their errors."""
+    """The readers of properties: engine, checker, both of the judges. Raises whatever is not one of their errors."""
     with contextlib.suppress(PropertyError):
         parse(text)
     with contextlib.suppress(Refusal):
         read_property2.read(text.encode("utf-8", "surrogatepass"))
+    for judge in (formula, query):
+        with contextlib.suppress(FormulaError):
+            judge.parse(text)
 
 
 def mutate(data: bytes, largest: int, seed: int) -> bytes:

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from benchmarks import formula, query
+from benchmarks.formula import FormulaError
 from benchmarks.strategies.broken import GOOD, broken_model, property_texts
 from graph.errors import ModelError
 from graph.load import Limits, load
@@ -47,8 +49,10 @@ def refused(read: Callable[[], object], error: type[Exception]) -> bool:
 
 @settings(max_examples=300)
 @given(property_texts())
-def test_texts_are_read_or_refused_by_both_parsers(text: str) -> None:
+def test_texts_are_read_or_refused_by_all_parsers(text: str) -> None:
     refused(lambda: parse(text), PropertyError)
+    refused(lambda: formula.parse(text), FormulaError)
+    refused(lambda: query.parse(text), FormulaError)
     refused(lambda: read_property2.read(text.encode("utf-8", "surrogatepass")), Refusal)
 
 
