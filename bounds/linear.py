@@ -444,8 +444,8 @@ class _Backward:
         if planes.offset_lower is not None:
             self._add(_dot(d - negative, _rows(planes.offset_lower)))
         if self.rigorous:
-            self.error = self.error + _dot(d - 2 * negative, self._elementwise_weight(planes, j, d.shape[-1]))
-        self._pass_on(j, torch.addcmul(low * d, high - low, negative))
+            self.error = self.error + _dot(d.abs(), self._elementwise_weight(planes, j, d.shape[-1]))
+        self._pass_on(j, (low * d).addcmul_(high - low, negative))
 
     def _elementwise_weight(self, planes: Planes, j: int, size: int) -> Tensor:
         """Rounding per unit of |d|: G(3) max|slope| H for the coefficients, G(size) max|offset| for the constant."""

@@ -68,6 +68,7 @@ class Bounder:
         self.reserve = torch.from_numpy(least.max(1, initial=0.0)).to(dtype=net.dtype, device=net.device)  # [G]
         self.watched = watched
         self.passes: tuple[Pass, ...] = ()
+        self.retried = 0  # boxes of the last batch that were bounded again in float64
         self._reserve = reserve
         self._doubles = doubles and net.dtype != torch.float64
         self.problem, self.groups, self.net = problem, groups, net
@@ -185,6 +186,7 @@ class Bounder:
 
         First the last pass alone, in the state that was found; with `hidden`, where that does not do, all of it.
         """
+        self.retried = 0
         if not self._doubles:
             return found.closed
         rescued = self.closes(found.margin + 4 * found.lower.error, group, found.rows) & is_open & ~found.closed
@@ -194,6 +196,7 @@ class Bounder:
             if retry.numel() == 0:
                 break
             if whole:
+                self.retried = len(retry)
                 again = self._double.bound(lower[retry].double(), upper[retry].double(), group[retry], is_open[retry])
             else:
                 again = self._double.bound_in(found.state.select(retry).to(torch.float64), group[retry], is_open[retry])

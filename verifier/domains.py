@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Generic, Protocol, Self, TypeVar
 
 import torch
@@ -28,6 +28,10 @@ class Boxes:
     def select(self, keep: Tensor) -> Boxes:
         """The boxes `keep` (indices, a mask, or a slice's worth of indices)."""
         return Boxes(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+    def to(self, dtype: torch.dtype) -> Boxes:
+        """The same boxes, in a dtype that holds their numbers."""
+        return replace(self, lower=self.lower.to(dtype), upper=self.upper.to(dtype), margin=self.margin.to(dtype))
 
     @classmethod
     def concatenate(cls, parts: list[Boxes]) -> Boxes:

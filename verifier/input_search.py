@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from verifier import portfolio
 from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_input import Branching, best_rows, slot_margins, split, splittable
@@ -106,6 +107,7 @@ class InputSearch:
         if fits(lambda: self._bound(boxes)):
             self._events.send()
             budget.spent += len(boxes)
+            self._choose_precision(len(boxes))
         else:
             self._events.drop()
             self.tally = tally
@@ -115,8 +117,15 @@ class InputSearch:
         if not self.batch or self.open_bytes() > self.queue_bytes:
             budget.out_of_memory()
 
+    def _choose_precision(self, boxes: int) -> None:
+        """Bound in float64 from now on where most boxes of a batch had to be bounded in both: once costs less, and its bounds are better."""
+        constants = portfolio.CONSTANTS
+        if boxes >= constants.precision_boxes and self.bounder.retried > boxes * constants.precision_share:
+            self.bounder, self.batch = self.bounder.in_double(), max(1, self.batch // 2)
+
     def _bound(self, boxes: Boxes) -> None:
         """Bound these boxes and push what is left of their halves; the push comes last."""
+        boxes = boxes.to(self.bounder.net.dtype)
         found = self.bounder.bound(boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         closed = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         closed = closed & (boxes.id >= self.forced).unsqueeze(-1)

@@ -24,6 +24,8 @@ class Constants:
     trial_nodes: int = 2_000  # boxes tried before neurons are split, where more inputs vary but boxes are cheap
     trial_batch: int = 256  # boxes that a batch must hold to count as cheap
     double_gap: float = 0.25  # float64 throughout where float32's rounding takes this share of the margin at a single point
+    precision_boxes: int = 64  # of a batch of so many boxes, the share that had to be bounded in both precisions from which float64 alone is used
+    precision_share: float = 0.5
     race_handicap: float = 2.0  # how much nearer to 0 another way's worst bound must be to win over the weighted width
     input_split_most: int = 12  # varying inputs up to which halving inputs is tried first
     forward_most: int = 24  # varying inputs up to which hidden layers may be bounded forwards

@@ -31,7 +31,7 @@ from verifier.budget import Budget
 from verifier.certificate import Recorder, Written
 from verifier.events import Conjectured, Event, Observer, Phase, Progress
 from verifier.fit import check_fit, compare_with_runtime, semantics_of
-from verifier.memory import own_peak
+from verifier.memory import keep_freed_memory, own_peak
 from verifier.networks import load_models
 from verifier.options import Options
 from verifier.replay import Replayer
@@ -93,6 +93,8 @@ class Session:
     def __init__(self, options: Options, channel: Channel, folder: str, conjectures: bool = False) -> None:
         """`conjectures`: who listens asks the checker about what is not proven."""
         self._conjectures = conjectures
+        if options.memory is None:  # a limit is about what is resident
+            keep_freed_memory()
         began = time.monotonic()
         self._loaded = _load(options, channel)
         self._options = options = replace(options, semantics=semantics_of(self._loaded.property, options.semantics))

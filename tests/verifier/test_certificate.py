@@ -118,7 +118,7 @@ def threshold(net: Model, box: list[tuple[str, str]], room: float) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_proof_with_splits(operators: tuple[str, ...], neurons: float, kind: str, tmp_path: Path) -> None:
     net, box = network(3, *operators), [("-1", "1")] * 3
-    limit = threshold(net, box, {"inputs": 0.1, "neurons": neurons}[kind])
+    limit = threshold(net, box, neurons if kind == "neurons" else 0.1)
     prop = text(box, 2, f"(or (<= Y_0 {limit:.6f}) (and (<= Y_0 {limit + 0.1:.6f}) (>= Y_1 1000.0)))")
     with searching(kind):
         outcome, recorder = recorded(net, prop, tmp_path, 20000)

@@ -119,7 +119,7 @@ def test_what_the_checker_misses_is_mended(kind: str, room: float, share: float,
         splits = at.splits
         missed = at.until_accepted()
     assert missed[0] > 0 and missed[-1] == 0 and at.splits > splits > 3
-    assert all(len(event.leaves if kind == "inputs" else event.cases) for event in at.mended)
+    assert all(len(event.leaves if kind != "neurons" else event.cases) for event in at.mended)
 
 
 def test_mended_again_and_again(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from graph.load import Model, load
 from specs.canonical import Property
 from specs.vnnlib import parse
 from verifier import engine, portfolio, search
+from verifier.bounding import Bounder
 from verifier.branch_input import split
 from verifier.domains import Boxes, Stack
 from verifier.options import Options
@@ -28,7 +30,8 @@ from verifier.result import Outcome
 from verifier.tighten import tighten
 
 NODES = 600
-KINDS = ("inputs", "neurons")
+KINDS = ("inputs", "inputs, float64 after a batch", "neurons")
+AT_ONCE: dict[str, Any] = {"precision_boxes": 0, "precision_share": -1.0}
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a shrink takes minutes
 slow = settings(deadline=None, max_examples=20, phases=PHASES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -40,9 +43,9 @@ def decide(net: Model, prop: Property, *, attack: bool = False, nodes: int = NOD
 @contextmanager
 def searching(kind: str) -> Iterator[None]:
     """Every search is of this kind, whatever the structure."""
-    most = {"inputs": 10**6, "neurons": -1}[kind]
+    chosen = {"inputs": {"input_split_most": 10**6}, "neurons": {"input_split_most": -1}, KINDS[1]: {"input_split_most": 10**6, **AT_ONCE}}[kind]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(portfolio, "CONSTANTS", dataclasses.replace(portfolio.CONSTANTS, input_split_most=most, trial_nodes=0))
+        patch.setattr(portfolio, "CONSTANTS", dataclasses.replace(portfolio.CONSTANTS, trial_nodes=0, **chosen))
         yield
 
 
@@ -150,6 +153,30 @@ def test_a_coefficient_that_float32_rounds_to_nothing_is_charged(kind: str) -> N
     with searching(kind):
         assert decide(net, prop, nodes=20).verdict == "unknown"
     assert decide(net, prop, attack=True).verdict == "sat"
+
+
+def test_the_search_goes_on_in_float64_where_that_saves_bounding_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """|x - y| + 4096 (x + y + 3) - 4096 (x + y + 3): where x is near y, what float32 may lose is more than the distance to the threshold."""
+    hidden = np.array([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]])
+    net = relu_net(hidden, np.array([0.0, 0.0, 3.0]), np.array([[1.0], [1.0], [4096.0]]), np.zeros(1))
+    shifted = "(<= (- Y_0 (* 4096.0 (+ X_0 X_1))) 12287.999)"
+    prop = text([("0", "1"), ("-1", "0.25")], 1, shifted)
+
+    def nodes(**constants: float) -> int:
+        with monkeypatch.context() as patch:
+            chosen = dataclasses.replace(portfolio.CONSTANTS, double_gap=float("inf"), input_split_most=10**6, **constants)
+            patch.setattr(portfolio, "CONSTANTS", chosen)
+            patch.setattr(search, "CONSTANTS", chosen)
+            found = decide(net, prop, nodes=5000)
+        assert (found.verdict, found.closed_volume) == ("unsat", 1.0)
+        return found.nodes
+
+    switched: list[object] = []
+    whole = Bounder.in_double
+    monkeypatch.setattr(Bounder, "in_double", lambda self: switched.append(self) or whole(self))
+    single = nodes(precision_share=float("inf"))
+    assert not switched
+    assert nodes(precision_boxes=1) <= single and switched
 
 
 # ---------------------------------------------------------------- cover, budget, determinism
