@@ -1,11 +1,12 @@
 """How well do planted counterexamples hide? Every attack and budget on every instance of the family `trained` that has one.
 
-    OMP_NUM_THREADS=1 nice python -m benchmarks.soundness.hidden [--seed 0] [--out CSV] [--page MD] [--decided RESULTS --suite FOLDER]
+    OMP_NUM_THREADS=1 nice python -m benchmarks.soundness.hidden [--seed 0] [--attacks 1] [--out CSV] [--page MD] [--decided RESULTS --suite FOLDER]
 
 `--decided`: our verifier's table of the whole suite (`soundproof soundness run`), from which the page tells which needles and trained instances it
 decides.
-Resumable: an instance whose model and planted point are those of the table is not attacked again. A hit counts only once onnxruntime has run the
-point on the file and the property, in exact rationals of its outputs, is violated. Times are CPU seconds.
+`--attacks`: the seed of the attacks. Models were chosen by those of seed 0, so that what is published is of another.
+Resumable: an instance whose model, planted point and attacks are those of the table is not attacked again. A hit counts only once onnxruntime has
+run the point on the file and the property, in exact rationals of its outputs, is violated. Times are CPU seconds.
 """
 
 from __future__ import annotations
@@ -31,38 +32,39 @@ from benchmarks.soundness.families.trained import instances
 from benchmarks.soundness.hidden_page import page
 from benchmarks.soundness.instance import Instance, SuiteError, read
 from benchmarks.soundness.train import measure
-from benchmarks.soundness.train.budgets import ATTACKS
+from benchmarks.soundness.train.budgets import ATTACKS, PUBLISHED
 
 Array = NDArray[Any]
 ROOT = Path(__file__).resolve().parents[2]
 MEASURES = ("gradient_least", "gradient_median", "gradient_zero")
-COLUMNS = ("instance", "model", "parameters", "planted_margin", *ATTACKS, "lowest", *MEASURES, "seconds", "key")
-DECIDED = ROOT / "benchmarks/results/hidden_decided.csv"
+COLUMNS = ("instance", "model", "parameters", "planted_margin", *ATTACKS, "lowest", *MEASURES, "seconds", "attacks", "key")
+HIDDEN, DECIDED = ROOT / "benchmarks/results/hidden.csv", ROOT / "benchmarks/results/hidden_decided.csv"
+PAGE = ROOT / "docs/soundness_hidden.md"
 REPLAYED = 5  # points per attack that onnxruntime is asked about
 
 
-def key(instance: Instance) -> str:
+def key(instance: Instance, seed: int) -> str:
     """What a line of the table is about."""
     if instance.planted is None:
         raise ValueError(f"{instance.name} has no planted point")
-    content = instance.model.SerializeToString(deterministic=True) + instance.property.encode() + instance.planted.point.tobytes()
-    return hashlib.sha256(content).hexdigest()[:16]
+    parts = instance.model.SerializeToString(deterministic=True), instance.property.encode(), instance.planted.point.tobytes(), str(seed).encode()
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def line(instance: Instance, violates: Callable[[Array], bool]) -> dict[str, str]:
-    """Attack one instance. Per attack: 1 if it found a violation, else 0."""
+def line(instance: Instance, violates: Callable[[Array], bool], seed: int) -> dict[str, str]:
+    """Attack one instance, attacks of that seed. Per attack: 1 if it found a violation, else 0."""
     began = time.process_time()
-    found = {"instance": instance.name, "model": str(instance.knobs["model"]), "parameters": str(instance.knobs["parameters"]), "key": key(instance)}
+    found = {"instance": instance.name, "model": str(instance.knobs["model"]), "parameters": str(instance.knobs["parameters"])}
     if instance.planted is not None:
         found["planted_margin"] = f"{float(instance.planted.real):.4g}"
     lowest = float("inf")
-    for name, result in measure.attacks(instance.model.SerializeToString(), instance.property):
+    for name, result in measure.attacks(instance.model.SerializeToString(), instance.property, seed):
         order = np.argsort(result.margins)[:REPLAYED]
         found[name] = str(int(any(violates(result.points[k]) for k in order)))
         lowest = min(lowest, float(result.margins.min(initial=np.inf)))
     norms = measure.gradients(instance.model.SerializeToString(), instance.property)
     found |= {"gradient_least": f"{norms.min():.4g}", "gradient_median": f"{np.median(norms):.4g}", "gradient_zero": str(int((norms == 0).sum()))}
-    return found | {"lowest": f"{lowest:.4g}", "seconds": f"{time.process_time() - began:.1f}"}
+    return found | {"lowest": f"{lowest:.4g}", "seconds": f"{time.process_time() - began:.1f}", "attacks": str(seed), "key": key(instance, seed)}
 
 
 def judge(instance: Instance, folder: Path) -> Callable[[Array], bool]:
@@ -79,23 +81,24 @@ def judge(instance: Instance, folder: Path) -> Callable[[Array], bool]:
     return violates
 
 
-def measured(subjects: Sequence[Instance], known: Mapping[str, dict[str, str]]) -> Iterator[dict[str, str]]:
+def measured(subjects: Sequence[Instance], known: Mapping[str, dict[str, str]], seed: int) -> Iterator[dict[str, str]]:
     """The line of every instance, taken from the table where it is the same instance."""
     for instance in subjects:
-        if key(instance) in known:
-            yield known[key(instance)] | {"instance": instance.name}
+        if key(instance, seed) in known:
+            yield known[key(instance, seed)] | {"instance": instance.name}
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found = line(instance, judge(instance, Path(folder)))
+            found = line(instance, judge(instance, Path(folder)), seed)
         print(" ".join(f"{k}={v}" for k, v in found.items() if k != "key"), file=sys.stderr, flush=True)
         yield found
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soundness.hidden", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/hidden.csv")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs/soundness_hidden.md")
+    parser.add_argument("--seed", type=int, default=0, help="of the family")
+    parser.add_argument("--attacks", type=int, default=PUBLISHED, help="the seed of the attacks")
+    parser.add_argument("--out", type=Path, default=HIDDEN)
+    parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--decided", type=Path, default=None, help="the table of a finished run of our verifier on --suite")
     parser.add_argument("--suite", type=Path, default=ROOT / "build/suite")
     options = parser.parse_args(arguments)
@@ -109,7 +112,7 @@ def main(arguments: list[str]) -> int:
         return 3
     subjects = [instance for instance in instances(options.seed) if instance.planted is not None]
     lines: list[dict[str, str]] = []
-    for found in measured(subjects, known):
+    for found in measured(subjects, known, options.attacks):
         lines.append(found)
         table.write(options.out, COLUMNS, [*lines, *(v for k, v in known.items() if k not in {done["key"] for done in lines})])
     table.write(options.out, COLUMNS, lines)

@@ -32,14 +32,14 @@ class Result:
     margins: Array
 
 
-def attacks(content: bytes, prop: str) -> Iterator[tuple[str, Result]]:
-    """Every attack of ATTACKS, in that order, from seeds of its own."""
+def attacks(content: bytes, prop: str, seed: int) -> Iterator[tuple[str, Result]]:
+    """Every attack of ATTACKS, in that order, each of its own random numbers at that seed."""
     problem = _problem(content, prop)
     target = _target(content, problem)
     for name in ATTACKS:
-        random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        random = torch.Generator().manual_seed(zlib.crc32(name.encode()) + seed)
         if name == "own":
-            yield name, _own(content, prop)
+            yield name, _own(content, prop, seed)
             continue
         found = run(name, target, random)
         yield name, Result(found.points.detach().numpy(), found.margins.detach().numpy())
@@ -83,7 +83,7 @@ def _target(content: bytes, problem: Problem) -> methods.Target:
     return methods.Target(content, lower, upper, torch.from_numpy(outputs[0].astype(np.float32)))
 
 
-def _own(content: bytes, prop: str) -> Result:
+def _own(content: bytes, prop: str, seed: int) -> Result:
     """The engine's attack, with its own judge; its best margin, and the witness if it has one."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "property.vnnlib"
@@ -91,7 +91,7 @@ def _own(content: bytes, prop: str) -> Result:
         spec = read(path)
     model = load(content)
     problem = compile_problem(model.graph, spec)
-    attacker = Attacker(problem, TorchGraph(model.graph), Replayer(model, spec))
+    attacker = Attacker(problem, TorchGraph(model.graph), Replayer(model, spec), seed=seed)
     witness: Witness | None = None
     for _ in range(OWN_ROUNDS):
         witness = attacker.round(600.0) if witness is None else witness

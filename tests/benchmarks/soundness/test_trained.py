@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from math import prod
@@ -14,18 +15,19 @@ import onnxruntime
 import pytest
 import torch
 
+from benchmarks import table
 from benchmarks.instances import DataError
 from benchmarks.soundness import decided, intervals, rational
 from benchmarks.soundness.families import trained
-from benchmarks.soundness.hidden import COLUMNS
-from benchmarks.soundness.hidden_page import page
+from benchmarks.soundness.hidden import COLUMNS, DECIDED, HIDDEN, PAGE, key
+from benchmarks.soundness.hidden_page import hidden, page
 from benchmarks.soundness.instance import Instance, SuiteError, write
 from benchmarks.soundness.recheck import recheck
 from benchmarks.soundness.suite import run_suite
 from benchmarks.soundness.train import attacks, measure
 from benchmarks.soundness.train.__main__ import run
 from benchmarks.soundness.train.architectures import ARCHITECTURES
-from benchmarks.soundness.train.budgets import ATTACKS
+from benchmarks.soundness.train.budgets import ATTACKS, CHOICE, PUBLISHED
 from benchmarks.soundness.train.data import GRID, draw
 from benchmarks.soundness.train.export import export
 from benchmarks.soundness.train.network import Network
@@ -216,6 +218,25 @@ def test_every_attack_finds_what_gradients_lead_to_and_invents_nothing(name: str
     assert measure.run(name, target(-0.25), random).margins.min() == 0.25
 
 
+def test_attacks_of_another_seed_are_other_attacks() -> None:
+    first = next(i for i in trained.instances(0) if i.planted is not None)
+    points = [next(measure.attacks(first.model.SerializeToString(), first.property, seed))[1].points for seed in (CHOICE, CHOICE, PUBLISHED)]
+    assert np.array_equal(points[0], points[1]) and not np.array_equal(points[0], points[2])
+    assert key(first, CHOICE) != key(first, PUBLISHED)
+
+
+def test_the_published_table_is_of_what_is_shipped(suite: list[Instance]) -> None:
+    """Every planted instance, by attacks that no model was chosen by; two models of a kind at least, 70% hide; the page is the table's."""
+    lines = table.read(HIDDEN, COLUMNS)
+    assert [line["key"] for line in lines] == [key(i, PUBLISHED) for i in suite if i.planted is not None]
+    models = {model.name for model in shipped()}
+    assert {line["model"] for line in lines} == models
+    kinds = Counter(name.rpartition("_")[0] for name in models)
+    assert set(kinds) == {name.rpartition("_")[0] for name in ARCHITECTURES} and min(kinds.values()) >= 2
+    assert sum(hidden(line) for line in lines) >= 0.7 * len(lines)
+    assert PAGE.read_text(encoding="utf-8") == page(lines, table.read(DECIDED, decided.COLUMNS))
+
+
 def test_the_page_counts_what_resists() -> None:
     line = dict.fromkeys(COLUMNS, "0") | {"model": "m_a", "instance": "a", "planted_margin": "0.5", "parameters": "7"}
     text = page([line, line | {"instance": "b", "square": "1"}, line | {"instance": "c", "own": "1", "model": "m_b"}])
@@ -224,10 +245,10 @@ def test_the_page_counts_what_resists() -> None:
 
 
 def test_the_page_says_what_is_decided() -> None:
-    table = [dict(zip(decided.COLUMNS, row, strict=True)) for row in
+    told = [dict(zip(decided.COLUMNS, row, strict=True)) for row in
              (("trained", "m_a", "4", "1", "5"), ("trained", "m_b", "4", "2", "5"), ("needles", "relu", "2", "2", "5"))]
     line = dict.fromkeys(COLUMNS, "0") | {"model": "m_a", "instance": "a", "planted_margin": "0.5", "parameters": "7"}
-    text = page([line], table)
+    text = page([line], told)
     assert "it decides 3 of 8 within 5 s" in text and "it decides 2 of 2 within 5 s" in text and "| m_b | 4 | 2 |" in text
 
 
@@ -244,7 +265,7 @@ def test_what_is_decided_is_counted_from_a_finished_run(tmp_path: Path) -> None:
     run_suite(verify, tmp_path / "suite", results=tmp_path / "r.csv", timeout=20.0)
     found = decided.summary(tmp_path / "r.csv", entries)
     assert [sum(int(line[name]) for line in found) for name in ("asked", "sat")] == [3, 2]
-    table = (tmp_path / "r.csv").read_text().splitlines(keepends=True)
-    (tmp_path / "r.csv").write_text("".join(table[:-1]))
+    written = (tmp_path / "r.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "r.csv").write_text("".join(written[:-1]))
     with pytest.raises(DataError, match="not finished"):
         decided.summary(tmp_path / "r.csv", entries)
