@@ -44,7 +44,8 @@ coverage-checker: $(STAMP)
 	$(BIN)/python -m coverage report --show-missing --fail-under=100 --include=$(subst $(empty) ,$(comma),$(KERNEL:%=verifier/checker/%.py))
 
 # Everything: also slow tests (the wheel in an empty environment), the kernel's coverage, the attack-off gate, an attack on every committed `unsat`.
-test-all: check coverage-checker browser
+test-all: $(STAMP)
+	$(MAKE) --no-print-directory -j2 --output-sync=target check coverage-checker browser
 	SOUNDPROOF_REQUIRE_BROWSER=1 $(MAKE) --no-print-directory test SELECT=
 	$(MAKE) --no-print-directory -j2 --output-sync=target fuzz-onnx fuzz-vnnlib
 	$(BIN)/python -m benchmarks.vnncomp --only-expected sat --no-attack --timeout 20 --gate $(JOBS)
