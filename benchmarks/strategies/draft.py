@@ -78,6 +78,13 @@ class Draft:
         """The number of the first node that may read a tensor."""
         return next((k + 1 for k, node in enumerate(self.nodes) if tensor in node.output), 0)
 
+    def float_tensors(self) -> list[str]:
+        """The input, and what nodes make of type float32 and something depends on, in order: neither conditions nor places."""
+        inferred = shape_inference.infer_shapes(self.without_dead().model()).graph
+        types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
+        made = (name for node in self.nodes for name in node.output)
+        return [self.input.name, *(name for name in made if types.get(name) == onnx.TensorProto.FLOAT)]
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The static shapes of all tensors that onnx can infer, as for one element in the batch."""
         inferred = shape_inference.infer_shapes(self.model()).graph

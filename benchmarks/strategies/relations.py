@@ -99,8 +99,7 @@ def _relu_split(draw: Draw, one: Instance, operators: tuple[str, ...]) -> Sides:
 
 def _insertion(draw: Draw, one: Instance, kinds: tuple[str, ...]) -> Sides:
     draft = Draft.of(one.network.model)
-    tensors = [draft.input.name, *(name for node in draft.nodes for name in node.output)]
-    return _rewritten(draw, one, with_identity(draft, draw(st.sampled_from(tensors)), draw(st.sampled_from(kinds))).model())
+    return _rewritten(draw, one, with_identity(draft, draw(st.sampled_from(draft.float_tensors())), draw(st.sampled_from(kinds))).model())
 
 
 def _unrolling(draw: Draw, one: Instance, operators: tuple[str, ...]) -> Sides:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from benchmarks import formula, query
 from benchmarks.formula import FormulaError
@@ -47,7 +47,7 @@ def refused(read: Callable[[], object], error: type[Exception]) -> bool:
     return False
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(property_texts())
 def test_texts_are_read_or_refused_by_all_parsers(text: str) -> None:
     refused(lambda: parse(text), PropertyError)

@@ -55,6 +55,18 @@ def test_the_first_implies_the_others(relation, data):
         assert any(not fault(other, x) for other in pair.others)
 
 
+def test_identities_are_put_behind_numbers_only():
+    """Regression: zero was added to the places that TopK tells, and to the conditions of Where."""
+    nodes = [
+        onnx.helper.make_node("TopK", ["x", "k"], ["values", "places"]), onnx.helper.make_node("Greater", ["values", "x"], ["larger"]),
+        onnx.helper.make_node("Where", ["larger", "values", "x"], ["y"]),
+    ]  # fmt: skip
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3]) for name in "xy"]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [onnx.numpy_helper.from_array(np.array([3]), "k")])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    assert Draft.of(model).float_tensors() == ["x", "values", "y"]
+
+
 def test_every_relation_carries_truths():
     known: Counter[str] = Counter()
 
