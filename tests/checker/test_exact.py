@@ -44,7 +44,7 @@ def _problem(seed: int) -> tuple[Random, Network, Array, Array]:
     return (r, network, *random_box(r, network))
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))])
 def test_a_thousand_networks(part: int) -> None:
     """Lower bounds never above the exact ones with the same slopes, intervals around the exact intervals; both close."""
     bound_loss, interval_loss, refused = [], [], 0

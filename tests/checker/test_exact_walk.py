@@ -44,7 +44,7 @@ def _drawn(seed: int) -> tuple[Problem, Certificate] | None:
     return problem, random_certificate(r, problem)
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))])
 def test_both_walks_agree_and_neither_is_refuted(part: int) -> None:
     accepted, differ, total = 0, 0, 0
     for seed in range(part, SEEDS, PARTS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 from random import Random
 
@@ -47,7 +48,7 @@ def test_halving_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []
     for levels in range(8):
         limit(monkeypatch, "LEVELS", levels)
-        shown.append(min(k for k in range(1, 200) if rules(Scene(cases=above(2 + k / 64)).tree(leaf())) == ("", "")))
+        shown.append(bisect_left(range(1, 200), True, key=lambda k: rules(Scene(cases=above(2 + k / 64)).tree(leaf())) == ("", "")))
     assert shown == sorted(shown, reverse=True) and shown[0] > shown[3] > shown[7]
 
 
