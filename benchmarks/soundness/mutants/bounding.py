@@ -302,7 +302,6 @@ MUTANTS = (
             "points = [lower, upper]",
         ),
         ("bounds.interval:_smooth", "wide = upper - lower > function.period", "wide = upper < lower"),
-        note=("No instance has Sin or Cos: the suite's rational program has no enclosure of them, so their truth could not be stated."),
     ),
     _mutant(
         "nan_is_a_proof",

@@ -76,8 +76,8 @@ def _families(engines: Sequence[Row]) -> Iterator[str]:
         alone.update(names if len(names) == 1 else [])
     yield "## What each family kills\n"
     yield (
-        "The first kill in each family counts, among the cheapest instances. Families were asked as far as the time went, `regress` of all mutants "
-        "but some of the lowering: it was written with the mutants, and is asked first. *Alone*: no other family that was asked kills it.\n"
+        "The first kill in each family counts, among the cheapest instances: a mutant had a second or two a family, some more. A family is asked "
+        "where an instance of it calls what is broken. `regress` was written with the mutants. *Alone*: no other family that was asked kills it.\n"
     )
     yield "| family | mutants asked | killed | alone |"
     yield "|---|---|---|---|"
