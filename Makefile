@@ -19,7 +19,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 # Two processes, one for each core; what one leaves out the other takes.
-APART := checker soundproof
+APART := checker benchmarks
 SELECT := -m "not slow"
 test: $(STAMP)
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-apart test-others
