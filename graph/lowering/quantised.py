@@ -237,6 +237,8 @@ def _rescaled(op: Operator, found: Value, first: Value, second: Value, to: Steps
 def lower_q_gemm(op: Operator) -> Value:
     """alpha A' B' + C in whole numbers; without a scale of the output a float."""
     a, b = steps(op, 1, 2), steps(op, 4, 5)
+    if op.integer("transB") and b.zero.ndim == 1:  # of every row, which is a column of B'
+        b = replace(b, zero=b.zero.reshape(-1, 1))
     left, right = (_floats(op, _centred(op.builder, op.value(i), of.zero)) for i, of in ((0, a), (3, b)))
     found = matmul(op.builder, swap(op.builder, left) if op.integer("transA") else left, swap(op.builder, right) if op.integer("transB") else right)
     if op.optional(6) is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from verifier.checker.lowering.builder import Builder, Known, Shape, Tensor
+from verifier.checker.lowering.builder import Builder, Known, Rounded, Shape, Tensor
 from verifier.checker.lowering.scope import Scope, check_names, domain_of, require, standard_version
 from verifier.checker.network import Network
 from verifier.checker.refusal import Rejected
@@ -97,9 +97,9 @@ class _Reader:
 
     def _output(self, name: str) -> int:
         value = self.scope.find(name)
-        if isinstance(value, Known):
+        if isinstance(value, Known | Rounded):
             self.builder.begin(f"output {name!r}", name)
-            value = self.values[name] = self.builder.constant(value.value)
+            value = self.values[name] = self.builder.constant(value.value) if isinstance(value, Known) else self.builder.rounded(value)
         require(isinstance(value, Tensor), f"output {name!r} is a sequence")
         return value.node if isinstance(value, Tensor) else -1
 

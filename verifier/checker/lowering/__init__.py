@@ -12,6 +12,7 @@ from verifier.checker.lowering import (
     basic,
     constants,
     contract,
+    contributed,
     control,
     elementwise,
     learning,
@@ -81,8 +82,8 @@ LOWERINGS = register(
     ("ConcatFromSequence", control.concatenate, (11,), "axis new_axis", None),
     ("Constant", None, (1, 9, 11, 12, 13, 19, 21, 23, 24, 25), "value value_float value_floats value_int value_ints", constants.constant),
     ("ConstantOfShape", None, (9, 20, 21, 23, 24, 25), "value", constants.constant_of_shape),
-    ("Conv", windows.conv, (1, 11, 22), "auto_pad dilations group kernel_shape pads strides", None),
-    ("ConvInteger", quantised.conv_integer, (10,), "auto_pad dilations group kernel_shape pads strides", None),
+    ("Conv", windows.conv, (1, 11, 22), windows.CONV, None),
+    ("ConvInteger", quantised.conv_integer, (10,), windows.CONV, None),
     ("ConvTranspose", windows.conv_transpose, (1, 11, 22), "auto_pad dilations group kernel_shape output_padding output_shape pads strides", None),
     ("Cos", elementwise.smooth("cos"), (7, 22), "", None),
     ("Cosh", elementwise.smooth("cosh"), (9, 22), "", None),
@@ -152,9 +153,15 @@ LOWERINGS = register(
     ("PRelu", activations.prelu, (7, 9, 16), "", None),
     ("Pad", moves.pad, (2, 11, 13, 18, 19, 21, 23, 24, 25), "mode pads value", None),
     ("Pow", basic.power, (7, 12, 13, 15), "", None),
-    ("QLinearConv", quantised.qlinear_conv, (10,), "auto_pad dilations group kernel_shape pads strides", None),
+    ("QLinearConv", quantised.qlinear_conv, (10,), windows.CONV, None),
     ("QLinearMatMul", quantised.qlinear_matmul, (10, 21), "", None),
-    ("QuantizeLinear", quantised.quantize_linear, (10, 13, 19, 21, 23, 24, 25, 28), "axis block_size output_dtype precision saturate", None),
+    (
+        "QuantizeLinear",
+        quantised.quantize_linear,
+        (10, 13, 19, 21, 23, 24, 25, 28),
+        "axis block_size output_dtype precision saturate",
+        quantised.quantize_constant,
+    ),
     ("RMSNormalization", normal.rms_normalization, (23,), "axis epsilon stash_type", None),
     ("RNN", recurrent.recurrent(1, ("tanh",), 1, recurrent.rnn_step), (7, 14, 22), recurrent.CELL, None),
     ("Range", None, (11,), "", constants.arange),
@@ -236,6 +243,29 @@ LOWERINGS = register(
     ("ai.onnx.ml.Normalizer", learning.normalizer, (1,), "norm", None),
     ("ai.onnx.ml.Scaler", learning.scaler, (1,), "offset scale", None),
     ("ai.onnx.ml.ZipMap", learning.zip_map, (1,), "classlabels_int64s classlabels_strings", None),
+    ("com.microsoft.Attention", contributed.packed_attention, (1,), contributed.PACKED, None),
+    ("com.microsoft.BiasGelu", contributed.GELU, (1,), "", None),
+    ("com.microsoft.DequantizeLinear", quantised.dequantize_linear, (1,), "axis", None),
+    ("com.microsoft.FastGelu", contributed.FAST_GELU, (1,), "", None),
+    ("com.microsoft.FusedConv", contributed.fused_conv, (1,), f"activation activation_params {windows.CONV}", None),
+    ("com.microsoft.FusedGemm", contributed.fused_gemm, (1,), "activation activation_alpha alpha beta transA transB", None),
+    ("com.microsoft.FusedMatMul", contributed.fused_matmul, (1,), "alpha transA transB transBatchA transBatchB", None),
+    ("com.microsoft.Gelu", contributed.GELU, (1,), "", None),
+    ("com.microsoft.MultiHeadAttention", contributed.multi_head_attention, (1,), "mask_filter_value num_heads scale unidirectional", None),
+    ("com.microsoft.QGemm", quantised.q_gemm, (1,), "alpha transA transB", None),
+    ("com.microsoft.QLinearAdd", quantised.qlinear_add, (1,), "", None),
+    ("com.microsoft.QLinearAveragePool", quantised.between(windows.average_pool, 10), (1,), contributed.POOL, None),
+    ("com.microsoft.QLinearConcat", quantised.qlinear_concat, (1,), "axis", None),
+    ("com.microsoft.QLinearConv", quantised.qlinear_conv, (1,), f"channels_last {windows.CONV}", None),
+    ("com.microsoft.QLinearGlobalAveragePool", quantised.between(rows.global_average_pool), (1,), "channels_last", None),
+    ("com.microsoft.QLinearLeakyRelu", quantised.between(elementwise.leaky_relu), (1,), "alpha", None),
+    ("com.microsoft.QLinearMul", quantised.qlinear_multiply, (1,), "", None),
+    ("com.microsoft.QLinearSigmoid", quantised.between(elementwise.smooth("sigmoid")), (1,), "", None),
+    ("com.microsoft.QLinearSoftmax", quantised.qlinear_softmax, (1,), "axis opset", None),
+    ("com.microsoft.QuantizeLinear", quantised.quantize_linear, (1,), "axis", quantised.quantize_constant),
+    ("com.microsoft.QuickGelu", contributed.quick_gelu, (1,), "alpha", None),
+    ("com.microsoft.SkipLayerNormalization", contributed.skip_normalization(True, 1e-12), (1,), "epsilon", None),
+    ("com.microsoft.SkipSimplifiedLayerNormalization", contributed.skip_normalization(False, 1e-6), (1,), "epsilon", None),
 )
 
 # What integers that depend on the input may go into. All others would read them as floats.
@@ -245,4 +275,4 @@ TAKES_INTEGERS = frozenset(
     Flatten Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual MatMulInteger Not OneHot Or QLinearConv
     QLinearMatMul Reshape ReverseSequence Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze Where Xor
     """.split()
-)
+) | {name for name in LOWERINGS if name.startswith(("com.microsoft.Q", "com.microsoft.DequantizeLinear")) and name != "com.microsoft.QuickGelu"}

@@ -89,7 +89,7 @@ def _masked(op: Operator, x: Value, mask: Array) -> Held:
     return Unbounded(np.where(mask, np.float32(-np.inf), x.value)) if mask.any() else x
 
 
-def _taken(op: Operator, x: Value, place: Array) -> Value:
+def taken(op: Operator, x: Value, place: Array) -> Value:
     return Known(x.value.reshape(-1)[place]) if isinstance(x, Known) else op.builder.gather(x, place)
 
 
@@ -100,7 +100,7 @@ def _heads(op: Operator, i: int, count: str) -> Value:
         return x
     heads = op.integer(count, 0)
     op.require(heads > 0 and x.shape[2] % heads == 0, f"{count} {heads} of {x.shape}")
-    return _taken(op, x, np.swapaxes(indices(x.shape).reshape(*x.shape[:2], heads, -1), 1, 2))
+    return taken(op, x, np.swapaxes(indices(x.shape).reshape(*x.shape[:2], heads, -1), 1, 2))
 
 
 def _present(op: Operator, i: int, x: Value) -> Value:
@@ -118,33 +118,33 @@ def attention(op: Operator) -> list[Held]:
         all(len(x.shape) == 4 for x in (query, key, value)) and query.shape[1] % key.shape[1] == 0 and op.integer("softmax_precision", 1) in (1, 11)
     )
     op.require(fits, f"heads of shapes {query.shape}, {key.shape}, {value.shape}, or a precision")
-    scores, capped = _scores(op, query, _repeated(op, key, query.shape[1]))
+    scores, capped = scores_of(op, query, _repeated(op, key, query.shape[1]))
     biased, mask = _biased(op, capped, 0 if past is None else past.shape[2])
     weights = softmax(op.builder, biased, mask)
     found = matrix_product(op.builder, weights, _repeated(op, value, query.shape[1]))
-    found = _flat(op, found) if len(op.value(0).shape) == 3 else found
+    found = flat(op, found) if len(op.value(0).shape) == 3 else found
     shown = (scores, capped, biased, weights)[op.integer("qk_matmul_output_mode", 0)]
     op.require(op.integer("qk_matmul_output_mode", 0) != 2 or not mask.any() or not any(op.outputs[3:]), "scores that are -infinity as an output")
     return [op.end(op.as_tensor(x), "refused", name=WAYS) if isinstance(x, Tensor) else x for x in (found, key, value, shown)]
 
 
-def _flat(op: Operator, x: Tensor) -> Tensor:
+def flat(op: Operator, x: Tensor) -> Tensor:
     """(batch, steps, heads size)."""
     turned = op.builder.gather(x, np.swapaxes(indices(x.shape), 1, 2))
     return op.builder.reshape(turned, (*turned.shape[:2], turned.shape[2] * turned.shape[3]))
 
 
 def _repeated(op: Operator, x: Value, heads: int) -> Value:
-    return _taken(op, x, np.repeat(indices(x.shape), heads // x.shape[1], axis=1))
+    return taken(op, x, np.repeat(indices(x.shape), heads // x.shape[1], axis=1))
 
 
-def _scores(op: Operator, query: Value, key: Value) -> tuple[Tensor, Tensor]:
+def scores_of(op: Operator, query: Value, key: Value) -> tuple[Tensor, Tensor]:
     """Q scaled times K transposed; cap tanh(that / cap). What is computed of constants is off by its rounding."""
     size, cap, b = query.shape[3], op.real("softcap", 0.0), op.builder
     given = op.attributes.get("scale")
     factor, off = (op.real("scale", 0.0), 0.0) if given is not None else (1 / math.sqrt(size), 2.0**-51 / math.sqrt(size))
     scaled = b.scale(op.as_tensor(query), np.array(factor), np.array(off))
-    found = matrix_product(b, scaled, _taken(op, key, np.swapaxes(indices(key.shape), 2, 3)))
+    found = matrix_product(b, scaled, taken(op, key, np.swapaxes(indices(key.shape), 2, 3)))
     if cap <= 0:
         return found, found
     inner = b.scale(found, np.array(1 / cap), np.array(2.0**-51 / cap))

@@ -19,6 +19,7 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 MOST_NODES = 100_000
 MOST_ELEMENTS = 1 << 29
+UNSURE = "a constant that float32 may round to another step"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,16 @@ class Masked:
     mask: Array
 
 
-Held = Value | Items | Unbounded | Masked
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A constant that operators made, exactly. Float32 gets there by at most `times` roundings of each number, all relative; -1: it may get
+    somewhere else, and of such a network only the reals are spoken about."""
+
+    value: Array
+    times: int
+
+
+Held = Value | Items | Unbounded | Masked | Rounded
 
 
 def constant_of(value: Array) -> Known | Unbounded:
@@ -132,6 +142,13 @@ class Builder:
         """sum of map(x) over `terms`, plus `bias` (of `shape`)."""
         flat = None if bias is None else floats(bias).reshape(-1)
         return self._emit(Affine(self.place, tuple(x.node for _, x in terms), shape, None, tuple(m for m, _ in terms), flat))
+
+    def rounded(self, x: Rounded) -> Tensor:
+        """As an operator of its own."""
+        found = self.scale(self.constant(x.value), np.ones(()))
+        self.end(found, Rounding("affine" if x.times >= 0 else "refused", (), x.times, name=UNSURE))
+        self.stage()
+        return found
 
     def plus(self, x: Tensor, bias: Array, radius: Array | None = None) -> Tensor:
         """x + bias: in the node itself, if this operator has just made it without one. The true bias may be `radius` off (only there)."""

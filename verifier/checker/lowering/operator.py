@@ -9,12 +9,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from verifier.checker.lowering.builder import Array, Builder, Held, Items, Known, Shape, Tensor, Value
+from verifier.checker.lowering.builder import UNSURE, Array, Builder, Held, Items, Known, Rounded, Shape, Tensor, Value
 from verifier.checker.lowering.forms import note
 from verifier.checker.network import Rounding
 from verifier.checker.refusal import Rejected
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Array | onnx.GraphProto
+
+
+# What multiplies constants by numbers that depend on the input, or moves them: float32 rounds each product once more for each rounding before.
+MULTIPLIES = frozenset(
+    """
+    Conv ConvTranspose DequantizeLinear Gemm GroupNormalization InstanceNormalization LayerNormalization MatMul Mul RMSNormalization
+    """.split()
+)
+MOVES = frozenset(("Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +39,7 @@ class Operator:
     outputs: tuple[str, ...]
     held: tuple[Held | None, ...]  # the inputs, sequences too
     run_body: Callable[[onnx.GraphProto, Sequence[Held], str], list[Held]]
+    times: int = 0  # how often float32 rounds the constants among the inputs before they are read; -1 as in `Rounded`
 
     def refuse(self, reason: str) -> Rejected:
         return Rejected("unsupported-operator", f"{self.place}: {reason}")
@@ -149,12 +159,39 @@ class Operator:
         self, x: Tensor, kind: str, count: int = 0, *, divisor: int = -1, name: str = "", sources: Shape | None = None, element: str = "float32"
     ) -> Tensor:
         """`x` as an output, with what float32 does to it, and the type of its elements."""
-        found = self.builder.end(x, Rounding(kind, self.sources() if sources is None else sources, count, divisor, name))
+        if self.times < 0:
+            kind, name = "refused", UNSURE
+        found = self.builder.end(x, Rounding(kind, self.sources() if sources is None else sources, count + self.times, divisor, name))
         note(self.builder, self.kind, self.inputs, found, self.real)
         return replace(found, element=element)
+
+    def made(self, value: Array, times: int = 0) -> Rounded:
+        """A constant, exactly, that float32 rounds `times` times more than those of the inputs."""
+        return Rounded(value, self.times if self.times < 0 else self.times + times)
 
     def stage(self, x: Tensor, kind: str, count: int = 0, *, sources: tuple[Tensor, ...], name: str = "") -> Tensor:
         """`x` as a result on the way that float32 rounds on its own, made from `sources`; what follows is a stage of its own."""
         found = self.builder.end(x, Rounding(kind, tuple(dict.fromkeys(y.node for y in sources)), count, -1, name))
         self.builder.stage()
         return found
+
+
+def settled(op: Operator) -> Operator:
+    """`op` with the constants that operators made as its inputs: numbers where it multiplies or moves them, else nodes. Halves are moved only."""
+    halves = any(isinstance(x, Known) and x.value.dtype == np.float16 for x in op.inputs)
+    op.require(not halves or op.kind in ("Cast", "Identity", "Reshape", "Transpose"), "constants of type float16, which a Cast may widen")
+    found = [x for x in op.held if isinstance(x, Rounded)]
+    if not found:
+        return op
+    varies = any(isinstance(x, Tensor) for x in op.held)
+    if op.kind in MOVES or (op.kind in MULTIPLIES and (varies or op.kind == "DequantizeLinear")):
+        held = tuple(Known(x.value) if isinstance(x, Rounded) else x for x in op.held)
+        times = -1 if any(x.times < 0 for x in found) else sum(x.times for x in found)
+    else:
+        held, times = tuple(op.builder.rounded(x) if isinstance(x, Rounded) else x for x in op.held), 0
+    return replace(op, inputs=tuple(x if isinstance(x, Tensor | Known) else None for x in held), held=held, times=times)
+
+
+def carried(op: Operator, results: Sequence[Held]) -> Sequence[Held]:
+    """`results`, whose constants float32 has rounded as often as the inputs of `op`."""
+    return [op.made(x.value) if op.times and isinstance(x, Known) else x for x in results]

@@ -7,21 +7,26 @@ runtime scales them afterwards is its own affair: over the reals only.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
-from verifier.checker.lowering.basic import common, matrix_product
-from verifier.checker.lowering.builder import Array, Known, Shape, Tensor, Value, indices, take
+from verifier.checker.lowering.basic import common, matrix_product, multiply, swap, total
+from verifier.checker.lowering.builder import Array, Held, Known, Rounded, Shape, Tensor, Value, indices, take
+from verifier.checker.lowering.contributed import concatenated
 from verifier.checker.lowering.elementwise import RELU, clipping
 from verifier.checker.lowering.operator import Operator
+from verifier.checker.lowering.rows import softmax
 from verifier.checker.lowering.windows import conv
 from verifier.checker.network import Pieces, Smooth
 
 ROUND = Pieces(step="round")
 KINDS = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32"}  # ONNX element types
 RADIUS = 2.0**-50  # relative, of a product and a quotient of scales
-LARGEST = 2**31 - 1
+LARGEST, EXACT = 2**31 - 1, 2**29
+SCALED = "a scale that a runtime computes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +80,40 @@ def quantize_linear(op: Operator) -> Value:
     return op.end(_quantised(op, steps, to), "exact", element=to.kind)
 
 
-def dequantize_linear(op: Operator) -> Value:
+def quantize_constant(op: Operator) -> Held:
+    """Rounded as the reals do. Where float32, whose quotient is a little off, may round to another step, that is all that is said."""
+    x, kind = op.known_floats(0), KINDS.get(op.integer("output_dtype", 0) or 2, "")
+    to = _steps(op, 1, 2, x.shape, kind)
+    size = np.broadcast_to(to.size, x.shape)
+    steps = x / size  # right to one part in 2^53
+    middle = np.floor(steps) + 0.5
+    away = np.abs(steps - middle)
+    found, least, most = np.rint(steps), *to.limits()
+    for at in np.argwhere(away <= np.abs(steps) * 2.0**-50):
+        i = tuple(at)
+        found[i] = round(Fraction(float(x[i])) / Fraction(float(size[i])))
+    found = np.clip(found, least - to.zero, most - to.zero) + to.zero
+    sure = (away > np.abs(steps) * 2.0**-20) | (np.abs(steps) > most - least + 1)
+    exact = found.astype(to.kind)
+    return Known(exact) if sure.all() else Rounded(exact, -1)
+
+
+def dequantize_linear(op: Operator) -> Held:
     """Of constants too: whole numbers times a step, which float32 rounds."""
     x = op.value(0)
     of = _steps(op, 1, 2, x.shape, x.element if isinstance(x, Tensor) else x.value.dtype.name)
     if isinstance(x, Known):
         op.require(x.value.dtype.name == of.kind, f"whole numbers of type {x.value.dtype}")
-        whole = op.builder.constant(x.value.astype(np.float64) - of.zero)
-        return op.end(op.builder.scale(whole, of.size), "affine", 1)
+        whole, exact = _restored_constant(x, of)
+        return op.made(whole * of.size, 1) if exact else op.end(op.builder.scale(op.builder.constant(whole), of.size), "affine", 1)
     op.require(x.element == of.kind, f"whole numbers of type {x.element}")
     return op.end(op.builder.scale(_centred(op, x, of.zero), of.size), "affine", 2)
+
+
+def _restored_constant(x: Known, of: Steps) -> tuple[Array, bool]:
+    """x - zero, and whether that times the size of a step is exact: 29 bits times 24, no float32 so small that more than its last bit is lost."""
+    whole, narrow = x.value.astype(np.float64) - of.zero, of.size.astype(np.float32)
+    return whole, bool((np.abs(whole) < EXACT).all() and (narrow == of.size).all() and (narrow > 2.0**-100).all())
 
 
 def _centred(op: Operator, x: Tensor, zero: Array) -> Tensor:
@@ -114,6 +143,7 @@ def _zero(op: Operator, i: int) -> Array:
 
 def _convolved(op: Operator, x: Value, weight: Array, bias: Value | None) -> Tensor:
     """As a float operator on whole numbers."""
+    op.require(not op.flag("channels_last", 0), "channels_last")
     op.require(isinstance(x, Tensor) and 2**18 * math.prod(weight.shape[1:]) < LARGEST, "constant data, or sums beyond 32 bits")
     inputs = (x, Known(weight), bias)
     found = conv(replace(op, inputs=inputs, held=inputs))
@@ -146,7 +176,7 @@ def _written(op: Operator, found: Tensor, factor: Array, to: Steps) -> Tensor:
     """Whole numbers times `factor`, in steps of the output."""
     op.require(common(found, Known(np.broadcast_to(factor, factor.shape))) == found.shape, f"steps of shape {factor.shape}")
     scaled = op.builder.scale(found, factor, np.abs(factor) * RADIUS)
-    return op.end(_quantised(op, scaled, to), "refused", name="a scale that a runtime computes", element=to.kind)
+    return op.end(_quantised(op, scaled, to), "refused", name=SCALED, element=to.kind)
 
 
 def qlinear_conv(op: Operator) -> Value:
@@ -191,3 +221,68 @@ def dynamic_quantize_linear(op: Operator) -> list[Value]:
 
 def _whole(op: Operator, x: Tensor, lower: float) -> Tensor:
     return op.builder.elementwise(ROUND, op.builder.elementwise(clipping(lower, 255.0), x))
+
+
+# Of com.microsoft: a float operator between quantised tensors
+
+
+def _restored(op: Operator, i: int) -> Value:
+    """Input i, the size of its steps and its zero in the next two, as floats."""
+    x, of = op.value(i), _steps(op, i + 1, i + 2)
+    if isinstance(x, Known):
+        op.require(x.value.dtype.name == of.kind, f"whole numbers of type {x.value.dtype}")
+        whole, exact = _restored_constant(x, of)
+        op.require(exact, "steps that are not float32")
+        return Known(whole * of.size)
+    op.require(x.element == of.kind, f"whole numbers of type {x.element}")
+    return op.stage(op.builder.scale(_centred(op, x, of.zero), of.size), "affine", 2, sources=(x,))
+
+
+def between(lower: Callable[[Operator], Value], version: int = 1) -> Callable[[Operator], Value]:
+    """An operator of the standard, of input 0."""
+
+    def whole(op: Operator) -> Value:
+        op.require(not op.flag("channels_last", 0), "channels_last")
+        inputs, to = (_restored(op, 0),), _steps(op, 3, 4)
+        return _rewritten(op, lower(replace(op, inputs=inputs, held=inputs, version=version)), to)
+
+    return whole
+
+
+def _rewritten(op: Operator, x: Value, to: Steps) -> Tensor:
+    return _written(op, op.stage(op.as_tensor(x), "refused", sources=(), name=SCALED), 1 / to.size, to)
+
+
+def qlinear_softmax(op: Operator) -> Value:
+    return between(softmax, 13 if op.integer("opset", 0) >= 13 else 11)(op)
+
+
+def qlinear_add(op: Operator) -> Value:
+    return _rewritten(op, total(op.builder, [_restored(op, 0), _restored(op, 3)], [1.0, 1.0]), _steps(op, 6, 7))
+
+
+def qlinear_multiply(op: Operator) -> Value:
+    inputs = (_restored(op, 0), _restored(op, 3))
+    return _rewritten(op, multiply(replace(op, inputs=inputs, held=inputs)), _steps(op, 6, 7))
+
+
+def qlinear_concat(op: Operator) -> Value:
+    return _rewritten(op, concatenated(op, [_restored(op, i) for i in range(2, len(op.inputs), 3)]), _steps(op, 0, 1))
+
+
+def q_gemm(op: Operator) -> Value:
+    """alpha A' B' + C in whole numbers; without a scale of the output a float."""
+    turned, size, zero = op.flag("transB", 0), op.known_floats(4), _zero(op, 5)
+    given, alpha, bias = _steps(op, 1, 2), op.real("alpha", 1.0), op.optional(6)
+    op.require(bool((size > 0).all()) and size.ndim <= 1 and (bias is None or op.known(6).dtype == np.int32), "steps, or a bias of another type")
+    a, b = _operand(op, 0, given.zero), _operand(op, 3, zero.reshape(-1, 1) if turned and zero.ndim else zero)
+    a, b = (swap(op.builder, x) if turn else x for x, turn in ((a, op.flag("transA", 0)), (b, turned)))
+    found = _product(op, a, b)
+    if bias is not None:
+        found = op.builder.plus(found, np.broadcast_to(op.known(6).astype(np.float64), found.shape))
+    found = op.stage(found, "exact", sources=tuple(x for x in (a, b) if isinstance(x, Tensor)))
+    factor = alpha * given.size * size.reshape(() if size.size == 1 else size.shape)
+    if op.optional(7) is None:
+        return op.end(op.builder.scale(found, factor, np.abs(factor) * RADIUS), "refused", name=SCALED)
+    to = _steps(op, 7, 8)
+    return _written(op, found, factor / to.size, to)

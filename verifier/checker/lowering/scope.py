@@ -15,7 +15,8 @@ from verifier.checker.lowering import LOWERINGS, TAKES_INTEGERS, Entry
 from verifier.checker.lowering.attention import through_mask
 from verifier.checker.lowering.builder import Builder, Held, Items, Known, Masked, Tensor, Unbounded, Value, constant_of
 from verifier.checker.lowering.constants import Rounds, is_constant
-from verifier.checker.lowering.operator import Attribute, Operator
+from verifier.checker.lowering.contributed import Schema, kind_of, schema_of
+from verifier.checker.lowering.operator import Attribute, Operator, carried, settled
 from verifier.checker.lowering.tensors import read_tensor
 from verifier.checker.refusal import Rejected
 
@@ -121,8 +122,8 @@ class Scope:
         entry = LOWERINGS.get(f"{domain}.{node.op_type}" if domain else node.op_type)
         if entry is None or node.overload:
             raise Rejected("unsupported-operator", place)
-        try:  # what is read of another domain has one version in all of its operator sets
-            schema = onnx.defs.get_schema(node.op_type, domain) if domain else onnx.defs.get_schema(node.op_type, self.opset, "")
+        try:
+            schema = schema_of(domain, node.op_type, self.opset, entry.attributes)
         except onnx.defs.SchemaError as error:
             raise Rejected("unsupported-operator", f"{place} in operator set {self.opset}") from error
         version = schema.since_version
@@ -133,15 +134,15 @@ class Scope:
         if missing or len(attributes) != len(node.attribute):
             raise Rejected("unsupported-operator", f"{place}: attributes {missing} missing, or one given twice")
         inputs = tuple(x if isinstance(x, Tensor | Known) else None for x in held)
-        return entry, Operator(node.op_type, version, place, self.builder, attributes, inputs, tuple(node.output), held, self._run_body)
+        kind = kind_of(domain, node.op_type)
+        return entry, Operator(kind, version, place, self.builder, attributes, inputs, tuple(node.output), held, self._run_body)
 
     def _results(self, entry: Entry, op: Operator) -> Sequence[Held]:
         tensor = self.prefix + _first(op.outputs)
         require(tensor not in self.builder.made, f"{op.place}: two operators, one of them in a body, make {tensor!r}")
         self.builder.made.add(tensor)
         self.builder.begin(op.place, tensor)
-        halves = any(isinstance(x, Known) and x.value.dtype == np.float16 for x in op.inputs)
-        op.require(not halves or op.kind in ("Cast", "Identity", "Reshape", "Transpose"), "constants of type float16, which a Cast may widen")
+        op = settled(op)
         if op.kind == "Identity" and isinstance(x := op.held[0], Items | Unbounded | Masked):
             return [x]
         if op.kind != "Attention" and any(isinstance(x, Unbounded | Masked) for x in op.held):
@@ -154,7 +155,7 @@ class Scope:
         integers = [x.element for x in op.inputs if isinstance(x, Tensor) and x.element != "float32"]
         if entry.lower is None or (integers and op.kind not in TAKES_INTEGERS):
             raise op.refuse(f"not on constants only{''.join(f', and of {kind}' for kind in integers)}")
-        return _list(entry.lower(op))
+        return carried(op, _list(entry.lower(op)))
 
     def _call(self, function: onnx.FunctionProto, node: onnx.NodeProto, held: tuple[Held | None, ...]) -> list[Held | None]:
         """The outputs of a function of the model."""
@@ -221,7 +222,7 @@ def place_of(node: onnx.NodeProto) -> str:
     return f"{kind if kind.isprintable() else repr(kind)} {node.name or (node.output[0] if node.output else '')!r}"
 
 
-def _attributes(node: onnx.NodeProto, entry: Entry, schema: onnx.defs.OpSchema, place: str) -> Iterator[tuple[str, Attribute]]:
+def _attributes(node: onnx.NodeProto, entry: Entry, schema: onnx.defs.OpSchema | Schema, place: str) -> Iterator[tuple[str, Attribute]]:
     """The attributes of a node: each known here and to its version, of the type that the standard says, in one field."""
     for a in node.attribute:
         defined, (field, expected) = schema.attributes.get(a.name), FIELDS.get(a.type, ("", None))

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from verifier.checker.lowering.basic import inverse
-from verifier.checker.lowering.builder import Array, Shape, Tensor, Value, indices
+from verifier.checker.lowering.builder import Array, Shape, Tensor, Value, floats, indices, take
 from verifier.checker.lowering.elementwise import ABSOLUTE
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.order import largest_place
 from verifier.checker.maps import Convolution, Index, Map, Transposed
 from verifier.checker.network import Smooth
+
+CONV = "auto_pad dilations group kernel_shape pads strides"  # attributes
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,12 @@ def _with_bias(op: Operator, linear_map: Map, x: Tensor, shape: Shape, count: in
     """The map with input 2, one number per output channel, added."""
     if op.optional(2) is None:
         return op.end(op.builder.linear(linear_map, x, shape), "affine", count)
-    bias = op.known_floats(2)
+    bias = op.value(2)
     op.require(bias.shape == (shape[1],), f"bias of shape {bias.shape}")
-    spread = np.broadcast_to(bias.reshape(-1, *(1,) * (len(shape) - 2)), shape)
+    if isinstance(bias, Tensor):
+        source = np.broadcast_to(indices(bias.shape).reshape(-1, *(1,) * (len(shape) - 2)), shape)
+        return op.end(op.builder.affine([(linear_map, x), (take(bias, source), bias)], None, shape), "affine", count + 1)
+    spread = np.broadcast_to(floats(bias.value).reshape(-1, *(1,) * (len(shape) - 2)), shape)
     return op.end(op.builder.affine([(linear_map, x)], spread, shape), "affine", count + 1)
 
 
