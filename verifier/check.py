@@ -48,8 +48,7 @@ def run(
     left = options.limit - time.monotonic()
     if left <= 0:
         return Answer("unfinished", "check-unfinished", "no time was left to check the certificate")
-    threads = options.threads if (proof.nodes or 0) <= FEW_NODES else 1  # many nodes mean small matrices, for which threads wait for each other
-    limits = ["--timeout", f"{left:.3f}", "--threads", str(threads), *([] if options.memory is None else ["--memory", str(options.memory)])]
+    limits = ["--timeout", f"{left:.3f}", *_cores(options, proof.nodes or 0), *([] if options.memory is None else ["--memory", str(options.memory)])]
     limits += [] if diagnosis is None else ["--diagnose", diagnosis]
     files, named = options.files
     whole = [*(command or checker_command()), *files, path, *named, *limits]
@@ -57,6 +56,13 @@ def run(
     if ended.stopped is not None:
         return Answer("unfinished", ended.stopped.code, ended.stopped.text, peak=ended.peak)
     return replace(_read(ended.out, ended.log, ended.exit_code, proof, _wanted(options, proof)), peak=ended.peak)
+
+
+def _cores(options: Options, nodes: int) -> list[str]:
+    """Many nodes mean small matrices, for which threads wait for each other; processes do not, but would share what memory is allowed."""
+    if nodes <= FEW_NODES:
+        return ["--threads", str(options.threads)]
+    return ["--threads", "1", "--processes", str(options.threads if options.memory is None else 1)]
 
 
 def _wanted(options: Options, proof: Result) -> str:

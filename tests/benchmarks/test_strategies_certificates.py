@@ -17,7 +17,7 @@ from benchmarks.strategies.certificates import DEFECTS, Certificate, certificate
 from verifier.checker.main import Process
 
 OPERATORS = ("Gemm", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Conv", "Flatten", "Mul", "Exp", "Abs", "Softmax")
-OPTIONS = argparse.Namespace(memory=4.0, timeout=0.0, arithmetic="float64", limit_bytes=10**8, diagnose=None)
+OPTIONS = argparse.Namespace(memory=4.0, timeout=0.0, arithmetic="float64", limit_bytes=10**8, diagnose=None, processes=1)
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from tests.checker.build import Records, empty, leaf, multipliers, refine, split, within
+from tests.checker.build import Records, empty, forms, leaf, multipliers, refine, split, within
 from tests.checker.random_networks import random_box, random_network, random_point
 from tests.checker.test_walk import BY_FORMS, Scene, above
 from tests.checker.test_within import rules
@@ -35,7 +35,22 @@ def test_halves_close_what_the_box_does_not(records: Records, monkeypatch: pytes
     assert rules(Scene(cases=above(2.5)).tree(records)) == ("leaf", "leaf")
 
 
-def test_only_leaves_by_bound_are_halved() -> None:
+def test_leaves_that_forms_do_not_close_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plane over the whole box leaves both halves open; a pass over each half closes it, and so do passes over quarters."""
+    scene = Scene(cases=above(2.5)).tree(forms() + split(X, 1, 0.5, leaf(BY_FORMS), leaf(BY_FORMS)))
+    assert rules(scene) == ("", "")
+    tried = scene.walk()
+    tried.run()
+    limit(monkeypatch, "MOST_HALVED", tried.halved)
+    assert rules(scene) == ("", "")
+    limit(monkeypatch, "MOST_HALVED", tried.halved - 1)
+    assert rules(scene) == ("leaf", "leaf")
+    assert tried.halved > 2
+    limit(monkeypatch, "HALVED_OF", 2 / tried.halved)  # there are two leaves
+    assert rules(scene) == ("", "")
+
+
+def test_what_cannot_be_tried_again_is_not() -> None:
     for records, rule in (
         (leaf(BY_FORMS), "no-forms"), (multipliers(0, gamma=[1.0]), "leaf"), (split(H, 0, 1.0, leaf(), empty(H, 0)), "leaf"),
     ):  # fmt: skip

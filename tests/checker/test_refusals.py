@@ -131,7 +131,7 @@ def reaches(*names: str) -> Callable[[Case], Case]:
 
 def check(model: bytes, text: bytes, data: bytes, folder: Path, **options: Any) -> None:
     """The whole check, in this process; raises what refuses."""
-    chosen = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 100_000_000, "arithmetic": "float64", "diagnose": None, **options}
+    chosen = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 100_000_000, "processes": 1, "arithmetic": "float64", "diagnose": None, **options}
     files = folder / "model", folder / "property", folder / "certificate"
     for path, content in zip(files, (model, text, data), strict=True):
         path.write_bytes(content)
@@ -376,7 +376,7 @@ def _(_: pytest.MonkeyPatch, folder: Path) -> None:
 # ---------------------------------------------------------------- walk
 
 
-@reaches("walk:Walk.run:open")
+@reaches("walk:compare:open")
 def _(_: pytest.MonkeyPatch, folder: Path) -> None:
     draft = small_draft(CLOSE)
     draft.tree([0], leaf())

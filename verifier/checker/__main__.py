@@ -12,6 +12,7 @@ parser.add_argument("--arithmetic", choices=("float64", "exact"), default="float
 parser.add_argument("--memory", type=float, default=8.0, metavar="GB")
 parser.add_argument("--timeout", type=float, default=0.0, metavar="S", help="for each certificate; 0: no limit")
 parser.add_argument("--threads", type=int, default=1, metavar="N", help="of matrix products; 0: as many as there are cores")
+parser.add_argument("--processes", type=int, default=1, metavar="N", help="that share the nodes of a large certificate")
 parser.add_argument("--limit-bytes", type=int, default=100_000_000, metavar="N", help="of one array of a certificate")
 parser.add_argument("--diagnose", metavar="FILE", help="do not stop at the first leaf that is not closed; write all of them as lines of JSON")
 options = parser.parse_args()
@@ -19,7 +20,8 @@ if options.batch is not None and (options.files or options.network):
     parser.error("give MODEL PROPERTY CERTIFICATE, or --batch LIST")
 if options.batch is None and len(options.files) != (2 if options.network else 3):
     parser.error("give MODEL PROPERTY CERTIFICATE, or PROPERTY CERTIFICATE --network NAME=MODEL ..., or --batch LIST")
-if not (0 < options.memory < 1e6 and 0 <= options.timeout < 1e9 and 0 <= options.threads < 10_000 and 0 < options.limit_bytes < 1 << 40):
+counts_hold = 0 <= options.threads < 10_000 and 0 < options.processes < 10_000 and 0 < options.limit_bytes < 1 << 40
+if not (counts_hold and 0 < options.memory < 1e6 and 0 <= options.timeout < 1e9):
     parser.error("a limit must be a positive number")
 if options.threads:
     os.environ.update({f"{library}_NUM_THREADS": str(options.threads) for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM")})

@@ -23,7 +23,7 @@ from verifier.checker.slack import Slack
 from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT, WITHIN, Forest
 
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS = 0, 1, 2
-LEVELS, MOST_HALVED = 5, 256  # how often a leaf's box is halved; halvings in one certificate
+LEVELS, MOST_HALVED, HALVED_OF = 5, 256, 64  # how often a leaf's box is halved; halvings in one certificate, or one of so many leaves
 LOW_SIDE = 1  # side of a child: value <= threshold
 
 
@@ -62,7 +62,7 @@ class ExactWalk:
     def __init__(self, network: Network, cases: Cases, certificate: Certificate, forest: Forest, slack: Slack | None) -> None:
         self.network, self.cases, self.certificate, self.forest = network, cases, certificate, forest
         self.bounds = ExactBounds(network, slack)
-        self.halved = 0
+        self.halved, self.most_halved = 0, max(MOST_HALVED, int((forest.ending == LEAF).sum()) // HALVED_OF)
 
     def run(self) -> None:
         waiting: list[Scene] = []  # of nodes whose parents are done, the next one last
@@ -267,12 +267,15 @@ class ExactWalk:
             return (target, int(self.forest.element[node])) in self._state(node, scene).crossed
         if ending != LEAF:
             raise Rejected("no-rule", f"ending {ending}, {self.place(node)}")
-        if mode == BY_FORMS:
-            return all(self._cut(node, scene, case).refuted for case in scene.open_cases)
+        if mode == BY_FORMS and all(self._cut(node, scene, case).refuted for case in scene.open_cases):
+            return True
+        if mode == BY_FORMS and self.halved >= self.most_halved:
+            return False
+        self.halved += mode == BY_FORMS
         state = self._state(node, scene)
         if state.crossed:
             return True
-        if mode == BY_BOUND:
+        if mode in (BY_BOUND, BY_FORMS):
             return self._closed_by_bound(node, scene, state, LEVELS)
         if mode == BY_MULTIPLIERS:
             return self._by_multipliers(node, scene, state, int(self.forest.record[node])).minimum(state.lower, state.upper) > 0
@@ -282,7 +285,7 @@ class ExactWalk:
         """Whether bounds close every open case over the box, or over both its halves across the widest side, `levels` times."""
         if state.crossed or all(self._refuted(state, scene, case) for case in scene.open_cases):
             return True
-        if not levels or self.halved == MOST_HALVED:
+        if not levels or self.halved >= self.most_halved:
             return False
         self.halved += 1
         width, target, element = max(

@@ -24,7 +24,7 @@ from typing import NoReturn, TypeVar
 import numpy as np
 
 from verifier.checker import certificate as certificates
-from verifier.checker import compose, exact, read_model, read_property, read_property2, slack, tree, walk
+from verifier.checker import compose, exact, read_model, read_property, read_property2, shares, slack, tree, walk
 from verifier.checker.arithmetic import Array, probe_machine
 from verifier.checker.bounds import Checker
 from verifier.checker.network import Affine, Network
@@ -107,9 +107,10 @@ class Process:
             exact.check(network, cases, certificate, forest, loss)
             return
         width = 64 * sum(node.size for node in network.nodes)  # bytes of one node's state: eight doubles an element
-        block = max(1, min(BATCH, self.memory // 4 // width, max(32, ELEMENTS * 64 // width)))
+        block = max(1, min(BATCH, self.memory // 4 // self.options.processes // width, max(32, ELEMENTS * 64 // width)))
+        check = walk.check if self.options.processes == 1 else partial(shares.check, self.options.processes)
         if self.options.diagnose is None:
-            walk.check(Checker(network, loss), cases, certificate, forest, block)
+            check(Checker(network, loss), cases, certificate, forest, block)
             return
         with open(self.options.diagnose, "w", encoding="utf-8") as file:
 
@@ -117,7 +118,7 @@ class Process:
                 box = {"lower": lower.tolist(), "upper": upper.tolist()} if len(lower) <= FEW_INPUTS else {}
                 file.write(json.dumps({"node": node, "rule": rule, "best": repr(best), "cases": cases.tolist(), **box}) + "\n")
 
-            walk.check(Checker(network, loss), cases, certificate, forest, block, write)
+            check(Checker(network, loss), cases, certificate, forest, block, write)
 
 
 def main(options: argparse.Namespace, parser: argparse.ArgumentParser) -> NoReturn:

@@ -34,11 +34,11 @@ class CaseList(Protocol):
 @dataclass(frozen=True, eq=False, repr=False)
 class Forest:
     """Tree t holds the cases tree_cases[tree_start[t] : tree_start[t + 1]]. Most arrays have one entry per node, in preorder, -1 where
-    nothing is meant: parent; side 1 below the threshold of the parent, 2 above, 0 root; ending SPLIT, LEAF or EMPTY with its tensor
-    and element, or mode; `record`: the number of that ending in the stream, where the node's derive records stand before it. From
-    `op` to `gamma_at` there is one entry per record of the stream: its kind, the slope set by which it multiplies atoms (-1: it does
-    not), and where its arguments and numbers start in the certificate. Nodes of equal `signature` have the same program, kinds of
-    derive records, ending, mode and slope sets."""
+    nothing is meant: parent; `end`, the first node that is not below; side 1 below the threshold of the parent, 2 above, 0 root; ending
+    SPLIT, LEAF or EMPTY with its tensor and element, or mode; `record`: the number of that ending in the stream, where the node's derive
+    records stand before it. From `op` to `gamma_at` there is one entry per record of the stream: its kind, the slope set by which it
+    multiplies atoms (-1: it does not), and where its arguments and numbers start in the certificate. Nodes of equal `signature` have
+    the same program, kinds of derive records, ending, mode and slope sets."""
 
     tree_cases: Array
     tree_start: Array
@@ -47,6 +47,7 @@ class Forest:
     parent: Array
     side: Array
     depth: Array
+    end: Array
     child_low: Array
     child_high: Array
     signature: Array
@@ -124,11 +125,19 @@ def grow(certificate: Certificate, cases: CaseList, sizes: list[int]) -> Forest:
     high[parent[side == 2]] = np.flatnonzero(side == 2)
     return Forest(
         tree_cases=certificate.tree_cases, tree_start=start, program=certificate.tree_program, tree=owner[record], parent=parent, side=side,
-        depth=depth, child_low=np.where(code == SPLIT, np.arange(len(code)) + 1, -1), child_high=high, signature=signature,
+        depth=depth, end=_ends(high), child_low=np.where(code == SPLIT, np.arange(len(code)) + 1, -1), child_high=high, signature=signature,
         ending=code.astype(np.int64), tensor=tensor, element=element, threshold=threshold, mode=mode, record=record, op=op, slope_set=which,
         arg_at=begin, slope_at=_places(use, certificate.slope, "slope"), beta_at=_places(np.where(stored, betas, 0), certificate.beta, "beta"),
         gamma_at=_places(np.where(stored, atoms[owner], 0), certificate.gamma, "gamma"), arg=arg, slope_sets=sets, set_size=entries,
     )  # fmt: skip
+
+
+def _ends(high: Array) -> Array:
+    """Of every node the first that is not below it, by the number of its upper child, -1 of a leaf."""
+    end = np.arange(1, len(high) + 1)
+    for node in np.flatnonzero(high >= 0)[::-1]:
+        end[node] = end[high[node]]
+    return end
 
 
 def _run(certificate: Certificate) -> tuple[Array, ...]:

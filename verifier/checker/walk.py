@@ -23,7 +23,7 @@ from verifier.checker.tree import CLIP, EMPTY, FORMS, LEAF, REFINE, ROWS, SPLIT,
 
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS = 0, 1, 2
 MOST_FAILURES = 20_000  # after that many there is no use in looking for more
-LEVELS, MOST_HALVED = 5, 256  # how often a leaf's box is halved; halvings in one certificate
+LEVELS, MOST_HALVED, HALVED_OF = 5, 256, 64  # how often a leaf's box is halved; halvings in one certificate, or one of so many leaves
 Diagnose = Callable[[int, str, float, Array, Array, Array], None]  # node, what failed, best value, the node's box, cases that are open
 
 
@@ -64,7 +64,8 @@ class Walk:
 
     def __init__(self, checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int, diagnose: Diagnose | None) -> None:
         self.checker, self.cases, self.certificate, self.forest, self.block = checker, cases, certificate, forest, block
-        self.diagnose = diagnose
+        self.diagnose, self.leaves = diagnose, forest.ending != SPLIT
+        self.most_halved = int(np.maximum(MOST_HALVED, self.leaves.sum() // HALVED_OF))
         self.closed = self.failed = self.visited = self.halved = 0
         self.targets = [self._target(t) for t in range(len(certificate.tensors))]
         self.splits = [column.tolist() for column in (forest.parent, forest.tensor, forest.element, forest.threshold, forest.side)]
@@ -72,16 +73,27 @@ class Walk:
         self.offset = np.array([starts[i] if site < 0 else -1 for site, i in self.targets], np.int64)  # of an input's elements among all inputs'
 
     def run(self) -> None:
-        stack = self._roots()
+        self.count()
+        compare(self.forest, self.visited, self.closed, self.failed)
+
+    def count(self, share: slice = slice(None)) -> None:
+        """Walk a share of the nodes, a slice of their preorder, and what is above them. Counts, of the share, nodes visited and leaves
+        closed, and all nodes that failed: walks of shares that make up the whole count together what `compare` asks for."""
+        self.mine = np.zeros(len(self.leaves), dtype=bool)
+        self.mine[share] = True
+        self.nodes_before, self.leaves_before = (np.concatenate([[0], np.cumsum(found)]) for found in (self.mine, self.mine & self.leaves))
+        stack = [part for part in map(self._shared, self._roots()) if len(part)]
         while stack:
             chunk = stack.pop()
             while stack and len(chunk) + len(stack[-1]) <= self.block and _alike(chunk, stack[-1]):
                 chunk = _joined(chunk, stack.pop())
-            self.visited += len(chunk)
-            stack.extend(part for part in self._process(chunk) if len(part))
-        expected = int((self.forest.ending != SPLIT).sum())
-        if self.failed or self.closed != expected or self.visited != len(self.forest.ending):
-            raise Rejected("open", f"{self.closed} of {expected} leaves are closed, {self.visited} of {len(self.forest.ending)} nodes were visited")
+            self.visited += int(self.mine[chunk.nodes].sum())
+            stack.extend(part for part in map(self._shared, self._process(chunk)) if len(part))
+
+    def _shared(self, chunk: Chunk) -> Chunk:
+        """Without the nodes below which, and at which, nothing is of the share."""
+        keep = self.nodes_before[self.forest.end[chunk.nodes]] > self.nodes_before[chunk.nodes]
+        return chunk if keep.all() else chunk.select(np.flatnonzero(keep))
 
     # ---------------------------------------------------------------- names
 
@@ -155,8 +167,9 @@ class Walk:
     def _finish(self, part: Chunk) -> list[Chunk]:
         done = ~part.open_.any(1)
         if done.any():  # every case is closed already: nothing below can be open
-            for node in part.nodes[done]:
-                self.closed += int((self.forest.ending[node : self._pass_by(int(node))] != SPLIT).sum())
+            nodes = part.nodes[done]
+            self.closed += int((self.leaves_before[self.forest.end[nodes]] - self.leaves_before[nodes]).sum())
+            self._pass_by(nodes)
             part = part.select(np.flatnonzero(~done))
             if not len(part):
                 return []
@@ -167,8 +180,7 @@ class Walk:
         if ending == EMPTY:
             self._count(part, self._is_empty(part), np.full(len(part), -np.inf))
         elif ending == LEAF and self.forest.mode[first] == BY_FORMS:
-            closed, best, _, _ = self._cut(part)
-            self._count(part, _all(~part.open_ | closed), best)
+            self._count(part, *self._closed_by_forms(part))
         elif ending == LEAF and self.forest.mode[first] == BY_BOUND:
             self._count(part, *self._closed_by_bound(part, LEVELS))
         elif ending == LEAF and self.forest.mode[first] == BY_MULTIPLIERS:
@@ -179,12 +191,9 @@ class Walk:
             raise Rejected("no-rule", f"ending {ending}, {self.place(first)}")
         return []
 
-    def _pass_by(self, node: int) -> int:
-        """Nothing below `node` has to be looked at; returns the first node that is not below it."""
-        below = self.forest.depth[node + 1 :] <= self.forest.depth[node]
-        stop = node + 1 + (int(below.argmax()) if below.any() else len(below))
-        self.visited += stop - node - 1
-        return stop
+    def _pass_by(self, nodes: Array) -> None:
+        """Nothing below these nodes has to be looked at."""
+        self.visited += int((self.nodes_before[self.forest.end[nodes]] - self.nodes_before[nodes + 1]).sum())
 
     def _count(self, part: Chunk, closed: Array, best: Array) -> None:
         if closed.shape != (len(part),):
@@ -307,6 +316,16 @@ class Walk:
         np.minimum.at(worst, node, best)
         return closed, worst
 
+    def _closed_by_forms(self, part: Chunk) -> tuple[Array, Array]:
+        """Which of these nodes the forms in force close, or bounds over the box; the best excess by forms."""
+        refuted, best, _, _ = self._cut(part)
+        closed = _all(~part.open_ | refuted)
+        for m in np.flatnonzero(~closed):
+            if self.halved < self.most_halved:
+                self.halved += 1
+                closed[m] = self._closed_by_bound(part.select(np.array([m])), LEVELS)[0].all()
+        return closed, best
+
     def _closed_by_bound(self, part: Chunk, levels: int) -> tuple[Array, Array]:
         """Which of these nodes bounds over their box close, or over both its halves, `levels` times; the best excess over the box."""
         state = self._state(part)
@@ -314,7 +333,7 @@ class Walk:
         refuted, best = self._refuted(part, value, rows)
         closed = _all(~part.open_ | refuted) | state.crossed
         for m in np.flatnonzero(~closed):
-            if levels and self.halved < MOST_HALVED:
+            if levels and self.halved < self.most_halved:
                 closed[m] = self._closed_by_bound(self._halves(part.select(np.array([m, m]))), levels - 1)[0].all()
         return closed, best
 
@@ -482,7 +501,7 @@ class Walk:
         if len(outside):
             for m in outside:
                 self._fail(part.select(np.array([m])), "threshold", -np.inf, "an input is not split strictly inside its interval")
-                self._pass_by(int(part.nodes[m]))
+                self._pass_by(part.nodes[m])
             return self._split(part.select(np.delete(np.arange(len(part)), outside))) if len(outside) < len(part) else []
         halves = []
         for side, children in enumerate((forest.child_low, forest.child_high)):
@@ -522,6 +541,13 @@ def _joined(a: Chunk, b: Chunk) -> Chunk:
 def _stacked(a: Chunk, x: Array, b: Chunk, y: Array) -> Array:
     """One row for each node of both chunks, or the one that all share."""
     return x if x is y and len(x) == 1 else np.concatenate([np.broadcast_to(end, (len(of), end.shape[1])) for of, end in ((a, x), (b, y))])
+
+
+def compare(forest: Forest, visited: int, closed: int, failed: int) -> None:
+    """Return only if every node was visited, every leaf closed, and nothing failed."""
+    expected = int((forest.ending != SPLIT).sum())
+    if failed or closed != expected or visited != len(forest.ending):
+        raise Rejected("open", f"{closed} of {expected} leaves are closed, {visited} of {len(forest.ending)} nodes were visited")
 
 
 def check(checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int = 256, diagnose: Diagnose | None = None) -> None:

@@ -357,7 +357,7 @@ PROOF = (
         "soundness.md 1.7 iii: domains dropped",
         "that nothing failed is enough, and a leaf that misses does not fail",
         (f"{WALK}._count", "for m in np.flatnonzero(~closed):", "for m in ():"),
-        (f"{WALK}.run", "if self.failed or self.closed != expected or", "if self.failed or"),
+        ("verifier.checker.walk:compare", "if failed or closed != expected or", "if failed or"),
     ),
     _mutant(
         "crossed_closes_the_chunk",
