@@ -187,7 +187,8 @@ def _stack(model: Model, points: Sequence[Point]) -> list[Array]:
 
 
 def _run_watched(model: Model, inputs: Sequence[Array], watched: tuple[str, ...]) -> dict[str, Array]:
-    """The value [points, size] of every watched tensor of the file in onnxruntime, without optimisations."""
+    """The value [points, size] of every watched tensor of the file in onnxruntime, without optimisations; of none that is text, of which the
+    core graph has the places in a list of labels."""
     if not watched:
         return {}
     proto = onnx.ModelProto.FromString(model.onnx_bytes)
@@ -197,8 +198,9 @@ def _run_watched(model: Model, inputs: Sequence[Array], watched: tuple[str, ...]
     runs = []
     for k in range(len(inputs[0])):
         feed = {info.name: x[k].reshape(info.shape) for info, x in zip(model.inputs, inputs, strict=True)}
-        runs.append([np.asarray(y, dtype=np.float64).reshape(-1) for y in _run(running, watched, feed)])
-    return {name: np.stack(column) for name, column in zip(watched, zip(*runs, strict=True), strict=True)}
+        runs.append(_run(running, watched, feed))
+    columns = {name: np.stack(column) for name, column in zip(watched, zip(*runs, strict=True), strict=True)}
+    return {name: y.astype(np.float64).reshape(len(y), -1) for name, y in columns.items() if y.dtype.kind not in "OSU"}
 
 
 def _check_operators(model: Model, inputs: Sequence[Array], tensors: Mapping[str, Array]) -> list[_Difference]:

@@ -215,6 +215,7 @@ LOWERINGS = register(
     ("Xor", logic.lower_xor),
     ("ai.onnx.ml.ArrayFeatureExtractor", learning.lower_array_feature_extractor),
     ("ai.onnx.ml.Binarizer", learning.lower_binarizer),
+    ("ai.onnx.ml.Imputer", learning.lower_imputer),
     ("ai.onnx.ml.LinearClassifier", learning.lower_linear_classifier),
     ("ai.onnx.ml.LinearRegressor", learning.lower_linear_regressor),
     ("ai.onnx.ml.Normalizer", learning.lower_normalizer),

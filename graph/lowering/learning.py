@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,13 @@ def lower_binarizer(op: Operator) -> Value:
     """1 where x is beyond the threshold."""
     x = op.variable(0)
     return op.builder.elementwise(build("step"), _tensor(add(op.builder, x, Known(np.array(-op.real("threshold"))))))
+
+
+def lower_imputer(op: Operator) -> Value:
+    """Of what is not missing: inputs are numbers, so nothing is replaced where NaN or an infinity is."""
+    if math.isfinite(op.real("replaced_value_float")) or op.integer("replaced_value_int64"):
+        raise op.refuse("only NaN and infinities are read as missing values, which inputs are not; a number is not replaced")
+    return op.variable(0)
 
 
 def lower_array_feature_extractor(op: Operator) -> Value:

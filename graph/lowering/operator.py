@@ -178,7 +178,8 @@ def read_attributes(node: onnx.NodeProto, opset: int) -> tuple[int, dict[str, At
 
 def _check_value(attribute: onnx.AttributeProto, where: str) -> None:
     for x in (attribute.f, *attribute.floats):
-        if math.isnan(x) or (math.isinf(x) and attribute.name not in MAY_BE_INFINITE):
+        missing = attribute.name == "replaced_value_float"  # of an Imputer: what counts as missing
+        if not missing and (math.isnan(x) or (math.isinf(x) and attribute.name not in MAY_BE_INFINITE)):
             raise ModelError(f"{where}: attribute {attribute.name!r} is NaN or infinite")
     if attribute.t.data_location == onnx.TensorProto.EXTERNAL:
         raise ModelError(f"{where}: attribute {attribute.name!r} has its data in another file; only initialisers may")

@@ -162,10 +162,20 @@ def lower_matmul_integer(op: Operator) -> Value:
 
 
 def _integer_product(op: Operator, zero_a: int, zero_b: int) -> Value:
-    a, b = op.value(0), op.value(1)
-    first, second = (np.zeros(()) if op.optional(i) is None else float64(op.known(i)) for i in (zero_a, zero_b))
+    second = np.zeros(()) if op.optional(zero_b) is None else float64(op.known(zero_b))
+    return matmul(op.builder, _without_zero(op, zero_a), _floats(op, _centred(op.builder, op.value(1), _plain(second))))
+
+
+def _without_zero(op: Operator, i: int) -> Value:
+    """Input 0 less its zero point, input i: a constant (one for each row, perhaps), or a number that DynamicQuantizeLinear chose."""
+    x, zero = op.value(0), op.optional(i)
+    if isinstance(zero, Tensor):
+        if zero.size != 1:
+            raise op.refuse(f"{zero.size} zero points that depend on the input")
+        return add(op.builder, _floats(op, x), broadcast(op.builder, op.builder.convert(zero, "float32"), x.shape), -1.0)
+    first = np.zeros(()) if zero is None else float64(zero.value)
     first = first.reshape(-1, 1) if first.ndim == 1 and first.size > 1 else first
-    return matmul(op.builder, _floats(op, _centred(op.builder, a, _plain(first))), _floats(op, _centred(op.builder, b, _plain(second))))
+    return _floats(op, _centred(op.builder, x, _plain(first)))
 
 
 def _plain(zero: Array) -> Array:
@@ -178,7 +188,7 @@ def _floats(op: Operator, x: Value) -> Value:
 
 
 def lower_conv_integer(op: Operator) -> Value:
-    x, w = _centred(op.builder, op.value(0), _zero(op, 2)), _weight(op, 1, 3)
+    x, w = _without_zero(op, 2), _weight(op, 1, 3)
     return op.builder.convert(_tensor(_convolved(op, x, w, None)), "int32")
 
 

@@ -66,6 +66,21 @@ def test_quantising_and_back(opset: int, constants: dict[str, Any], attributes: 
     assert kinds == {"affine", "exact"} and len(Slack(network).operators) >= 3
 
 
+@pytest.mark.parametrize(("kind", "shape"), [("MatMulInteger", (2, 3)), ("ConvInteger", IMAGE)])
+def test_a_zero_point_that_depends_on_the_input(kind: str, shape: tuple[int, ...]) -> None:
+    """As onnxruntime's dynamic quantiser writes it."""
+    weights = {"w": MATRIX if kind == "MatMulInteger" else KERNEL.view(Z), "wz": B(3) if kind == "MatMulInteger" else Z(90)}
+    steps = [
+        node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]), node(kind, ["q", "w", "z", "wz"], ["raw"]),
+        node("Cast", ["raw"], ["h"], to=1), node("Mul", ["h", "s"], ["y"]),
+    ]  # fmt: skip
+    data = model(steps, {"x": shape}, weights=weights)
+    network, given = read_model.read(data), {"x": floats(*shape)}
+    assert agrees(network, [given["x"]], onnxruntime_says(data, given))
+    check_roundings(network)
+    assert check_sites(engine_sites(data), network) > 4
+
+
 def test_whole_numbers_do_not_pass_for_floats() -> None:
     steps = [node("QuantizeLinear", ["x", "s"], ["q"]), node("Div", ["q", "two"], ["h"]), node("Cast", ["h"], ["y"], to=1)]
     with pytest.raises(Rejected, match="of uint8"):

@@ -10,11 +10,20 @@ import pytest
 from graph_models import floats, node
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, Normalizer, PolynomialFeatures, RobustScaler, StandardScaler
 
 from graph.errors import ModelError
 from graph.load import Model, load
 from graph.selfcheck import compare
+from verifier.checker import read_model
 
 LEARNING, CONTRIBUTED = "ai.onnx.ml", "com.microsoft"
 TWO = {"coefficients": [1.0, -0.5, 2.0], "intercepts": [0.25], "classlabels_ints": [0, 1]}
@@ -68,6 +77,7 @@ def test_operator_agrees_with_onnxruntime(case: Any) -> None:
         ("LinearClassifier", {**THREE, "post_transform": "PROBIT"}, "PROBIT"),
         ("Scaler", {"offset": [1.0, 2.0]}, "2 offsets"),
         ("TreeEnsembleRegressor", {}, "tree ensembles"),
+        ("Imputer", {"imputed_value_floats": [1.0], "replaced_value_float": 0.0}, "NaN and infinities"),
     ],
 )
 def test_other_forms_are_refused(kind: str, attributes: dict[str, Any], says: str) -> None:
@@ -88,3 +98,25 @@ def test_a_classifier_of_scikit_learn_loads(classes: list[Any], outputs: int) ->
     assert sum("strings" in note for note in loaded.notes) == 2 - outputs
     found = compare(loaded, [{"X": points[k]} for k in range(5)])
     assert found.compared > 0 and found.skipped == 0
+
+
+PIPELINES: list[list[Any]] = [
+    [StandardScaler(), LogisticRegression()],
+    [SimpleImputer(), MinMaxScaler(), MLPClassifier((5,), max_iter=3, random_state=0)],
+    [Normalizer("l1"), MLPClassifier((5,), activation="tanh", max_iter=3, random_state=0)],
+    [PCA(2), PolynomialFeatures(2), SGDClassifier(random_state=0)],
+    [ColumnTransformer([("s", StandardScaler(), [0, 1]), ("m", RobustScaler(), [2, 3])]), LinearDiscriminantAnalysis()],
+    [GaussianNB()],
+]
+
+
+@pytest.mark.parametrize("texts", [False, True], ids=["numbers", "texts"])
+@pytest.mark.parametrize("steps", PIPELINES, ids=lambda steps: "-".join(type(step).__name__ for step in steps))
+def test_pipelines_of_scikit_learn(steps: list[Any], texts: bool) -> None:
+    """With labels that are numbers or texts (which onnxruntime computes, and no bound speaks about)."""
+    points = (np.random.default_rng(0).normal(size=(60, 4)) + np.arange(60)[:, None] % 3).astype(np.float32)
+    labels = np.array(["a", "b", "c"] if texts else [0, 1, 2])[np.arange(60) % 3]
+    data = to_onnx(make_pipeline(*steps).fit(points, labels), points[:1]).SerializeToString()
+    found = compare(load(data), [{"X": points[k]} for k in range(3)])
+    assert found.compared > 0
+    read_model.read(data)  # the checker does, too

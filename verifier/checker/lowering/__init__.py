@@ -233,6 +233,13 @@ LOWERINGS = register(
     ("ai.onnx.ml.ArrayFeatureExtractor", learning.array_feature_extractor, (1,), "", None),
     ("ai.onnx.ml.Binarizer", learning.binarizer, (1,), "threshold", None),
     (
+        "ai.onnx.ml.Imputer",
+        learning.imputer,
+        (1,),
+        "imputed_value_floats imputed_value_int64s replaced_value_float replaced_value_int64",
+        None,
+    ),
+    (
         "ai.onnx.ml.LinearClassifier",
         learning.linear_classifier,
         (1,),

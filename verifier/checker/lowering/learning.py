@@ -43,6 +43,13 @@ def binarizer(op: Operator) -> Value:
     return op.end(op.builder.elementwise(STEP, moved), "exact")
 
 
+def imputer(op: Operator) -> Value:
+    """NaN and infinities are no inputs, so that nothing is replaced."""
+    missing = op.attributes.get("replaced_value_float", 0.0)
+    op.require(isinstance(missing, float) and not math.isfinite(missing) and op.integer("replaced_value_int64", 0) == 0, "a number that is replaced")
+    return op.tensor(0)
+
+
 def array_feature_extractor(op: Operator) -> Value:
     """Columns of x, or an entry of a constant row by an index that depends on the input."""
     x, chosen = op.value(0), op.value(1)

@@ -150,10 +150,20 @@ def _convolved(op: Operator, x: Value, weight: Array, bias: Value | None) -> Ten
     return op.as_tensor(found)
 
 
+def _without_zero(op: Operator) -> Value:
+    """Input 0 less its zero point, input 2: a constant (one for each row, perhaps), or a number that DynamicQuantizeLinear chose."""
+    x, zero = op.value(0), op.optional(2)
+    if not isinstance(zero, Tensor):
+        rows = _zero(op, 2)
+        return _operand(op, 0, rows.reshape(-1, 1) if rows.ndim else rows)
+    op.require(isinstance(x, Tensor) and x.element == zero.element == "uint8" and zero.size == 1, "a zero point that depends on the input")
+    return op.stage(total(op.builder, [op.as_tensor(x), zero], [1.0, -1.0]), "exact", sources=(op.as_tensor(x), zero))
+
+
 def conv_integer(op: Operator) -> Value:
     w = _operand(op, 1, _per_channel(_zero(op, 3), len(op.value(1).shape)))
     op.require(isinstance(w, Known), "a weight that depends on the input")
-    found = _convolved(op, _operand(op, 0, _zero(op, 2)), w.value if isinstance(w, Known) else np.zeros(1), None)
+    found = _convolved(op, _without_zero(op), w.value if isinstance(w, Known) else np.zeros(1), None)
     return op.end(found, "exact", element="int32")
 
 
@@ -162,8 +172,7 @@ def _per_channel(v: Array, rank: int) -> Array:
 
 
 def matmul_integer(op: Operator) -> Value:
-    rows = _zero(op, 2)
-    found = _product(op, _operand(op, 0, rows.reshape(-1, 1) if rows.ndim else rows), _operand(op, 1, _zero(op, 3)))
+    found = _product(op, _without_zero(op), _operand(op, 1, _zero(op, 3)))
     return op.end(found, "exact", element="int32")
 
 
