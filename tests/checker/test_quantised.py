@@ -30,6 +30,9 @@ CASES: list[tuple[str, tuple[int, ...], dict[str, Any], dict[str, Any], int]] = 
     ("MatMulInteger", (2, 3), {"w": MATRIX, "xz": Z(120), "wz": B(3)}, {}, 2),
     ("QLinearConv", IMAGE, CONV, {"pads": [1] * 4}, 4),
     ("QLinearMatMul", (2, 3), MATMUL, {}, 4),
+    ("MaxPool", IMAGE, {}, {"kernel_shape": [2, 2], "pads": [1] * 4}, 3),
+    ("Pad", IMAGE, {"p": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "v": Z(120)}, {}, 2),
+    ("Resize", IMAGE, {"roi": S([]), "by": S([1, 1, 2, 2])}, {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}, 2),
 ]
 
 
@@ -154,6 +157,26 @@ def test_a_convolution_of_restored_weights(bias: str) -> None:
     assert {Fraction(w) for _, _, w in found.maps[0].entries()} == exact - {0}
     assert (rounding.kind, rounding.count) == ("affine", {"s32": 8 + 1 + 2, "float": 8 + 1 + 1, "large": 8 + 1 + 1}[bias])
     assert len(network.nodes) == (4 if bias == "large" else 2)  # one that float64 does not hold stays a tensor
+
+
+def test_a_normalisation_with_restored_parameters() -> None:
+    names, draw = ("gain", "shift", "mean", "variance"), np.random.default_rng(2)
+    weights = {name: draw.integers(1, 100, 2).astype(Z) for name in names} | {"s": S(0.013), "z": Z(0)}
+    steps = [node("DequantizeLinear", [name, "s", "z"], [f"{name}_y"]) for name in names]
+    network = folded([*steps, node("BatchNormalization", ["x", *(f"{name}_y" for name in names)], ["y"])], IMAGE, weights)
+    assert affine(network)[1].count == 8 + 4 and len(network.nodes) == 3
+    with pytest.raises(Rejected, match="below 0"):
+        folded([*steps, node("BatchNormalization", ["x", *(f"{name}_y" for name in names)], ["y"], epsilon=9.0)], IMAGE, {**weights, "z": Z(101)})
+
+
+def test_whole_numbers_are_filled_and_resized_as_such() -> None:
+    for kind, weights, attributes, why in (
+        ("Pad", {"p": np.array([0, 1, 0, 0]), "v": B(3)}, {}, "filling uint8 with int8"),
+        ("Resize", {"roi": S([]), "by": S([1, 2])}, {"mode": "linear"}, "whole numbers in mode"),
+    ):
+        steps = [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node(kind, ["q", *weights], ["h"], **attributes), node("Cast", ["h"], ["y"], to=1)]
+        with pytest.raises(Rejected, match=why):
+            read_model.read(model(steps, {"x": (2, 3)}, weights={"s": S(0.1), "z": Z(3), **weights}))
 
 
 @pytest.mark.parametrize("kind", ["Gemm", "MatMul", "Mul", "moved", "LayerNormalization"])

@@ -279,7 +279,7 @@ LOWERINGS = register(
 TAKES_INTEGERS = frozenset(
     """
     And ArgMax ArgMin ArrayFeatureExtractor Cast CastLike CenterCropPad Compress ConvInteger DepthToSpace DequantizeLinear Equal Expand EyeLike
-    Flatten Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual MatMulInteger Not OneHot Or QLinearConv
-    QLinearMatMul Reshape ReverseSequence Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze Where Xor
+    Flatten Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual MatMulInteger MaxPool Not OneHot Or Pad QLinearConv
+    QLinearMatMul Reshape Resize ReverseSequence Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze Where Xor
     """.split()
 ) | {name for name in LOWERINGS if name.startswith(("com.microsoft.Q", "com.microsoft.DequantizeLinear")) and name != "com.microsoft.QuickGelu"}

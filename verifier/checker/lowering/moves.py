@@ -154,12 +154,21 @@ def pad(op: Operator) -> Value:
     """What is filled goes to the bias, unless it depends on the input."""
     x, mode = op.tensor(0), op.string("mode", "constant")
     filled = op.optional(2) if op.version >= 11 else None
-    fill = op.real("value", 0.0) if filled is None else 0.0 if isinstance(filled, Tensor) else float(op.known_floats(2).reshape(()))
+    fill = op.real("value", 0.0) if filled is None else 0.0 if isinstance(filled, Tensor) else _filling(op, x)
     op.require(math.isfinite(fill), f"filling with {fill}")
     index = _grown(op, x.shape, mode)
     if isinstance(filled, Tensor) and mode == "constant":
-        return op.end(stack(op.builder, [x, filled], np.where(index < 0, x.size, index), [0, x.size]), "moves")
-    return op.end(op.builder.gather(x, index, np.where(index < 0, fill, 0.0) if fill and mode == "constant" else None), "moves")
+        op.require(filled.element == x.element, f"filling {x.element} with {filled.element}")
+        return op.end(stack(op.builder, [x, filled], np.where(index < 0, x.size, index), [0, x.size]), "moves", element=x.element)
+    bias = np.where(index < 0, fill, 0.0) if fill and mode == "constant" else None
+    return op.end(op.builder.gather(x, index, bias), "moves", element=x.element)
+
+
+def _filling(op: Operator, x: Tensor) -> float:
+    """Input 2, of the type of `x`."""
+    given = op.known(2)
+    op.require(given.dtype.kind == "f" if x.element == "float32" else given.dtype.name == x.element, f"filling {x.element} with {given.dtype}")
+    return float(given.reshape(()))
 
 
 def _grown(op: Operator, shape: Shape, mode: str) -> Array:

@@ -20,7 +20,8 @@ Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str,
 # What multiplies constants by numbers that depend on the input, or moves them: float32 rounds each product once more for each rounding before.
 MULTIPLIES = frozenset(
     """
-    Conv ConvTranspose DequantizeLinear Gemm GroupNormalization InstanceNormalization LayerNormalization MatMul Mul RMSNormalization
+    BatchNormalization Conv ConvTranspose DequantizeLinear Gemm GroupNormalization InstanceNormalization LayerNormalization MatMul Mul
+    RMSNormalization
     """.split()
 )
 MOVES = frozenset(("Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"))

@@ -97,7 +97,8 @@ def _resized(op: Operator, axes: list[Axis], coordinate: str, rounding: str) -> 
         x = _along(op, x, a, rows)
     if outside.any():
         x = op.builder.gather(x, np.where(outside, -1, indices(x.shape)), np.where(outside, op.real("extrapolation_value", 0.0), 0.0))
-    return op.end(x, "moves" if safe else "refused", name="weights that a runtime computes", sources=(source.node,))
+    op.require(source.element == "float32" or (mode == "nearest" and not outside.any()), f"whole numbers in mode {mode!r}")
+    return op.end(x, "moves" if safe else "refused", name="weights that a runtime computes", sources=(source.node,), element=source.element)
 
 
 def _certain(axis: Axis, coordinate: str, rounding: str) -> bool:

@@ -14,7 +14,6 @@ from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.windows import norm
 from verifier.checker.maps import Diagonal, Index, Transposed
 from verifier.checker.network import Smooth, Softmax
-from verifier.checker.refusal import Rejected
 
 
 def axes_of(op: Operator, rank: int, since_input: int) -> tuple[int, ...]:
@@ -146,9 +145,9 @@ def batch_normalization(op: Operator) -> Value:
     op.require(not op.flag("training_mode", 0) and op.flag("spatial", 1), "training mode, or not spatial")
     scale, shift, mean, variance = (op.known_floats(i) for i in range(1, 5))
     op.require(len(x.shape) >= 2 and all(v.shape == (x.shape[1],) for v in (scale, shift, mean, variance)), "parameters of another shape")
+    op.require(op.times == 0 or bool((variance >= 0).all()), "a variance below 0")  # whose rounding the epsilon may make the larger part
     spread = variance + op.real("epsilon", float(np.float32(1e-5)))
-    if not (spread >= 2.0**-126).all():
-        raise Rejected("unsupported-operator", f"{op.place}: variance + epsilon")
+    op.require(bool((spread >= 2.0**-126).all()), "variance + epsilon")
     factor = scale / np.sqrt(spread)
 
     def per_channel(v: Array) -> Array:

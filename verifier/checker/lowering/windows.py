@@ -148,7 +148,7 @@ def max_pool(op: Operator) -> Value | list[Value]:
     starts = np.arange(planes)[:, None, None] * math.prod(x.shape[2:])
     found = np.where(taps >= 0, taps + starts, -1).reshape(-1, taps.shape[1])
     shape = (*x.shape[:2], *w.positions)
-    largest = op.end(op.builder.maximum(x, found, shape), "exact")
+    largest = op.end(op.builder.maximum(x, found, shape), "exact", element=x.element)
     if not any(op.outputs[1:]):
         return largest
     op.builder.stage()
