@@ -67,15 +67,18 @@ def semantics_of(prop: Property, wanted: str) -> str:
     return wanted if wanted != "auto" else "float32" if prop.asks_for_float32 else "real"
 
 
-def compare_with_runtime(model: Model, prop: Property, seed: int) -> None:
-    """Compare `model`, or all its parts, with onnxruntime on points of the first case's box. Raises ModelMismatch if it is another network."""
-    case = next(iter(prop.cases), None)
+def compare_with_runtime(model: Model, prop: Property, seed: int, semantics: str = "float32") -> list[str]:
+    """Compare `model`, or all its parts, with onnxruntime on points of the first case's box. Raises ModelMismatch if it is another network.
+    Notes where, over the reals, onnxruntime's optimisations are what differs."""
+    case, notes = next(iter(prop.cases), None), list[str]()
     if case is not None:
         boxes = {box.tensor: box for box in case.boxes}
         points = box_points([boxes[v.name] for v in prop.inputs], seed)
         for part, columns in shares(model).values():
             ends = np.cumsum([t.size for t in part.inputs])[:-1]
-            selfcheck.compare(part, [np.split(point, ends) for point in points[:, columns]])
+            there = selfcheck.compare(part, [np.split(point, ends) for point in points[:, columns]], as_written=semantics == "real")
+            notes += there.notes
+    return notes
 
 
 def shares(model: Model) -> dict[str, tuple[Model, Array]]:

@@ -229,7 +229,8 @@ def _load(options: Options, channel: Channel) -> Loaded:
             channel.send({"say": text})
     for text in prop.vacuous_cases:  # a warning: also when quiet
         channel.send({"say": text})
-    compare_with_runtime(model, prop, options.seed)
+    for text in compare_with_runtime(model, prop, options.seed, semantics_of(prop, options.semantics)):
+        channel.send({"say": text})
     return loaded
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from bounds import interval, relaxation
-from graph.errors import MalformedGraph, ModelError
+from graph.errors import MalformedGraph, ModelError, ModelMismatch
 from graph.functions import build
 from graph.functions.facts import Pieces, Stairs
 from graph.load import Model, load
@@ -175,3 +176,35 @@ def test_intervals_are_those_of_the_pieces() -> None:
 def test_limits_are_whole_numbers() -> None:
     with pytest.raises(MalformedGraph, match="whole numbers"):
         build("round", 0.5, 3.0)
+
+
+# Where onnxruntime's own kernels come to other steps
+
+
+def between_steps(kind: str, size: float = 1 / 255) -> bytes:
+    """x quantised and restored, the operator, its output quantised and restored: what onnxruntime makes one kernel of."""
+    first, last = {"xs": S(0.05), "xz": Z(128)}, {"ys": S(size), "yz": Z(0)}
+    steps = [
+        node("QuantizeLinear", ["x", *first], ["q"]), node("DequantizeLinear", ["q", *first], ["h"]), node(kind, ["h"], ["s"]),
+        node("QuantizeLinear", ["s", *last], ["r"]), node("DequantizeLinear", ["r", *last], ["y"]),
+    ]  # fmt: skip
+    return model(steps, {"x": (8, 5)}, weights={**first, **last}, opset=13)
+
+
+def test_other_steps_of_the_runtime_are_noted_over_the_reals_only() -> None:
+    """Its quantised Softmax is not the file's; with optimisations off it is, so that the file was not misread."""
+    loaded = load(between_steps("Softmax"))
+    points = [[floats(8, 5, seed=k, low=-3.0, high=3.0)] for k in range(10)]
+    with pytest.raises(ModelMismatch, match="optimisations on"):
+        compare(loaded, points)
+    found = compare(loaded, points, as_written=True)
+    (note,) = found.notes
+    assert found.compared > 0 and "other steps" in note and "'y'" in note
+    assert compare(load(between_steps("Sigmoid", 0.25)), points, as_written=True).notes == ()
+
+
+def test_a_misread_network_with_steps_is_no_note() -> None:
+    loaded = load(between_steps("Softmax"))
+    other = replace(loaded, onnx_bytes=between_steps("Sigmoid"))
+    with pytest.raises(ModelMismatch):
+        compare(other, [[floats(8, 5, seed=k)] for k in range(4)], as_written=True)
