@@ -8,6 +8,8 @@ from typing import Generic, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
+from bounds.forward import NEGLIGIBLE
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -28,6 +30,11 @@ class Boxes:
     def select(self, keep: Tensor) -> Boxes:
         """The boxes `keep` (indices, a mask, or a slice's worth of indices)."""
         return Boxes(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+    def varying(self) -> Tensor:
+        """In how many inputs each box varies [N]. A batch costs by the most of any of its boxes: alike ones belong together."""
+        width = self.upper - self.lower
+        return (width > NEGLIGIBLE * width.amax(-1, keepdim=True)).sum(-1)
 
     def to(self, dtype: torch.dtype) -> Boxes:
         """The same boxes, in a dtype that holds their numbers."""

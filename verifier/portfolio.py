@@ -21,6 +21,7 @@ class Constants:
 
     batch_most: int = 1024  # boxes a batch: more only spills the caches
     race_nodes: int = 600  # boxes for each way of halving inputs, before the best goes on
+    race_alone: int = 1_200  # and more of the preferred way before the others are tried: most searches that it ends end by then
     trial_nodes: int = 2_000  # boxes tried before neurons are split, where more inputs vary but boxes are cheap
     trial_batch: int = 256  # boxes that a batch must hold to count as cheap
     double_gap: float = 0.25  # float64 throughout where float32's rounding takes this share of the margin at a single point

@@ -76,9 +76,9 @@ class Problem:
     case_strict: Array = field(repr=False)
 
     def varying(self, boxes: Array) -> int:
-        """How many inputs vary in some of these boxes. A width that is only the rounding of a decimal does not count."""
+        """How many inputs vary in that of these boxes in which most do. A width that is only the rounding of a decimal does not count."""
         width = self.upper[boxes] - self.lower[boxes]
-        return int((width > NARROW * width.max(initial=0.0)).any(axis=0).sum())
+        return int((width > NARROW * width.max(axis=-1, keepdims=True, initial=0.0)).sum(axis=-1).max(initial=0))
 
 
 def compile_problem(graph: Graph, prop: Property) -> Problem:

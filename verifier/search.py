@@ -109,7 +109,7 @@ class Search:
             open_slots[part] = still_open
             self.found.nodes += len(b)
 
-        self._in_parts(torch.arange(len(boxes)), self.batch_of_boxes(bounder), lambda part: fits(lambda: bound(part)))
+        self._in_parts(torch.argsort(boxes.varying(), stable=True), self.batch_of_boxes(bounder), lambda part: fits(lambda: bound(part)))
         self.observer(Closed("root", boxes.id.numpy(), (boxes.is_open & ~open_slots).numpy(), "bound"))
         left = groups.case[open_slots.numpy()]
         box_of = torch.arange(len(boxes)).unsqueeze(-1).expand(open_slots.shape)[open_slots]
@@ -163,9 +163,10 @@ class Search:
         self.observer(Phase("search", plan.reason))
         if plan.kind == "inputs":
             racers = self._racers(bounder, groups, plan.batch)
-            search = race(racers, self.budget, CONSTANTS.race_nodes, CONSTANTS.race_handicap)
+            search = race(racers, self.budget, CONSTANTS.race_nodes, CONSTANTS.race_handicap, CONSTANTS.race_alone)
             self.observer(Chosen(search.name))
-            self.found.portfolio.append(f"halve the input of the best score '{search.branching.name}' (raced, {CONSTANTS.race_nodes} boxes each)")
+            raced = f" (raced, {CONSTANTS.race_nodes} boxes each)" if any(r.tally.nodes for r in racers[1:]) else ""
+            self.found.portfolio.append(f"halve the input of the best score '{search.branching.name}'{raced}")
             self._instalments(search, groups, plan, interlude)
             self.found.nodes += sum(r.tally.nodes for r in racers if r is not search)
             self._account_inputs(search, groups)

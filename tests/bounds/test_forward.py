@@ -36,7 +36,7 @@ def test_concrete_executions_lie_inside_the_bounds_and_between_the_forms(data: s
     bounds, found = passed(network, box, dtype)
     x = torch.from_numpy(np.stack([data.draw(points(box)) for _ in range(4)] + [box.lower, box.upper])).double()
     values = TorchGraph(bounds.graph, torch.float64).evaluate(x)
-    steps = torch.cat([torch.ones(len(x), 1, dtype=torch.float64), x[:, found.varying] - found.centre.double()], -1)
+    steps = torch.cat([torch.ones(len(x), 1, dtype=torch.float64), x[:, found.varying[0]] - found.centre.double()], -1)
     for i, value in enumerate(values):
         room = 1e-9 * (1 + value.abs())  # the concrete run is itself rounded, in float64
         assert bool((found.state.lower[i].double() <= value + room).all()) and bool((value - room <= found.state.upper[i].double()).all())
@@ -74,7 +74,7 @@ def test_affine_networks_are_bounded_exactly(data: st.DataObject) -> None:
         for sign, end in ((1.0, found.state.lower[out]), (-1.0, found.state.upper[out])):
             x = torch.from_numpy(box.lower.astype(np.float64)).clone()
             down = (sign * slopes[:, element] < 0)
-            x[found.varying[down]] = torch.from_numpy(box.upper.astype(np.float64))[found.varying[down]]
+            x[found.varying[0, down]] = torch.from_numpy(box.upper.astype(np.float64))[found.varying[0, down]]
             reached = bounds.net.evaluate(x.unsqueeze(0))[out][0, element]
             assert float(reached) == pytest.approx(float(end[0, element]), rel=1e-9, abs=1e-9)
 
@@ -91,3 +91,22 @@ def test_a_cancellation_that_intervals_miss() -> None:
     out = bounds.graph.outputs[0]
     assert float(found.state.lower[out]) == pytest.approx(-2.0) and float(found.state.upper[out]) == pytest.approx(-2.0)
     assert float(bounds.propagate(*box, refine=False).lower[out]) == pytest.approx(-4.0)
+
+
+def test_boxes_that_vary_in_different_inputs_share_rows() -> None:
+    """A form has as many rows as the box with the most varying inputs needs; every box has what it has alone."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "verifier"))
+    from small_networks import relu_net
+
+    weight = np.array([[1.0, -2.0, 0.5, 1.0], [0.5, 1.0, -1.0, 2.0], [-1.0, 0.25, 1.5, -0.5]])
+    net = relu_net(weight, np.array([0.1, -0.2, 0.3, 0.0]), np.array([[1.0], [-1.0], [2.0], [0.5]]), np.zeros(1))
+    bounds = LinearBounds(TorchGraph(net.graph, torch.float64))
+    lower = torch.tensor([[-1.0, 0.25, 0.5], [0.5, -1.0, -0.5], [0.0, 0.0, 0.0]]).double()
+    upper = torch.tensor([[1.0, 0.25, 0.5], [0.5, 1.0, 0.5], [0.0, 0.0, 1.0]]).double()
+    found = forward(bounds, lower, upper)
+    assert found.varying.shape == (3, 2) and found.varying[0, 0] == 0 and found.varying[1].tolist() == [1, 2] and found.varying[2, 0] == 2
+    for b in range(3):
+        alone = forward(bounds, lower[b : b + 1], upper[b : b + 1]).state
+        for i in range(len(alone.lower)):
+            torch.testing.assert_close(found.state.lower[i][b : b + 1], alone.lower[i], rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(found.state.upper[i][b : b + 1], alone.upper[i], rtol=1e-12, atol=1e-12)

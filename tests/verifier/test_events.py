@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import relu_net, text
 from test_search import KINDS, questions, searching, slow
 
+from bounds.torch_graph import TorchGraph
 from graph.load import Model
 from specs.canonical import Property
 from verifier import engine
-from verifier.events import Closed, Derive, Event, Hit, Roots, Split, Within
+from verifier.events import Closed, Derive, Event, Formed, Hit, Roots, Split, Within
 from verifier.options import Options
 from verifier.result import Outcome
 
@@ -83,6 +86,48 @@ def test_the_trees_close_exactly_what_the_verdict_says(question: object, kind: s
     assert trees.proven() <= everything
     assert (trees.proven() == everything) == (outcome.verdict == "unsat")
     assert len(everything - trees.proven()) == outcome.cases.open
+
+
+class Uses:
+    """Which sub-problems' linear bounds were told, and which of their halves, or halves of halves, used them."""
+
+    def __init__(self) -> None:
+        self.above: dict[int, int] = {}
+        self.formed: set[int] = set()
+        self.partly: set[int] = set()
+        self.used: set[int] = set()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Closed(search="root" | "intervals"):
+                pass
+            case Formed():
+                self.formed |= set(event.ids.tolist())
+            case Split():
+                self.above |= {int(c): int(i) for i, *pair in zip(event.ids, event.low, event.high, strict=True) for c in pair}
+            case Closed(how="bound"):
+                self.partly |= set(event.ids.tolist())
+            case Derive() | Closed(how="clip"):
+                self.used |= {self._bounded(i) for i in event.ids.tolist()}
+
+    def _bounded(self, i: int) -> int:
+        while i not in self.formed:
+            i = self.above[i]  # a KeyError: nothing above it was told
+        return i
+
+
+def test_linear_bounds_are_told_exactly_where_something_uses_them() -> None:
+    """Forty random ReLUs of two inputs, a little above a threshold: some halves are cut or closed by cutting, others neither."""
+    rng = np.random.default_rng(1)
+    net = relu_net(rng.normal(size=(2, 40)), rng.normal(size=40), rng.normal(size=(40, 2)), np.zeros(2))
+    uses = Uses()
+    grid = torch.from_numpy(np.stack(np.meshgrid(*[np.linspace(-3, 3, 121)] * 2), -1).reshape(-1, 2))
+    least = float(TorchGraph(net.graph, torch.float64).outputs(grid)[:, 0].min()) - 0.2
+    prop = text([("-3", "3"), ("-3", "3")], 2, f"(<= Y_0 {least:.6f})")
+    out = engine.run(net, prop, Options("", "", timeout=60.0, nodes=500, no_attack=True, threads=1), uses)
+    assert out.verdict == "unsat" and uses.used and uses.formed <= uses.used | uses.partly
+    bounded_and_open = out.nodes - 1 - len(uses.partly - set(uses.above.values()))  # the root is bounded twice
+    assert 0 < len(uses.formed) < bounded_and_open
 
 
 def test_a_tree_with_a_hole_proves_less() -> None:
