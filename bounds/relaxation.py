@@ -23,6 +23,7 @@ from bounds.functions import torch_function
 from graph.functions.facts import Function, Pieces, Smooth, Stairs, Steps
 
 STEEPEST = 2.0**15  # chord across a jump that is tried: float16 holds it, and no product of it overflows
+UNDERFLOW = 2.0**-100  # more than underflow loses in an offset, and no products with it are subnormal numbers, which take ten times as long
 OWN_ROUNDINGS = 8  # units of rounding for the few + - * around one evaluation of f; at most 5 occur
 
 
@@ -165,7 +166,7 @@ def _relax_relu(lower: Tensor, upper: Tensor) -> Planes:
     unit, tiny = _unit(lower)
     low, high = lower.clamp(max=0), upper.clamp(min=0)
     chord = high / (high - low).clamp(min=tiny)
-    offset = torch.maximum(-chord * low, (1 - chord) * high) * (1 + OWN_ROUNDINGS * unit) + tiny
+    offset = torch.maximum(-chord * low, (1 - chord) * high) * (1 + OWN_ROUNDINGS * unit) + UNDERFLOW
     return Planes((upper > -lower).to(lower.dtype), None, chord, offset)
 
 
@@ -179,12 +180,12 @@ def _kink_slopes(slopes: tuple[float, float], lower: Tensor, upper: Tensor) -> t
 
 def _kink_offset(slopes: tuple[float, float], slope: Tensor, lower: Tensor, upper: Tensor, side: int) -> Tensor:
     """The minimum is at an end or at the kink. (s - slope) x has a relative error only, so exact slopes stay exact."""
-    unit, tiny = _unit(slope)
+    unit, _ = _unit(slope)
     left, right = (slope.new_tensor(s) for s in slopes)
     ends = [side * (torch.where(x > 0, right, left) - slope) * x for x in (lower, upper)]
     least = torch.minimum(*ends)
     least = torch.where((lower < 0) & (upper > 0), least.clamp(max=0), least)
-    error = OWN_ROUNDINGS * unit * least.detach().abs() + tiny
+    error = OWN_ROUNDINGS * unit * least.detach().abs() + UNDERFLOW
     if (left.item(), right.item()) != slopes:
         error = error + OWN_ROUNDINGS * unit * max(map(abs, slopes)) * torch.maximum(lower.abs(), upper.abs()).detach()
     return least - error

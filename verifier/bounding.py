@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds.forward import forward
-from bounds.linear import Functional, LinearBounds, Lower, Relaxations, State
+from bounds.linear import Functional, LinearBounds, Lower, Relaxations, State, unit_error
 from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
 from verifier.optimise import Slopes, planes_with
@@ -181,16 +181,19 @@ class Bounder:
         if self.watched:
             self.passes += tuple(replace(one, boxes=boxes) for one in self._double.passes)
 
-    def retry_in_double(self, found: Margins, lower: Tensor, upper: Tensor, group: Tensor, is_open: Tensor, hidden: bool = True) -> Tensor:
-        """Closed slots [B, C], with float64 tried on the boxes where float32's own rounding is what keeps them open.
+    def retry_in_double(
+        self, found: Margins, lower: Tensor, upper: Tensor, group: Tensor, is_open: Tensor, hidden: bool = True
+    ) -> tuple[Tensor, Lower]:
+        """Closed slots [B, C], with float64 tried on the boxes where float32's own rounding is what keeps them open; and the rows' linear
+        bounds, those of float64 where they are better: the checker cuts a box by such, and may not cut off where it is halved next.
 
         First the last pass alone, in the state that was found; with `hidden`, where that does not do, all of it.
         """
         self.retried = 0
+        closed, linear = found.closed, found.lower
         if not self._doubles:
-            return found.closed
+            return closed, linear
         rescued = self.closes(found.margin + 4 * found.lower.error, group, found.rows) & is_open & ~found.closed
-        closed = found.closed
         for whole in (False, True) if hidden else (False,):
             retry = torch.nonzero((rescued & ~closed).any(-1)).squeeze(-1)
             if retry.numel() == 0:
@@ -202,7 +205,9 @@ class Bounder:
                 again = self._double.bound_in(found.state.select(retry).to(torch.float64), group[retry], is_open[retry])
             self._keep_retry(retry)
             closed = closed.index_copy(0, retry, closed[retry] | again.closed)
-        return closed
+            at = (retry.unsqueeze(-1), torch.searchsorted(found.rows, again.rows))
+            linear = _improved(linear, again.lower, at, torch.maximum(-lower, upper)[retry])
+        return closed, linear
 
     def confirm_in_double(
         self, found: Margins, group: Tensor, is_open: Tensor, slopes: Slopes, betas: Mapping[int, Tensor]
@@ -226,6 +231,22 @@ class Bounder:
         )
         self._keep_retry(retry)
         return found.closed.index_copy(0, retry, found.closed[retry] | again.closed), margin.index_copy(0, retry, again.margin)
+
+
+def _improved(linear: Lower, again: Lower, at: tuple[Tensor, Tensor], largest: Tensor) -> Lower:
+    """`linear`, with `again`, of the boxes and rows `at`, where that bounds them better: rounded to the dtype of `linear`, downwards.
+
+    `largest` [boxes, n_in]: at least |x| over the boxes. What the coefficients change by is taken off the constant.
+    """
+    coefficients = again.coefficients.to(linear.value.dtype)
+    changed = (coefficients.double() - again.coefficients).abs() @ largest.double().unsqueeze(-1)
+    unit = unit_error(largest.shape[-1] + 2, again.value.dtype)
+    constant = again.constant - changed.squeeze(-1) * (1 + unit) - unit * again.constant.abs()
+    rounded = constant.to(linear.value.dtype)
+    rounded = torch.where(rounded.double() > constant, torch.nextafter(rounded, torch.full_like(rounded, -torch.inf)), rounded)
+    better = (again.value > linear.value[at]) & rounded.isfinite() & coefficients.isfinite().all(-1)
+    merged = torch.where(better, rounded, linear.constant[at]), torch.where(better.unsqueeze(-1), coefficients, linear.coefficients[at])
+    return replace(linear, constant=linear.constant.index_put(at, merged[0]), coefficients=linear.coefficients.index_put(at, merged[1]))
 
 
 def raise_if_crossed(state: State) -> None:

@@ -127,7 +127,7 @@ class InputSearch:
         """Bound these boxes and push what is left of their halves; the push comes last."""
         boxes = boxes.to(self.bounder.net.dtype)
         found = self.bounder.bound(boxes.lower, boxes.upper, boxes.group, boxes.is_open)
-        closed = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
+        closed, bounds = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         closed = closed & (boxes.id >= self.forced).unsqueeze(-1)
         self.tally.nodes += len(boxes)
         self.tally.closed_volume += float((torch.exp2(-boxes.depth.double()) * closed.sum(-1)).sum())
@@ -147,7 +147,7 @@ class InputSearch:
             self.witness = self.probe(alive, hardest[keep])
             if self.witness is not None:
                 return
-        linear = (found.lower.coefficients[keep], found.lower.constant[keep], self._member(boxes.group[keep], found))
+        linear = (bounds.coefficients[keep], bounds.constant[keep], self._member(boxes.group[keep], found))
         partly = closed[keep].any(-1)
         can = splittable(alive)
         if not bool(can.all()):

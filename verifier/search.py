@@ -99,7 +99,7 @@ class Search:
         def bound(part: Tensor) -> None:
             b = boxes.select(part)
             found = bounder.bound(b.lower, b.upper, b.group, b.is_open)
-            closed = bounder.retry_in_double(found, b.lower, b.upper, b.group, b.is_open, hidden=len(boxes) > 1 or not large)
+            closed, _ = bounder.retry_in_double(found, b.lower, b.upper, b.group, b.is_open, hidden=len(boxes) > 1 or not large)
             if len(boxes) == 1:
                 self._root_state = found.state
             if self.watched:

@@ -18,6 +18,7 @@ from onnx import helper
 from small_networks import decimal, distance_net, linear, model, relu_net, text
 
 from benchmarks.strategies import Instance, instances
+from bounds.torch_graph import TorchGraph
 from graph.load import Model, load
 from specs.canonical import Property
 from specs.vnnlib import parse
@@ -25,7 +26,9 @@ from verifier import engine, portfolio, search
 from verifier.bounding import Bounder
 from verifier.branch_input import split
 from verifier.domains import Boxes, Stack
+from verifier.groups import group_cases
 from verifier.options import Options
+from verifier.problem import compile_problem
 from verifier.result import Outcome
 from verifier.tighten import tighten
 
@@ -177,6 +180,27 @@ def test_the_search_goes_on_in_float64_where_that_saves_bounding_twice(monkeypat
     single = nodes(precision_share=float("inf"))
     assert not switched
     assert nodes(precision_boxes=1) <= single and switched
+
+
+def test_linear_bounds_of_float64_are_kept_where_they_are_better_and_rounded_downwards() -> None:
+    """Over the same network, boxes along x = y: what float64 says of a box, told in float32, lies below the network and above float32's own."""
+    hidden = np.array([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]])
+    net = relu_net(hidden, np.array([0.0, 0.0, 3.0]), np.array([[1.0], [1.0], [4096.0]]), np.zeros(1))
+    prop = text([("0", "1"), ("-1", "0.25")], 1, "(<= (- Y_0 (* 4096.0 (+ X_0 X_1))) 12287.9999)")
+    problem = compile_problem(net.graph, prop)
+    bounder = Bounder(problem, group_cases(problem, np.arange(1)), TorchGraph(net.graph), 1 << 20)
+    lower = torch.tensor([[k / 64, k / 64] for k in range(16)])
+    upper = lower + 1 / 128
+    group, is_open = torch.zeros(16, dtype=torch.long), torch.ones(16, 1, dtype=torch.bool)
+    found = bounder.bound(lower, upper, group, is_open)
+    _, linear = bounder.retry_in_double(found, lower, upper, group, is_open)
+    assert bounder.retried and linear.constant.dtype == torch.float32
+    steps = torch.from_numpy(np.random.default_rng(3).random((16, 50, 2)))
+    x = lower.double().unsqueeze(1) + steps * (upper - lower).double().unsqueeze(1)
+    exact = (x[..., 0] - x[..., 1]).abs() + 12288 - 12287.9999
+    told, own = ((x @ one.coefficients.double().mT).squeeze(-1) + one.constant.double() for one in (linear, found.lower))
+    assert bool((told <= exact).all()) and bool((told.amin(-1) > own.amin(-1)).any())
+    assert bool((linear.constant > found.lower.constant + 0.01).any())
 
 
 # ---------------------------------------------------------------- cover, budget, determinism

@@ -228,9 +228,9 @@ MUTANTS = (
         "verifiers.md 3.3 Bounds: tag mismatch between relaxations",
         "forward bounds multiply lower forms by negative slopes",
         (
-            "bounds.forward:_Pass._times",
-            "Form(positive * form.low + negative * form.high, positive * form.high + negative * form.low)",
-            "Form(positive * form.low + negative * form.low, positive * form.high + negative * form.high)",
+            "bounds.forward:_times",
+            ".addcmul_(slope.clamp(max=0).unsqueeze(1), behind)",
+            ".addcmul_(slope.clamp(max=0).unsqueeze(1), ahead)",
         ),
         setup="forward",
         note=(
@@ -244,8 +244,8 @@ MUTANTS = (
         "forward bounds multiply lower forms by negative weights",
         (
             "bounds.forward:_Pass._affine",
-            "spread = spread + m.abs_apply((form.high - form.low) / 2)",
-            "spread = spread + m.apply((form.high - form.low) / 2)",
+            "spread = spread + m.abs_apply((form.high - form.low).mul_(0.5))",
+            "spread = spread + m.apply((form.high - form.low).mul_(0.5))",
         ),
         setup="forward",
     ),
