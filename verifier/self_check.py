@@ -247,12 +247,7 @@ class _Search:
         if len(bad):
             raise self._excluded(some, int(bad[0]), i, f"{why}, which it violates")
         if by_forms and here.forms is not None:
-            event, k = here.forms
-            found = event.passes[0].found
-            group = int(event.group[k])
-            rows = event.groups.member[group, slot][found.rows.numpy()]
-            value, error = _forms(found, np.full(len(points), k), some.inputs[points])
-            kept = ~(rows & (value + error > 0)).any(axis=1)
+            kept = ~_shown(*here.forms, slot, some.inputs[points])
             if kept.any():
                 raise self._excluded(some, int(points[kept][0]), i, f"{why}, and no linear form of the bounding pass above is positive there")
 
@@ -377,6 +372,17 @@ class _Pairs:
                 self._raise_if(real & (_numbers(margin, self.box) > highest), "a lower bound of a row is above its value: row")
             value, error = _forms(found, self.box, self.some.inputs[self.point])
             self._raise_if(real & (value - error > highest), "a linear form of a row is above its value: row")
+
+
+def _shown(event: Bounded, k: int, slot: int, inputs: Array) -> Array:
+    """At which of these inputs a linear form of a row of the slot is positive, of the batch's sub-problem k, from any of its passes: [points]."""
+    rows, shown = event.groups.member[int(event.group[k]), slot], np.zeros(len(inputs), dtype=bool)
+    for one in event.passes:
+        at = np.array([k]) if one.boxes is None else np.flatnonzero(one.boxes.numpy() == k)
+        if len(at):
+            value, error = _forms(one.found, np.full(len(inputs), at[0]), inputs)
+            shown |= (rows[one.found.rows.numpy()] & (value + error > 0)).any(axis=1)
+    return shown
 
 
 def _forms(found: Margins, box: Array, inputs: Array) -> tuple[Array, Array]:
