@@ -32,6 +32,8 @@ from verifier.memory import own_peak
 Array = NDArray[Any]
 
 SLACK = 2e-5  # times 1 + |y|: what float32 rounding may put the runtime's output outside of bounds over the reals
+NOISE = 2.0**-17  # of an output's size: what varies by less, varies by the roundings of the runtime
+STILL = "samples do not vary"
 
 
 def measured(path: Path, radius: float, image: bool, samples: int, elements: int, products: float) -> dict[str, Any]:
@@ -62,9 +64,10 @@ def measured(path: Path, radius: float, image: bool, samples: int, elements: int
     facts["interval_width"] = _compare("interval", ends, least, greatest)
     facts["products"] = estimated_products(graph, lower, upper)
     began = time.monotonic()
-    linear = crown_bounds(graph, lower[None], upper[None], chosen, refine=facts["products"] <= products, single=True)
+    linear = crown_bounds(graph, lower[None], upper[None], chosen, refine=facts["products"] <= products)
     facts["linear_seconds"] = time.monotonic() - began
     facts["linear_width"] = _compare("linear", [(low[0], high[0]) for low, high in linear], least, greatest)
+    facts["precision"] = "float64"
     facts["refined"] = bool(facts["products"] <= products)
     return {**facts, "peak_bytes": own_peak(), "samples": samples, "inputs": int(centre.size), "error": ""}
 
@@ -97,18 +100,20 @@ def _samples(model: Model, lower: Array, upper: Array, chosen: list[Array], coun
     return least, greatest
 
 
-def _compare(name: str, ends: list[tuple[Array, Array]], least: list[Array], greatest: list[Array]) -> float | None:
-    """The width of the bounds over the spread of the samples, in the median over outputs that vary; None where no bound is finite or none
-    varies. Raises RuntimeError where a sample lies outside."""
+def _compare(name: str, ends: list[tuple[Array, Array]], least: list[Array], greatest: list[Array]) -> float | str | None:
+    """The width of the bounds over the spread of the samples, in the median over outputs that vary; STILL where none does, None where no bound
+    is finite. Raises RuntimeError where a sample lies outside."""
     ratios = []
     for (low, high), a, b in zip(ends, least, greatest, strict=True):
         room = SLACK * (1 + np.maximum(np.abs(a), np.abs(b)))
         if bool(((low > a + room) | (high < b - room)).any()):
             raise RuntimeError(f"{name} bounds exclude a sample")
-        varies = b - a > room
+        varies = b - a > NOISE * np.maximum(np.abs(a), np.abs(b))
         ratios.append((high - low)[varies] / (b - a)[varies])
     together = np.concatenate(ratios)
-    middle = float(np.median(together)) if together.size else math.inf
+    if not together.size:
+        return STILL
+    middle = float(np.median(together))
     return middle if math.isfinite(middle) else None
 
 
