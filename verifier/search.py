@@ -185,9 +185,10 @@ class Search:
         return self.found
 
     def _racers(self, bounder: Bounder, groups: Groups, batch: int) -> list[InputSearch]:
-        """Searches that differ in the choice of the input to halve, the preferred one first."""
-        queue, observer = self.allotment.queue_bytes, self.observer
-        return [InputSearch(bounder, self._root(groups), way, batch, self._probe(groups), queue, observer) for way in self._ways(bounder)]
+        """Searches that differ in the choice of the input to halve, the preferred one first; alone where most boxes leave no choice."""
+        queue, observer, boxes = self.allotment.queue_bytes, self.observer, self._root(groups)
+        ways = self._ways(bounder) if 2 * int((boxes.varying() > 1).sum()) >= len(boxes) else self._ways(bounder)[:1]
+        return [InputSearch(bounder, boxes, way, batch, self._probe(groups), queue, observer) for way in ways]
 
     def _ways(self, bounder: Bounder) -> list[branch_input.Branching]:
         return [branch_input.weighted(self.net.graph, bounder), branch_input.longest(), branch_input.smart(bounder)]
