@@ -126,14 +126,12 @@ class LinearBounds:
     """Interval and backward linear bounds of the nodes and functionals of one network.
 
     `memory` is the number of bytes that one block of backward coefficients may take; for one box it is less, and stays in the cache.
-    `everything`: where one element of a node is refined, all are, so that the bounds of a box hardly depend on the batch it is in; it takes
-    twice the time.
     """
 
-    def __init__(self, net: TorchGraph, memory: int = 1 << 26, everything: bool = False) -> None:
+    def __init__(self, net: TorchGraph, memory: int = 1 << 26) -> None:
         self.net = net
         self.graph: Graph = net.graph
-        self.memory, self.everything = memory, everything
+        self.memory = memory
         self.targets = _targets(self.graph)
         self.exact_interval = _exact_interval(self.graph)
         self.rounded_constants = _rounded_constants(self.graph, net.dtype)
@@ -262,12 +260,17 @@ class LinearBounds:
         state.upper[i] = high
 
     def refine(self, state: State, i: int) -> None:
-        """Replace the bounds of the undecided elements of node i by backward bounds where those are tighter (in place)."""
-        rows = self.undecided(state, i)
+        """Replace the bounds of the elements of node i that are undecided in a box by backward bounds where those are tighter (in place).
+
+        Those of a box do not depend on the batch it is in: what only other boxes need is left as it is there.
+        """
+        matter = self.matter(state, i)
+        rows = torch.nonzero(matter.any(0)).squeeze(-1)
         if rows.numel() == 0:
             return
-        rows = torch.arange(self.graph.nodes[i].size, device=rows.device) if self.everything else rows
         low, high = self.backward(state, i, rows)
+        mine = matter.index_select(-1, rows)
+        low, high = torch.where(mine, low, -torch.inf), torch.where(mine, high, torch.inf)
         old_low, old_high = state.lower[i].index_select(-1, rows), state.upper[i].index_select(-1, rows)
         new_low, new_high = torch.maximum(old_low, low), torch.minimum(old_high, high)
         bad = new_low > new_high

@@ -18,7 +18,7 @@ from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
 from verifier.optimise import Slopes, planes_with
 from verifier.portfolio import narrow_layers, prefers_forward
-from verifier.problem import Problem, refines_all
+from verifier.problem import Problem
 
 Array = NDArray[Any]
 
@@ -72,7 +72,7 @@ class Bounder:
         self._reserve = reserve
         self._doubles = doubles and net.dtype != torch.float64
         self.problem, self.groups, self.net = problem, groups, net
-        self.linear = LinearBounds(net, memory, reserve is not None and refines_all(problem.graph))
+        self.linear = LinearBounds(net, memory)
         self._memory = memory
         self.forward = prefers_forward(self.linear, problem.varying(groups.box))
         self.narrow = narrow_layers(self.linear) if self.forward else 0

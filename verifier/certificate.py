@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from graph.core import Bilinear, Elementwise, Graph, Input, Max
 from verifier.events import Begun, Chosen, Closed, Crossed, Derive, Event, Formed, Mended, Multiplied, Places, Roots, Split, Tightened, Within
-from verifier.problem import Problem, only_pieces, refines_all
+from verifier.problem import Problem, only_pieces
 from verifier.version import NAME, VERSION
 
 Array = NDArray[Any]
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 FORMAT = 1
 SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS, WITHIN = range(8)  # records
 BY_BOUND, BY_FORMS, BY_MULTIPLIERS, CROSSED, OPEN = range(5)  # how a node without a split ended; the first three are modes of LEAF
-BACKWARD, FORWARD, ALL = 1, 2, 4  # bits of a program
+BACKWARD, FORWARD = 1, 2  # bits of a program
 DIRECT = ("intervals", "root")  # phases that close cases where they stand
 DTYPES = {
     "tree_cases": "<i4", "tree_count": "<i4", "tree_program": "|u1", "op": "|u1", "arg": "<i4", "threshold": "<f8", "slope": "<f2",
@@ -338,7 +338,7 @@ class _Columns:
         self.add(tree_cases=cases, tree_count=[len(cases)], tree_program=[self._program(roots)])
 
     def _program(self, roots: Roots) -> int:
-        return BACKWARD * roots.refine + FORWARD * roots.forward + ALL * (roots.refine and refines_all(self.problem.graph))
+        return BACKWARD * roots.refine + FORWARD * roots.forward
 
     def write(self, path: str, places: list[Places], facts: dict[str, str]) -> Written:
         """Write everything, the manifest first."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graph.core import Bilinear, Elementwise, Graph, Max
+from graph.core import Elementwise, Graph
 from graph.functions.facts import Pieces
 from graph.simplify import recentre_softmax
 from specs.canonical import Atom, Box, Case, Property, Rationals
@@ -24,7 +24,6 @@ from specs.rounding import hull_lower, hull_upper, nearest_float32
 
 Array = NDArray[Any]
 
-ALL_MOST = 2_000  # neurons
 NARROW = 2.0**-12  # of the widest input: what is narrower is as good as fixed
 
 
@@ -131,12 +130,6 @@ def _places(prop: Property, n_out: int) -> dict[str, int]:
 def only_pieces(graph: Graph) -> bool:
     """Whether all univariate functions are piecewise linear: then float16 is enough for slopes."""
     return all(isinstance(node.function, Pieces) for node in graph.nodes if isinstance(node, Elementwise))
-
-
-def refines_all(graph: Graph) -> bool:
-    """Whether the checker should bound all elements of a layer where one needs it: the search bounds what any box of its batch needs, and
-    would take twice the time for all."""
-    return sum(graph.nodes[i].size for i, node in graph if isinstance(node, Elementwise | Max | Bilinear)) <= ALL_MOST
 
 
 class _Boxes:

@@ -163,7 +163,7 @@ class Engine:
             for argument, j in enumerate(subject.network.nodes[i].inputs):
                 self.site_of.setdefault(j, {"tensor": name, "site": k, "argument": argument})
         size = sum(node.size for node in subject.network.nodes)
-        self.program = int(random.choice([0, 1, 5, 2, 3])) if size <= SMALL else 0
+        self.program = int(random.choice([0, 1, 2, 3])) if size <= SMALL else 0
         self.inputs_only = self.checker.n_in <= 8 and random.random() < 0.5
         self.style = str(random.choice(["bound", "forms", "multipliers", "clip"]))
         self.refined = bool(random.random() < 0.3) and size <= SMALL
@@ -214,7 +214,7 @@ class Engine:
         """(-1, input, threshold), or (graph node, element, threshold)."""
         wide = np.flatnonzero(upper[0] > np.nextafter(lower[0], np.inf))
         operands = [j for j in self.checker.readers if j in self.site_of and j not in self.network.inputs]
-        loose = [(j, int(e)) for j in operands for e in self.checker.undecided(state, j)[:50]]
+        loose = [(j, int(e)) for j in operands for e in np.flatnonzero(self.checker.matter(state, j).any(0))[:50]]
         if loose and not (self.inputs_only and len(wide)):
             j, e = loose[int(self.random.integers(len(loose)))]
             low, high = float(state.lower[j][0, e]), float(state.upper[j][0, e])

@@ -146,7 +146,7 @@ def change_cases(proof: Proof, random: Random) -> None:
 
 def change_program(proof: Proof, random: Random) -> None:
     """Bounds are made in another way."""
-    _pick(random, proof.trees).program = int(random.integers(9))
+    _pick(random, proof.trees).program = int(random.integers(5))
 
 
 def change_names(proof: Proof, random: Random) -> None:

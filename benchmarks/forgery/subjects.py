@@ -174,7 +174,7 @@ def _box(random: Random, network: Network, n_in: int, straight: bool) -> tuple[A
             break
         checker = Checker(network, None)
         state = checker.state(1, lower[None], upper[None], {}, {}, BACKWARD)
-        if not any(checker.undecided(state, i).size for i in checker.readers):
+        if not any(checker.matter(state, i).any() for i in checker.readers):
             break
         width = width / 2
     return lower, upper

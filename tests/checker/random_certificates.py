@@ -153,7 +153,7 @@ class _Writer:
     def tree(self, members: list[int]) -> None:
         self.ints["tree_cases"] += members
         self.ints["tree_count"].append(len(members))
-        self.ints["tree_program"].append(self.r.choice((0, 1, 1, 2, 3, 5, 7)))
+        self.ints["tree_program"].append(self.r.choice((0, 1, 1, 2, 3)))
         box = self.problem.cases.box(members[0])
         lower, upper = self.problem.cases.lower[box].copy(), self.problem.cases.upper[box].copy()
         self.root = float_state(Checker(self.problem.network, None), lower, upper)

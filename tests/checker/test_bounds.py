@@ -23,7 +23,7 @@ from tests.checker.random_networks import (
 )
 from tests.checker.test_exact import _SomeSlack
 from verifier.checker import functions
-from verifier.checker.bounds import ALL, BACKWARD, FORWARD, NARROW, Checker, _centre
+from verifier.checker.bounds import BACKWARD, FORWARD, NARROW, Checker, _centre
 from verifier.checker.maps import Dense, Diagonal, Index
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product, Smooth
 from verifier.checker.refusal import Rejected
@@ -198,10 +198,10 @@ def test_what_counts_as_moving_numbers() -> None:
 
 
 def test_backward_bounds_are_those_of_rows_taken_first_layers_first() -> None:
-    """A program with BACKWARD is nothing but `rows` of the undecided elements (of all with ALL), handed on as known bounds."""
+    """A program with BACKWARD is nothing but `rows` of the undecided elements, handed on as known bounds."""
     for seed in range(80):
         r = Random(seed)
-        of, program = random_network(r, 6), BACKWARD | ALL * (seed % 2)
+        of, program = random_network(r, 6), BACKWARD
         lower, upper = (end[None] for end in random_box(r, of))
         checker = Checker(of, None)
         try:
@@ -213,10 +213,9 @@ def test_backward_bounds_are_those_of_rows_taken_first_layers_first() -> None:
             if i in checker.exact:
                 continue
             before = checker.state(1, lower, upper, known, {}, 0)
-            undecided = np.flatnonzero(_undecided(of, checker, before, i))
-            if not len(undecided):
+            rows = np.flatnonzero(_undecided(of, checker, before, i))
+            if not len(rows):
                 continue
-            rows = np.arange(of.nodes[i].size) if program & ALL else undecided
             low, high = before.lower[i].copy(), before.upper[i].copy()
             low[:, rows] = np.maximum(low[:, rows], checker.rows(before, i, 2 * rows, {}))
             high[:, rows] = np.minimum(high[:, rows], -checker.rows(before, i, 2 * rows + 1, {}))
@@ -243,12 +242,21 @@ def test_only_undecided_elements_are_refined() -> None:
     """y = relu(h), h = (x0 - x0' , x0 + 2) through two layers, of which intervals know only the second to be positive."""
     layers = (source(), dense(0, [[1.0], [1.0]]), dense(1, [[1.0, -1.0], [1.0, 1.0]], [0.0, 4.0]), relu(2, 2))
     of = network(*layers)
-    found, everything = (state(of, [-1.0], [1.0], program) for program in (BACKWARD, BACKWARD | ALL))
+    found = state(of, [-1.0], [1.0], BACKWARD)
     assert abs(found.lower[2][0, 0]) < 1e-12 and abs(found.upper[2][0, 0]) < 1e-12 and found.lower[2][0, 1] < 2 + 1e-9
-    assert everything.lower[2][0, 0] == found.lower[2][0, 0]
     skewed = network(source(), dense(0, [[1.0], [1.0]]), dense(1, [[1.0, -1.0], [2.0, -1.0]], [0.0, 4.0]), relu(2, 2))
-    narrow, wide = (state(skewed, [-1.0], [1.0], program) for program in (BACKWARD, BACKWARD | ALL))
-    assert abs(narrow.lower[2][0, 1] - 1) < 1e-9 and abs(wide.lower[2][0, 1] - 3) < 1e-9
+    assert abs(state(skewed, [-1.0], [1.0], BACKWARD).lower[2][0, 1] - 1) < 1e-9
+
+
+def test_what_is_undecided_in_one_box_is_refined_there_alone() -> None:
+    """The bounds of a box are those that it has alone, whatever boxes are bounded with it."""
+    of = network(source(), dense(0, [[1.0], [1.0]]), dense(1, [[1.0, -1.0], [2.0, -1.0]], [0.0, 4.0]), relu(2, 2))
+    boxes = ([-1.0], [1.0]), ([-5.0], [5.0])
+    alone = [state(of, *box, BACKWARD) for box in boxes]
+    together = Checker(of, None).state(2, *(np.array(ends) for ends in zip(*boxes, strict=True)), {}, {}, BACKWARD)
+    assert together.lower[2].tolist() == [found.lower[2][0].tolist() for found in alone]
+    assert together.upper[2].tolist() == [found.upper[2][0].tolist() for found in alone]
+    assert alone[0].lower[2][0, 1] < 2 < alone[1].upper[2][0, 1]
 
 
 def test_what_a_backward_pass_cannot_improve_is_left_alone() -> None:
@@ -329,15 +337,15 @@ def test_a_state_ends_where_it_is_told() -> None:
 
 
 def test_with_forward_bounds_only_narrow_nodes_are_refined(monkeypatch: pytest.MonkeyPatch) -> None:
-    refined: list[tuple[int, bool]] = []
-    monkeypatch.setattr(Checker, "refine", lambda self, found, i, everything: refined.append((i, everything)))
+    refined: list[int] = []
+    monkeypatch.setattr(Checker, "refine", lambda self, found, i: refined.append(i))
     wide = NARROW + 1
     nodes = [source(), dense(0, [[1.0]] * NARROW), relu(1, NARROW), dense(2, [[1.0] * NARROW] * NARROW), relu(3, NARROW)]
     nodes += [dense(4, [[1.0] * NARROW] * wide), relu(5, wide)]
-    for program, wanted in ((0, []), (BACKWARD, [3, 5]), (FORWARD, []), (BACKWARD | FORWARD, [3]), (BACKWARD | ALL, [3, 5])):
+    for program, wanted in ((0, []), (BACKWARD, [3, 5]), (FORWARD, []), (BACKWARD | FORWARD, [3])):
         refined.clear()
         state(network(*nodes), [0.0], [1.0], program)
-        assert refined == [(i, bool(program & ALL)) for i in wanted]
+        assert refined == wanted
 
 
 def test_forward_bounds_are_intersected() -> None:

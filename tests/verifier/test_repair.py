@@ -124,12 +124,12 @@ def test_what_the_checker_misses_is_mended(kind: str, room: float, share: float,
 
 def test_mended_again_and_again(tmp_path: Path) -> None:
     """A checker that loses more every time: what was mended once is mended below what stands there by then."""
-    at = bench(tmp_path, 0.2, 0.1, "Relu", "Tanh")
+    at = bench(tmp_path, 0.2, 0.2, "Relu", "Tanh")
     loss = at.loss
     with searching("inputs"):
         at.search()
         for k in range(3):
-            at.loss += 2 * loss
+            at.loss += loss
             assert at.missed() > 0 and at.repair(f"repair-{k}")
         assert at.until_accepted()[-1] == 0
 

@@ -25,7 +25,7 @@ Functional = Mapping[int, Array]  # node -> coefficients [1 or B, R, size]
 Slopes = Mapping[int, tuple[Array, Array]]  # elementwise node -> lower and upper slopes [B, 1 or R, size], in place of the default ones
 Bounds = Mapping[int, tuple[Array, Array]]  # node -> lower, upper [B or 1, size], known already
 GEMM_FLOATS = 1 << 19  # coefficients of one block of rows: more only leaves the caches
-BACKWARD, FORWARD, ALL = 1, 2, 4  # bits of a program
+BACKWARD, FORWARD = 1, 2  # bits of a program
 NARROW = 128  # elements up to which backward bounds follow forward ones
 
 
@@ -50,8 +50,8 @@ class Checker:
     def state(self, batch: int, lower: Array, upper: Array, known: Bounds, cuts: Bounds, program: int, last: int | None = None) -> State:
         """Bounds of the nodes (up to `last`) over boxes [batch or 1, n_in], intersected with what is `known` and with the paths' `cuts`.
 
-        Arrays have one row, not `batch`, as long as nothing differs between the boxes. `program`: BACKWARD refines undecided elements,
-        with ALL every element of a node that has some; FORWARD carries forward bounds, and then only narrow nodes are refined.
+        Arrays have one row, not `batch`, as long as nothing differs between the boxes. `program`: BACKWARD refines undecided elements;
+        FORWARD carries forward bounds, and then only narrow nodes are refined.
         """
         state = State(np.zeros(batch, dtype=bool))
         ends = np.cumsum(self.sizes)[:-1]
@@ -79,7 +79,7 @@ class Checker:
                 if i in given:
                     self._intersect(state, i, *given[i])
             if program & BACKWARD and i in self.readers and i not in self.exact and (forward is None or node.size <= NARROW):
-                self.refine(state, i, bool(program & ALL))
+                self.refine(state, i)
         return state
 
     def _intersect(self, state: State, i: int, lower: Array, upper: Array, rows: Array | slice = slice(None)) -> None:
@@ -99,16 +99,16 @@ class Checker:
     def within(self, state: State, plane: Forms) -> None:
         """Refine every operand of a non-linear node for the executions with plane <= 0 ([B, 1, n_in], [B, 1]), first layers first."""
         for i in sorted(self.readers):
-            self.refine(state, i, False, plane)
+            self.refine(state, i, plane)
 
-    def refine(self, state: State, i: int, everything: bool, plane: Forms | None = None) -> None:
-        """Intersect backward bounds of the undecided elements of node i, or of all if there are some, with default slopes."""
-        rows = self.undecided(state, i)
+    def refine(self, state: State, i: int, plane: Forms | None = None) -> None:
+        """Intersect backward bounds of what is undecided of node i, in each box for itself, with default slopes."""
+        rows = np.flatnonzero((matter := self.matter(state, i)).any(0))
         if rows.size:
-            rows = np.arange(self.network.nodes[i].size) if everything else rows
             codes = np.concatenate([2 * rows, 2 * rows + 1])
             value = self.rows(state, i, codes, {}, plane)
-            self._intersect(state, i, value[:, : rows.size], -value[:, rows.size :], rows)
+            low, high = np.where(matter[:, rows], value[:, : rows.size], -np.inf), np.where(matter[:, rows], -value[:, rows.size :], np.inf)
+            self._intersect(state, i, low, high, rows)
 
     def derive(self, state: State, i: int, codes: Array, slopes: Slopes) -> None:
         """Intersect backward bounds of the rows `codes` (2 element + side) of node i, with these slopes [B, R, size] per row."""
@@ -118,15 +118,15 @@ class Checker:
             ends = value[:, codes % 2 == side]
             self._intersect(state, i, *((ends, infinite) if side == 0 else (np.repeat(-infinite, len(ends), 0), -ends)), rows)
 
-    def undecided(self, state: State, i: int) -> Array:
-        """Elements of node i that some reader's relaxation depends on, in some box."""
+    def matter(self, state: State, i: int) -> Array:
+        """Which elements of node i are undecided [B or 1, size]: some reader's relaxation depends on their bounds."""
         low, high = state.lower[i], state.upper[i]
-        matter = np.zeros(low.shape[1], dtype=bool)
+        matter = np.zeros(low.shape, dtype=bool)
         for reader in self.readers[i]:
             node = self.network.nodes[reader]
             loose = ~functions.is_linear(node.function, low, high) if isinstance(node, Elementwise) else low < high
-            matter |= loose.any(0)
-        return np.flatnonzero(matter)
+            matter |= loose
+        return matter
 
     def rows(self, state: State, i: int, codes: Array, slopes: Slopes, plane: Forms | None = None) -> Array:
         """Lower bounds [B, R] of +element (even codes) or -element (odd codes) of node i, in blocks of rows."""

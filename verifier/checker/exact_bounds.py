@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verifier.checker import arithmetic, exact_functions, functions
-from verifier.checker.bounds import ALL, BACKWARD, FORWARD, NARROW
+from verifier.checker.bounds import BACKWARD, FORWARD, NARROW
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
@@ -215,8 +215,7 @@ class ExactBounds:
         self, lower: Box, upper: Box, inherited: Inherited = NOTHING, splits: Iterable[Split] = (), program: int = 0, last: int | None = None
     ) -> State:
         """Bounds of the nodes (up to `last`) over the box. `program`: BACKWARD adds default backward bounds of what intervals leave
-        undecided (with ALL: of every element of a node where something is), FORWARD linear bounds carried forward (and then backward
-        ones for at most NARROW elements)."""
+        undecided, FORWARD linear bounds carried forward (and then backward ones for at most NARROW elements)."""
         state, splits = State(), tuple(splits)
         run = None if self.slack is None else self.slack.start(1)
         lines = self._first_lines(lower, upper)
@@ -237,14 +236,13 @@ class ExactBounds:
                 if split.node == k:
                     state.intersect(k, split.element, *((None, split.threshold) if split.side == 1 else (split.threshold, None)))
             if program & BACKWARD and k in self.readers and not (program & FORWARD and node.size > NARROW):
-                self._refine(state, k, bool(program & ALL))
+                self._refine(state, k)
         return state
 
-    def _refine(self, state: State, k: int, everything: bool) -> None:
-        """Intersect default backward bounds into the undecided elements of node k, or into all if there are some."""
-        one, rows = Fraction(1), self.undecided(state, k)
-        rows = list(range(self.network.nodes[k].size)) if everything and rows else rows
-        ends = [(i, self.lower_bound(state, {k: {i: one}}), -self.lower_bound(state, {k: {i: -one}})) for i in rows]
+    def _refine(self, state: State, k: int) -> None:
+        """Intersect default backward bounds into the undecided elements of node k."""
+        one = Fraction(1)
+        ends = [(i, self.lower_bound(state, {k: {i: one}}), -self.lower_bound(state, {k: {i: -one}})) for i in self.undecided(state, k)]
         for i, low, high in ends:
             state.intersect(k, i, low, high)
 
