@@ -10,7 +10,7 @@ from benchmarks.soundness.mutants.edit import Change, Edit, Mutant, Setting
 from verifier import portfolio
 
 GUARDS: Mapping[str, Change] = {
-    "comparison": Edit("verifier.fit:compare_with_runtime", "case = next(iter(prop.cases), None)", "case = None"),
+    "comparison": Edit("verifier.fit:compare_with_runtime", "case, notes = next(iter(prop.cases), None)", "case, notes = None"),
     "accounts": Edit("verifier.engine:_check_accounts", "if not (found.proven", "if False and not (found.proven"),
     "crossed": Edit("verifier.bounding:raise_if_crossed", "if state.crossed is not None and", "if False and state.crossed is not None and"),
 }
