@@ -79,8 +79,7 @@ class Walk:
     def count(self, share: slice = slice(None)) -> None:
         """Walk a share of the nodes, a slice of their preorder, and what is above them. Counts, of the share, nodes visited and leaves
         closed, and all nodes that failed: walks of shares that make up the whole count together what `compare` asks for."""
-        self.mine = np.zeros(len(self.leaves), dtype=bool)
-        self.mine[share] = True
+        self.mine = np.isin(np.arange(len(self.leaves)), np.arange(len(self.leaves))[share])
         self.nodes_before, self.leaves_before = (np.concatenate([[0], np.cumsum(found)]) for found in (self.mine, self.mine & self.leaves))
         stack = [part for part in map(self._shared, self._roots()) if len(part)]
         while stack:
@@ -167,9 +166,8 @@ class Walk:
     def _finish(self, part: Chunk) -> list[Chunk]:
         done = ~part.open_.any(1)
         if done.any():  # every case is closed already: nothing below can be open
-            nodes = part.nodes[done]
-            self.closed += int((self.leaves_before[self.forest.end[nodes]] - self.leaves_before[nodes]).sum())
-            self._pass_by(nodes)
+            self.closed += int((self.leaves_before[self.forest.end[part.nodes[done]]] - self.leaves_before[part.nodes[done]]).sum())
+            self._pass_by(part.nodes[done])
             part = part.select(np.flatnonzero(~done))
             if not len(part):
                 return []
@@ -320,10 +318,8 @@ class Walk:
         """Which of these nodes the forms in force close, or bounds over the box; the best excess by forms."""
         refuted, best, _, _ = self._cut(part)
         closed = _all(~part.open_ | refuted)
-        for m in np.flatnonzero(~closed):
-            if self.halved < self.most_halved:
-                self.halved += 1
-                closed[m] = self._closed_by_bound(part.select(np.array([m])), LEVELS)[0].all()
+        if len(again := self._tried_again(closed)):
+            closed[again], _ = self._closed_by_bound(part.select(again), LEVELS)
         return closed, best
 
     def _closed_by_bound(self, part: Chunk, levels: int) -> tuple[Array, Array]:
@@ -332,18 +328,24 @@ class Walk:
         _, value, rows = self._functionals(part, state)
         refuted, best = self._refuted(part, value, rows)
         closed = _all(~part.open_ | refuted) | state.crossed
-        for m in np.flatnonzero(~closed):
-            if levels and self.halved < self.most_halved:
-                closed[m] = self._closed_by_bound(self._halves(part.select(np.array([m, m]))), levels - 1)[0].all()
+        if levels and len(again := self._tried_again(closed)):
+            halves, _ = self._closed_by_bound(self._halves(part.select(np.repeat(again, 2))), levels - 1)
+            closed[again] = _all(halves.reshape(-1, 2))
         return closed, best
 
+    def _tried_again(self, closed: Array) -> Array:
+        """The nodes that are not closed, as many as may still be tried in another way and fit into one batch with their halves."""
+        found = np.flatnonzero(~closed)[: self.block // 2 + 1][: self.most_halved - self.halved]
+        self.halved += len(found)
+        return found
+
     def _halves(self, twice: Chunk) -> Chunk:
-        """One node, given twice, over the halves of its box across the widest side. Whatever the middle is, they cover the box."""
-        self.halved += 1
+        """Nodes, each given twice, over the halves of their boxes across the widest side. Whatever the middle is, they cover the box."""
         lower, upper = twice.lower[twice.box], twice.upper[twice.box]
-        widest = int((upper - lower)[0].argmax())
-        upper[0, widest] = lower[1, widest] = lower[0, widest] / 2 + upper[0, widest] / 2
-        return replace(twice, box=np.arange(2), lower=lower, upper=upper, narrowed=np.ones(2, dtype=bool))
+        first = np.arange(0, len(twice), 2)
+        widest = (upper - lower)[first].argmax(1)
+        upper[first, widest] = lower[first + 1, widest] = lower[first, widest] / 2 + upper[first, widest] / 2
+        return replace(twice, box=np.arange(len(twice)), lower=lower, upper=upper, narrowed=np.ones(len(twice), dtype=bool))
 
     def _forms(self, part: Chunk) -> Chunk:
         """Forms in force from here on; what they close here is closed below."""
