@@ -137,10 +137,11 @@ def _executed(network: Network, model: Path, written: Mapping[str, list[np.float
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) < 3 or (len(arguments) > 3 and not all("=" in argument for argument in arguments[2:])):
+    several = all("=" in argument for argument in arguments[2:]) and not (len(arguments) == 3 and Path(arguments[2]).exists())
+    if len(arguments) < 3 or (len(arguments) > 3 and not several):
         print(__doc__, file=sys.stderr)
         return 2
-    named = dict(argument.split("=", 1) for argument in arguments[2:]) if "=" in arguments[2] else {}
+    named = dict(argument.split("=", 1) for argument in arguments[2:]) if several else {}
     try:
         if named:
             verdict = judge_query({name: Path(path) for name, path in named.items()}, Path(arguments[0]), Path(arguments[1]).read_text())

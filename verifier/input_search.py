@@ -168,6 +168,8 @@ class InputSearch:
         lower, upper, is_open = clip(children.lower, children.upper, children.is_open, coefficients[parent], constant, member)
         clipped = children.is_open & ~is_open
         cut = clipped.any(-1) | (lower != children.lower).any(-1) | (upper != children.upper).any(-1)
+        if bool(cut.sum() > portfolio.CONSTANTS.cut_share * len(cut)):  # all alike: the checker takes those together that are
+            cut = torch.ones_like(cut)
         self._events.add(Formed(self.name, alive.id[partly.index_fill(0, parent[cut], True)].numpy()))
         for h in halvings:
             self._next_id += 2 * len(h.id)

@@ -22,6 +22,7 @@ class Constants:
     batch_most: int = 1024  # boxes a batch: more only spills the caches
     race_nodes: int = 600  # boxes for each way of halving inputs, before the best goes on
     race_alone: int = 1_200  # and more of the preferred way before the others are tried: most searches that it ends end by then
+    cut_share: float = 0.5  # of the halves of a batch that linear bounds cut: with fewer only these are told to the certificate, else all
     trial_nodes: int = 2_000  # boxes tried before neurons are split, where more inputs vary but boxes are cheap
     trial_batch: int = 256  # boxes that a batch must hold to count as cheap
     double_gap: float = 0.25  # float64 throughout where float32's rounding takes this share of the margin at a single point

@@ -190,6 +190,17 @@ def test_the_attack_comes_close_to_the_true_maximum(tmp_path: Path, size: int) -
             assert replay.judge(path, prop, results).violated
 
 
+def test_files_may_have_equals_signs_in_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """tllverifybench has property_N=8_0.vnnlib; NAME=MODEL is meant only where no such file is there."""
+    model, prop, results = tmp_path / "n=2_N=M=8.onnx", tmp_path / "p_N=8.vnnlib", tmp_path / "w_N=8.vnnlib.txt"
+    _dense(model, np.random.default_rng(0), 1)
+    prop.write_text("(declare-const X_0 Real)" + "".join(f"(declare-const Y_{i} Real)" for i in range(3)) + "(assert (>= X_0 0))(assert (<= X_0 1))")
+    y = Runtime(model).run(np.array([0.5], np.float32))
+    results.write_text("sat\n((X_0 0.5)\n" + "\n".join(f"(Y_{i} {float(v)!r})" for i, v in enumerate(y)) + ")\n")
+    assert replay.main([str(model), str(prop), str(results)]) == 0
+    assert "VIOLATED" in capsys.readouterr().out
+
+
 @pytest.mark.vnncomp
 @pytest.mark.parametrize("category", ["reach_prob_density", "cora", "tllverifybench", "safenlp", "cgan", "collins_rul_cnn"])
 def test_real_counterexamples_are_found_and_both_judges_agree(vnncomp_dir: Path, tmp_path: Path, category: str) -> None:
