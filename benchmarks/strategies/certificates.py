@@ -97,7 +97,7 @@ def _drawn(draw: Draw, asked: Instance, semantics: str) -> _Draft:
     for cases in trees:
         columns["tree_count"].append(len(cases))
         columns["tree_cases"] += cases
-        columns["tree_program"].append(draw(st.sampled_from([0, 1, 3, 5])))
+        columns["tree_program"].append(draw(st.sampled_from([0, 1, 2, 3])))
         atoms = len(asked.unsafe.cases[cases[0]]) if len(cases) == 1 else 0
         _node(draw, _Tree(draft, asked, tuple(size for _, size in sites), atoms), asked.box.lower.tolist(), asked.box.upper.tolist(), 0, 0)
     return draft

@@ -70,9 +70,11 @@ def test_unsat_is_certified_and_its_certificate_can_be_checked_again(tmp_path: P
 
 
 def test_what_the_checker_cannot_read_is_unknown_or_unchecked(tmp_path: Path) -> None:
-    """The engine reads operators that no standard defines, the checker does not."""
-    nodes = [helper.make_node("Gemm", ["x", "w"], ["h"]), helper.make_node("QuickGelu", ["h"], ["y"], domain="com.microsoft", alpha=1.0)]
-    model, prop = save(tmp_path / "m", nodes, {"w": np.eye(2)}), property_file(tmp_path / "p")
+    """The engine reads some operators that no standard defines and the checker does not."""
+    product = helper.make_node("MatMulIntegerToFloat", ["q", "w", "s", "s", "z"], ["y"], domain="com.microsoft")
+    nodes = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]), product]
+    weights = {"w": 100 * np.eye(2, dtype=np.int8), "s": np.array(0.01, np.float32), "z": np.array(128, np.uint8)}
+    model, prop = save(tmp_path / "m", nodes, weights), property_file(tmp_path / "p")
     done = command("verify", model, prop, "--json", tmp_path / "j")
     plain = json.loads((tmp_path / "j").read_text())
     assert done.returncode == 20 and done.stdout == "unknown\n" and plain["reason"]["code"] == "unsupported-in-checker"
