@@ -13,20 +13,20 @@ prints what both took, and fails where verdicts differ or the times of all pairs
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 
+from benchmarks.formula import decompressed
 from benchmarks.instances import DataError, Instance, default_folder, read_instances
+from benchmarks.ledger import Key, read_table
 from benchmarks.strategies.chains import links, permuted, rescaled
 from benchmarks.strategies.draft import Draft
 
-COLUMNS = ("category", "network", "property", "prepare", "result", "seconds")  # of a table of benchmarks.vnncomp, which has no header
 LEAST, MOST = 2.5, 40.0  # seconds that an instance took: less is start-up, more may end at the limit
 ALLOWED = 1.2
 EXPONENT = 3
@@ -82,14 +82,14 @@ def _renamed(model: onnx.ModelProto, draw: np.random.Generator) -> onnx.ModelPro
     return model
 
 
-def pairs(out: Path, instances: Sequence[Instance], times: dict[tuple[str, ...], float], per_category: int, seed: int) -> int:
+def pairs(out: Path, instances: Sequence[Instance], times: Mapping[Key, float], per_category: int, seed: int) -> int:
     """Write the folder; returns the number of pairs. Raises DataError."""
     taken: dict[str, list[tuple[str, str]]] = {}
     for instance in sorted(instances, key=lambda i: hashlib.sha256(f"{seed} {i.key}".encode()).digest()):
         done = taken.setdefault(instance.category, [])
         if not LEAST <= times.get(instance.key, 0.0) <= MOST or len(done) == per_category:
             continue
-        network, prop = (_content(path) for path in instance.files())
+        network, prop = (decompressed(path) for path in instance.files())
         other = disguised(onnx.ModelProto.FromString(network), seed)
         if other is None:
             continue
@@ -107,13 +107,9 @@ def pairs(out: Path, instances: Sequence[Instance], times: dict[tuple[str, ...],
     return sum(map(len, taken.values()))
 
 
-def _content(path: Path) -> bytes:
-    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-
-
-def compare(lines: Sequence[dict[str, str]]) -> int:
+def compare(results: Mapping[Key, tuple[str, float]]) -> int:
     """Print the pairs; 1 where verdicts differ or the times together by more than ALLOWED."""
-    found = {(line["category"], line["network"]): (line["result"], float(line["seconds"])) for line in lines}
+    found = {(category, network): told for (category, network, _), told in results.items()}
     ratios, differ = [], 0
     for (category, network), (verdict, seconds) in sorted(found.items()):
         twin = found.get((category, network.replace(f"-{PLAIN}.", f"-{OTHER}.")))
@@ -143,25 +139,14 @@ def main(arguments: list[str]) -> int:
         parser.error("give --out FOLDER or --compare TABLE")
     try:
         if options.compare is not None:
-            return compare(_lines(options.compare))
-        times = {(r["category"], r["network"], r["property"]): float(r["seconds"]) for r in _lines(options.table) if r["result"] in ("sat", "unsat")}
+            return compare(read_table(options.compare))
+        times = {key: seconds for key, (result, seconds) in read_table(options.table).items() if result in ("sat", "unsat")}
         count = pairs(options.out, read_instances(default_folder()), times, options.per_category, options.seed)
     except DataError as error:
         print(error, file=sys.stderr)
         return 3
     print(f"{count} pairs in {options.out}")
     return 0
-
-
-def _lines(path: Path) -> list[dict[str, str]]:
-    """Raises DataError."""
-    try:
-        rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    if any(len(row) != len(COLUMNS) for row in rows):
-        raise DataError(f"{path}: it needs {len(COLUMNS)} fields in each line: {', '.join(COLUMNS)}")
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
 
 if __name__ == "__main__":

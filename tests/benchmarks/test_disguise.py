@@ -120,11 +120,11 @@ def test_pairs_are_written_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
     (plain, other) = [line.split(",")[0] for line in (tmp_path / "out/c/instances.csv").read_text().splitlines()]
     assert plain.replace("plain", "other") == other and (tmp_path / "out/c" / plain).read_bytes() == (tmp_path / "a.onnx").read_bytes()
 
-    def line(network: str, result: str, seconds: str) -> dict[str, str]:
-        return {"category": "c", "network": network, "result": result, "seconds": seconds}
+    def table(*lines: tuple[str, str, float]) -> dict[tuple[str, str, str], tuple[str, float]]:
+        return {("c", network, "p"): (result, seconds) for network, result, seconds in lines}
 
-    assert compare([line(plain, "unsat", "5.0"), line(other, "unsat", "5.5")]) == 0
-    assert compare([line(plain, "unsat", "5.0"), line(other, "unsat", "6.5")]) == 1
-    assert compare([line(plain, "unsat", "5.0"), line(other, "timeout", "5.0")]) == 1
-    assert compare([line(plain, "unsat", "5.0")]) == 1
+    assert compare(table((plain, "unsat", 5.0), (other, "unsat", 5.5))) == 0
+    assert compare(table((plain, "unsat", 5.0), (other, "unsat", 6.5))) == 1
+    assert compare(table((plain, "unsat", 5.0), (other, "timeout", 5.0))) == 1
+    assert compare(table((plain, "unsat", 5.0))) == 1
     assert "1 verdicts differ" in capsys.readouterr().out

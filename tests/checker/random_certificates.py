@@ -11,7 +11,7 @@ from random import Random
 
 import numpy as np
 
-from tests.checker.random_networks import Array, random_box, random_point
+from tests.checker.random_networks import Array, random_box, random_network, random_point
 from tests.checker.twins import box_of, float_bound, float_state
 from verifier.checker import tree
 from verifier.checker.bounds import BACKWARD, Checker
@@ -19,6 +19,7 @@ from verifier.checker.certificate import Certificate, TensorName
 from verifier.checker.exact_bounds import ExactBounds
 from verifier.checker.network import Elementwise, Network
 from verifier.checker.read_property import Cases
+from verifier.checker.refusal import Rejected
 from verifier.checker.state import State as FloatState
 
 Row = tuple[tuple[int, Fraction], ...]
@@ -263,3 +264,13 @@ def random_certificate(r: Random, problem: Problem) -> Certificate:
 def grown(problem: Problem, certificate: Certificate) -> tree.Forest:
     """The forest of a certificate."""
     return tree.grow(certificate, problem.cases, tree.sizes(certificate, problem.network))
+
+
+def drawn(r: Random) -> tuple[Problem, Certificate] | None:
+    """A problem and a certificate; None where not even a state can be computed (domains, overflow)."""
+    network = random_network(r, 6)
+    try:
+        problem = random_problem(r, network)
+    except Rejected:
+        return None
+    return problem, random_certificate(r, problem)

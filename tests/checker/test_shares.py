@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from tests.checker.build import Records, leaf, split
-from tests.checker.random_certificates import Problem, grown, random_certificate, random_problem
-from tests.checker.random_networks import random_network
+from tests.checker.random_certificates import drawn, grown
 from tests.checker.test_walk import Scene, above
 from verifier.checker import shares, walk
 from verifier.checker.bounds import Checker
@@ -23,19 +22,13 @@ X = 0
 Arguments = tuple[Checker, walk.Cases, Certificate, walk.Forest, int]
 
 
-def arguments(problem: Problem, certificate: Certificate, block: int = 256) -> Arguments:
-    return Checker(problem.network, None), problem.cases, certificate, grown(problem, certificate), block
-
-
-def drawn(seed: int) -> Arguments | None:
-    """What a walk of a random certificate takes; None where not even a state can be computed."""
+def walked(seed: int) -> Arguments | None:
+    """What a walk of a random certificate takes; None where there is none."""
     r = Random(seed)
-    network = random_network(r, 6)
-    try:
-        problem = random_problem(r, network)
-    except Rejected:
+    if (found := drawn(r)) is None:
         return None
-    return arguments(problem, random_certificate(r, problem), r.choice((1, 3, 256)))
+    problem, certificate = found
+    return Checker(problem.network, None), problem.cases, certificate, grown(problem, certificate), r.choice((1, 3, 256))
 
 
 def deep(levels: int) -> Records:
@@ -77,7 +70,7 @@ def told(given: Arguments, processes: int) -> tuple[str, dict[int, tuple[str, fl
 
 def test_shares_count_together_what_the_whole_counts() -> None:
     for seed in range(60):
-        given = drawn(seed)
+        given = walked(seed)
         if given is None:
             continue
         whole = walk.Walk(*given, lambda *_: None)
@@ -101,7 +94,7 @@ def test_shares_count_together_what_the_whole_counts() -> None:
 def test_processes_say_what_one_says(processes: int) -> None:
     verdicts = set()
     for seed in range(0, 60, 4):
-        given = drawn(seed)
+        given = walked(seed)
         if given is not None:
             verdict, failed = told(given, 0)
             again, others = told(given, processes)

@@ -267,15 +267,16 @@ class ExactWalk:
             return (target, int(self.forest.element[node])) in self._state(node, scene).crossed
         if ending != LEAF:
             raise Rejected("no-rule", f"ending {ending}, {self.place(node)}")
-        if mode == BY_FORMS and all(self._cut(node, scene, case).refuted for case in scene.open_cases):
-            return True
-        if mode == BY_FORMS and self.halved >= self.most_halved:
-            return False
-        self.halved += mode == BY_FORMS
+        if mode == BY_FORMS:
+            if all(self._cut(node, scene, case).refuted for case in scene.open_cases):
+                return True
+            if self.halved >= self.most_halved:
+                return False
+            self.halved, mode = self.halved + 1, BY_BOUND
         state = self._state(node, scene)
         if state.crossed:
             return True
-        if mode in (BY_BOUND, BY_FORMS):
+        if mode == BY_BOUND:
             return self._closed_by_bound(node, scene, state, LEVELS)
         if mode == BY_MULTIPLIERS:
             return self._by_multipliers(node, scene, state, int(self.forest.record[node])).minimum(state.lower, state.upper) > 0
