@@ -301,12 +301,21 @@ class LinearBounds:
         return torch.nonzero(self.matter(state, i).any(0)).squeeze(-1)
 
     def matter(self, state: State, i: int) -> Tensor:
-        """For which elements of node i bounds matter to a non-linear reader [B, size]."""
+        """For which elements of node i bounds matter to a non-linear reader [B, size], and backward bounds may say more than the interval does."""
         low, high = state.lower[i], state.upper[i]
         matter = torch.zeros(low.shape, dtype=torch.bool, device=low.device)
         for reader in self.targets[i]:
-            node = self.graph.nodes[reader]
-            matter = matter | (~relaxation.is_linear(node.function, low, high) if isinstance(node, Elementwise) else high > low)
+            match self.graph.nodes[reader]:
+                case Elementwise(function=function):
+                    matter = matter | ~relaxation.is_linear(function, low, high)
+                case Max():
+                    matter = matter | _contenders(low, high, self.net.windows[reader])
+                case _:
+                    matter = matter | (high > low)
+        node = self.graph.nodes[i]
+        if isinstance(node, Elementwise) and node.inputs[0] not in self.exact_interval:  # see `_exact_interval`
+            j = node.inputs[0]
+            matter = matter & relaxation.is_linear(node.function, state.lower[j], state.upper[j])
         return matter
 
     # ---------------------------------------------------------------- backward pass
@@ -556,6 +565,15 @@ def _exact_affine(state: State, node: Affine, apply: Callable[[Tensor], Tensor])
     return torch.minimum(a, b), torch.maximum(a, b)
 
 
+def _contenders(low: Tensor, high: Tensor, windows: Tensor) -> Tensor:
+    """Which elements [B, size] vary and may be the largest of a window: of the others the maximum and its bounds do not depend."""
+    least, most = (gather_windows(end, windows, float("-inf")) for end in (low, high))
+    ahead = (most > least.amax(-1, keepdim=True)).to(torch.uint8).flatten(1)
+    index = windows.clamp(min=0).reshape(1, -1).expand(len(low), -1)
+    found = torch.zeros(low.shape, dtype=torch.uint8, device=low.device).scatter_reduce(-1, index, ahead, "amax")
+    return (found > 0) & (high > low)
+
+
 def _targets(graph: Graph) -> dict[int, tuple[int, ...]]:
     """Nodes whose bounds a relaxation reads, with the non-linear nodes that read them."""
     readers: dict[int, list[int]] = {}
@@ -578,7 +596,7 @@ def _exact_interval(graph: Graph) -> frozenset[int]:
 
     A plane below f over the bounds of its argument is nowhere above f there, so its least value over them is at most f's: where the argument
     has its backward bounds, the interval of f is as good, and so are those of what takes its elements one by one. (A function of straight
-    pieces is different: where it is linear, nobody asks for backward bounds of its argument.)
+    pieces is different: where it is linear, nobody asks for backward bounds of its argument; `LinearBounds.matter` tells the elements apart.)
     """
     exact, smooth = set(graph.inputs), set[int]()
     for i, node in graph:

@@ -18,7 +18,7 @@ from verifier.checker.maps import Index
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product, Smooth
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
-from verifier.checker.slopes import multiplier
+from verifier.checker.slopes import multiplier, vary
 from verifier.checker.state import Forms, Planes, State
 
 Functional = Mapping[int, Array]  # node -> coefficients [1 or B, R, size]
@@ -119,13 +119,13 @@ class Checker:
             self._intersect(state, i, *((ends, infinite) if side == 0 else (np.repeat(-infinite, len(ends), 0), -ends)), rows)
 
     def matter(self, state: State, i: int) -> Array:
-        """Which elements of node i are undecided [B or 1, size]: some reader's relaxation depends on their bounds."""
+        """Which elements of node i are undecided [B or 1, size]: some reader's relaxation depends on their bounds (FORMAT.md, "Refine")."""
         low, high = state.lower[i], state.upper[i]
         matter = np.zeros(low.shape, dtype=bool)
-        for reader in self.readers[i]:
-            node = self.network.nodes[reader]
-            loose = ~functions.is_linear(node.function, low, high) if isinstance(node, Elementwise) else low < high
-            matter |= loose
+        for node in (self.network.nodes[reader] for reader in self.readers[i]):
+            matter |= ~functions.is_linear(node.function, low, high) if isinstance(node, Elementwise) else vary(node, low, high)
+        if isinstance(own := self.network.nodes[i], Elementwise) and own.inputs[0] not in self.exact:
+            matter &= functions.is_linear(own.function, state.lower[own.inputs[0]], state.upper[own.inputs[0]])
         return matter
 
     def rows(self, state: State, i: int, codes: Array, slopes: Slopes, plane: Forms | None = None) -> Array:

@@ -1,4 +1,5 @@
-"""Heuristics: default slopes, guesses where a tangent touches, and how far to tilt a form. They decide how tight a bound is, never whether it holds.
+"""Heuristics: default slopes, guesses where a tangent touches, how far to tilt a form, of what to ask for better bounds. They decide how tight a
+bound is, never whether it holds.
 
 Not part of the kernel. Only exact operations and the kernels' own functions, so that every machine finds the same slopes (sin and cos
 use libm for a guess).
@@ -13,7 +14,7 @@ import numpy as np
 
 from verifier.checker import activations, kernels, shapes
 from verifier.checker.arithmetic import Array
-from verifier.checker.network import Function, Pieces, Smooth
+from verifier.checker.network import Function, Maximum, Node, Pieces, Smooth
 
 TINY = 2.0**-900
 TANH_GELU, GELU = 0.0175594, 2.2567583  # x (1 + erf x) / 2 is about f(2.2567583 x) / 2.2567583 with this swish
@@ -55,6 +56,18 @@ def multiplier(lines: Array, a: Array, b: Array, lower: Array, upper: Array) -> 
         m = np.take_along_axis(turn, np.take_along_axis(order, first, -1), -1)[..., 0]
         usable = (slope > 0) & (m * np.abs(a).max(-1) < 1 / TINY)  # far from overflow
     return np.where(usable, m, 0.0)
+
+
+def vary(node: Node, low: Array, high: Array) -> Array:
+    """Of which elements [B, size] of an operand the bounds matter to a product or a maximum: those that vary, and for a maximum may be the largest
+    of a window."""
+    if not isinstance(node, Maximum):
+        return np.asarray(low < high)
+    least, most = (np.where(node.windows >= 0, end[:, np.maximum(node.windows, 0)], -np.inf) for end in (low, high))
+    box, window, place = np.nonzero(most > least.max(-1, keepdims=True))
+    found = np.zeros(low.shape, dtype=bool)
+    found[box, node.windows[window, place]] = True
+    return found & (low < high)
 
 
 # ---------------------------------------------------------------- straight pieces
