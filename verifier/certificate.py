@@ -470,14 +470,15 @@ class _Trees:
                     columns.add_tree(roots.cases[n][lasting[n]], roots)
                 if roots.inherit:
                     for n, order in zip(used, orders, strict=True):
-                        self._add_inherited(columns, search, int(roots.ids[n]))
+                        self._add_inherited(columns, search, int(roots.ids[n]), roots.forward)
                         self._add_nodes(columns, order, search, int(roots.cases[n][0]))
                 elif orders:
                     self._add_nodes(columns, np.concatenate(orders), search, -1)
 
-    def _add_inherited(self, columns: _Columns, search: _Search, root: int) -> None:
-        """What holds below the root: default backward bounds, and then those with slopes of their own."""
-        columns.add(op=[REFINE])
+    def _add_inherited(self, columns: _Columns, search: _Search, root: int, forward: bool) -> None:
+        """What holds below the root: default backward bounds, unless forward ones were made because these cost too much; and then those with
+        slopes of their own."""
+        columns.add(op=[] if forward else [REFINE])
         for event, which, at in search.tightened:
             if root in event.ids:
                 columns.add(op=[ROWS], arg=[columns.names.tensor(event.node), which, len(event.codes)])

@@ -18,7 +18,7 @@ from specs.canonical import Property
 from verifier.budget import Budget
 from verifier.events import Begun, Closed, Conjectured, Hit, Observer, Phase, Roots, ignore
 from verifier.options import Options
-from verifier.presolve import checker_may_know, closed_by_intervals
+from verifier.presolve import checker_may_know, closed_by_intervals, program_of_intervals
 from verifier.probe import Probe
 from verifier.problem import Problem, compile_problem
 from verifier.replay import Replayer
@@ -81,7 +81,7 @@ def _run(model: Model, prop: Property, problem: Problem, options: Options, obser
             return _decided(problem, clock, cases, witness, ("a probe hit",))
     observer(Phase("interval"))
     refuted = closed_by_intervals(problem, cases)
-    observer(Roots("intervals", cases, cases[:, None]))  # the checker folds no weights: what intervals close here may take backward bounds there
+    observer(Roots("intervals", cases, cases[:, None], *program_of_intervals(problem, cases[refuted])))
     observer(Closed("intervals", cases, refuted[:, None], "bound"))
     cases = cases[~refuted]
     clock.charge("bound")

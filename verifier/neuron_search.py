@@ -257,7 +257,8 @@ class NeuronSearch:
             nothing, nothing, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), group, nothing[:, None][:, :0],
             torch.zeros(group.shape[0], 0, 3, dtype=torch.float64),
         )
-        self._events.add(Roots(NAME, group.numpy(), self.bounder.groups.case[group.numpy()], self.effort.refine, inherit=True))
+        refine, forward = self.effort.refine or (self.bounder.forward and self.bounder.refined), self.bounder.forward
+        self._events.add(Roots(NAME, group.numpy(), self.bounder.groups.case[group.numpy()], refine, forward, inherit=True))
         self._bound(root, state, steps)
 
     def run(self, budget: Budget, nodes: int | None = None) -> None:

@@ -16,6 +16,7 @@ Array = NDArray[Any]
 BLOCK_BYTES = 1 << 28  # interval bounds of all nodes for one block of boxes
 CHECKED_WORK = 1_000_000_000  # products of one backward pass over all boxes: up to here the checker needs about as long as importing torch does
 CHECKED_BOXES = 64
+FORWARD_MOST = 24  # varying inputs up to which forward bounds cost a few passes
 
 
 def closed_by_intervals(problem: Problem, cases: Array) -> Array:
@@ -40,6 +41,14 @@ def checker_may_know(problem: Problem, cases: Array) -> bool:
     """Whether the checker would soon find out that default linear bounds of the whole boxes refute these cases. (That they do is not said.)"""
     boxes = len(np.unique(problem.case_box[cases]))
     return boxes <= CHECKED_BOXES and boxes * work_of_a_pass(problem.graph) <= CHECKED_WORK
+
+
+def program_of_intervals(problem: Problem, cases: Array) -> tuple[bool, bool]:
+    """Whether the checker, which folds no weights, is to bound what intervals have closed here backwards, and whether forwards: as well as is cheap.
+    (What it then does not close is searched.)"""
+    boxes = np.unique(problem.case_box[cases])
+    backward = len(boxes) * work_of_a_pass(problem.graph) <= CHECKED_WORK
+    return backward, not backward and problem.varying(boxes) <= FORWARD_MOST
 
 
 def work_of_a_pass(graph: Graph) -> int:
