@@ -29,6 +29,8 @@ CACHED, LEAST_ROWS = 1 << 22, 128  # bytes of a block of one box's coefficients,
 NEAR_ZERO = 2.0**-125  # how far from 0 a split may be that multipliers speak of: float32 may flush smaller numbers to 0
 Functional = dict[int, Tensor]  # node -> coefficients [B or 1, R, size]
 Relaxations = Mapping[int, Planes]  # elementwise node -> planes [B, size] or [B, 1 or R, size], used instead of the default ones
+# node -> multipliers of splits and the thresholds these are at, [B, size] or [B, R, size] each; None: all within NEAR_ZERO of 0
+Betas = Mapping[int, tuple[Tensor, Tensor | None]]
 
 
 def unit_error(m: int, dtype: torch.dtype) -> float:
@@ -327,15 +329,15 @@ class LinearBounds:
         constant: Tensor | None,
         *,
         planes: Relaxations | None = None,
-        betas: Mapping[int, Tensor] | None = None,
+        betas: Betas | None = None,
         record: bool = False,
         rigorous: bool = True,
     ) -> Lower:
         """Lower bounds of sum_k D_k h_k + constant over the boxes of `state`.
 
-        `betas[i]` [B, size] or [B, R, size] is added to the coefficients of node i: plus a multiplier where a split says h_i <= t,
-        minus one where it says h_i >= t, |t| <= NEAR_ZERO (beta-CROWN, Wang et al. 2021). `record` keeps the coefficients that meet
-        elementwise nodes (for branching). Without `rigorous` the rounding is not accounted for (for optimisers' steps).
+        With `betas[i]` = (m, t), sum m (h_i - t) is added, which is not positive where splits hold: m >= 0 where one says h_i <= t, m <= 0 where
+        one says h_i >= t, else 0 (beta-CROWN, Wang et al. 2021). `record` keeps the coefficients that meet elementwise nodes (for branching).
+        Without `rigorous` the rounding is not accounted for (for optimisers' steps).
         """
         run = _Backward(self, state, dict(functional), constant, planes, betas, record, rigorous)
         return run.eliminate()
@@ -351,7 +353,7 @@ class _Backward:
         functional: Functional,
         constant: Tensor | None,
         planes: Relaxations | None,
-        betas: Mapping[int, Tensor] | None,
+        betas: Betas | None,
         record: bool,
         rigorous: bool,
     ) -> None:
@@ -376,14 +378,22 @@ class _Backward:
         for i in range(max(self.coefficients), -1, -1):
             d = self.coefficients.pop(i, None)
             if i in self.betas:
-                beta = _rows(self.betas[i])
-                d = beta if d is None else d + beta
-                self._charge(unit_error(1, self.net.dtype) * self.state.largest(i), d)
-                if self.rigorous:
-                    self.error = self.error + NEAR_ZERO * beta.abs().sum(-1)
+                d = self._pay(i, d, *self.betas[i])
             if d is not None:
                 self._step(i, self.graph.nodes[i], d)
         return self._concretise()
+
+    def _pay(self, i: int, d: Tensor | None, multiplier: Tensor, threshold: Tensor | None) -> Tensor:
+        """Add multiplier (h_i - threshold) to the functional: the coefficients of node i after that."""
+        m = _rows(multiplier)
+        total = m if d is None else d + m
+        self._charge(unit_error(1, self.net.dtype) * self.state.largest(i), total)
+        if threshold is None:
+            if self.rigorous:
+                self.error = self.error + NEAR_ZERO * m.abs().sum(-1)
+        else:
+            self._shift(-m, _rows(threshold))
+        return total
 
     def _step(self, i: int, node: Node, d: Tensor) -> None:
         match node:

@@ -24,6 +24,7 @@ from graph.functions.facts import Function, Pieces, Smooth, Stairs, Steps
 
 STEEPEST = 2.0**15  # chord across a jump that is tried: float16 holds it, and no product of it overflows
 UNDERFLOW = 2.0**-100  # more than underflow loses in an offset, and no products with it are subnormal numbers, which take ten times as long
+STEEPNESS = 8.0  # with which a default slope rises from one piece of a kinked function to the other: also in the checker, for which it is chosen
 OWN_ROUNDINGS = 8  # units of rounding for the few + - * around one evaluation of f; at most 5 occur
 
 
@@ -122,7 +123,8 @@ def default_slopes(function: Function, lower: Tensor, upper: Tensor) -> tuple[Te
     """Heuristic slopes (lower, upper), always finite where the ends are.
 
     Straight pieces: the line between two corner points of the graph with the smallest area, which for ReLU is the adaptive slope
-    of CROWN (Zhang et al. 2018). Smooth: tangent at the midpoint where f curves towards the plane, the chord where it
+    of CROWN (Zhang et al. 2018), but rises from one piece's to the other's where they cut off nearly the same: the checker, whose bounds
+    differ by roundings, chooses nearly the same slope. Smooth: tangent at the midpoint where f curves towards the plane, the chord where it
     curves away, and otherwise the tangent through the far end, or the chord where that tangent leaves the interval.
     """
     kink = _kink(function)
@@ -162,19 +164,26 @@ def _kink(function: Function) -> tuple[float, float] | None:
 
 
 def _relax_relu(lower: Tensor, upper: Tensor) -> Planes:
-    """ReLU with its default slopes. Below, 0 or 1 times x holds with offset exactly 0; above, the chord."""
+    """ReLU with its default slopes. Below, any share of x holds with offset exactly 0; above, the chord."""
     unit, tiny = _unit(lower)
     low, high = lower.clamp(max=0), upper.clamp(min=0)
     chord = high / (high - low).clamp(min=tiny)
     offset = torch.maximum(-chord * low, (1 - chord) * high) * (1 + OWN_ROUNDINGS * unit) + UNDERFLOW
-    return Planes((upper > -lower).to(lower.dtype), None, chord, offset)
+    return Planes(_rising(lower, upper), None, chord, offset)
+
+
+def _rising(lower: Tensor, upper: Tensor) -> Tensor:
+    """0 where most of [lower, upper] is below 0, 1 where most is above, and steadily between these where 0 is near the middle."""
+    return (0.5 + STEEPNESS * (upper + lower) / (upper - lower).clamp(min=_unit(lower)[1])).clamp(0, 1)
 
 
 def _kink_slopes(slopes: tuple[float, float], lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     left, right = (lower.new_tensor(s) for s in slopes)
     chord = _chord(lower, left * lower, upper, right * upper)
     chord = torch.where(lower >= 0, right, torch.where(upper <= 0, left, chord))
-    steady = torch.where(upper > -lower, right, left)
+    share = _rising(lower, upper)
+    steady = torch.where(share == 1, right, left + (right - left) * share)  # left and right themselves are exact
+    steady = torch.where(lower >= 0, right, torch.where(upper <= 0, left, steady))
     return (steady, chord) if slopes[0] <= slopes[1] else (chord, steady)
 
 

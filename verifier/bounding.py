@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds.forward import forward
-from bounds.linear import Functional, LinearBounds, Lower, Relaxations, State, unit_error
+from bounds.linear import Betas, Functional, LinearBounds, Lower, Relaxations, State, unit_error
 from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
 from verifier.optimise import Slopes, planes_with
@@ -160,7 +159,7 @@ class Bounder:
         is_open: Tensor,
         *,
         planes: Relaxations | None = None,
-        betas: Mapping[int, Tensor] | None = None,
+        betas: Betas | None = None,
         record: bool = False,
     ) -> Margins:
         """The rows' bounds in a state that is there already."""
@@ -210,7 +209,7 @@ class Bounder:
         return closed, linear
 
     def confirm_in_double(
-        self, found: Margins, group: Tensor, is_open: Tensor, slopes: Slopes, betas: Mapping[int, Tensor]
+        self, found: Margins, group: Tensor, is_open: Tensor, slopes: Slopes, betas: Betas
     ) -> tuple[Tensor, Tensor]:
         """Like `retry_in_double`, in the state that was found: the last backward pass again, with the same multipliers.
 
@@ -227,7 +226,8 @@ class Bounder:
         chosen = {i: (low[retry].double(), None if high is None else high[retry].double()) for i, (low, high) in slopes.items()}
         planes = planes_with(self._double.linear, state, chosen)
         again = self._double.bound_in(
-            state, group[retry], is_open[retry], planes=planes, betas={j: b[retry].double() for j, b in betas.items()}
+            state, group[retry], is_open[retry], planes=planes,
+            betas={j: (m[retry].double(), None if t is None else t[retry].double()) for j, (m, t) in betas.items()},
         )
         self._keep_retry(retry)
         return found.closed.index_copy(0, retry, found.closed[retry] | again.closed), margin.index_copy(0, retry, again.margin)

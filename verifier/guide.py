@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bounds.linear import State
 from verifier.bounding import Bounder
-from verifier.optimise import Multipliers
+from verifier.optimise import Multipliers, Sides
 from verifier.reduced import Guess, Neurons, Reduced, Reduction, Rows, reduce
 
 LEAST_GAIN = 1e-6  # of the distance to 0: what a half gains at least, in the product that compares splits
@@ -20,7 +20,7 @@ LEAST_GAIN = 1e-6  # of the distance to 0: what a half gains at least, in the pr
 
 @dataclass(frozen=True)
 class Candidates:
-    """Splits at 0 of B sub-problems, the best first: `score` [B, k] (0: nothing to split), pre-activation `node` and `element` [B, k]."""
+    """Sides at 0 of B sub-problems, the best first: `score` [B, k] (0: nothing to split), pre-activation `node` and `element` [B, k]."""
 
     score: Tensor
     node: Tensor
@@ -48,25 +48,27 @@ class Guide:
         self._element = torch.cat([b.elements for b in self.net.blocks])
         self._inputs = sum(bounder.net.input_sizes)
 
-    def neurons(self, lower: dict[int, Tensor], upper: dict[int, Tensor], signs: dict[int, Tensor]) -> Neurons:
+    def neurons(self, lower: dict[int, Tensor], upper: dict[int, Tensor], sides: Sides) -> Neurons:
         """What these tables [B, size] per pre-activation say of the neurons that are left."""
-        low, high, sign = (torch.cat([table[b.source][:, b.elements] for b in self.net.blocks], -1) for table in (lower, upper, signs))
-        return Neurons(low, high, sign.to(low.dtype))
+        low, high, floor, ceiling = (
+            torch.cat([table[b.source][:, b.elements] for b in self.net.blocks], -1) for table in (lower, upper, sides.floor, sides.ceiling)
+        )
+        return Neurons(low, high, floor.isfinite().to(low.dtype) - ceiling.isfinite().to(low.dtype))
 
     def maximise(self, group: Tensor, known: Neurons, start: Multipliers, steps: int, rate: float, least: Tensor) -> Guess:
         """Estimated bounds of the cases `group` [B]; those beyond `least` [B] are not improved further."""
         alpha = torch.cat([start.slopes[b.node][0][:, 0, b.elements] for b in self.net.blocks], -1)
-        beta = torch.cat([start.betas[b.source][:, 0, b.elements] for b in self.net.blocks], -1)
+        beta = torch.cat([start.betas[b.source][:, 0, b.elements].abs() for b in self.net.blocks], -1)
         return self.net.maximise(self._rows.select(group), known, alpha, beta, steps, rate, least)
 
-    def multipliers(self, guess: Guess, old: Multipliers) -> Multipliers:
-        """`old` with what was found in its place."""
-        slopes, betas = dict(old.slopes), dict(old.betas)
+    def multipliers(self, known: Neurons, guess: Guess, old: Multipliers) -> Multipliers:
+        """`old` with what was found of these neurons in its place."""
+        slopes, betas, beta = dict(old.slopes), dict(old.betas), -known.signs * guess.beta
         for b in self.net.blocks:
             here = slice(b.start, b.stop)
             low, high = slopes[b.node]
             slopes[b.node] = (low.clone().index_copy_(-1, b.elements, guess.alpha[:, here].unsqueeze(1)), high)
-            betas[b.source] = betas[b.source].clone().index_copy_(-1, b.elements, guess.beta[:, here].unsqueeze(1))
+            betas[b.source] = betas[b.source].clone().index_copy_(-1, b.elements, beta[:, here].unsqueeze(1))
         return Multipliers(slopes, betas)
 
     def coefficients(self, guess: Guess) -> Tensor:

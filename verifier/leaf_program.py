@@ -165,8 +165,9 @@ def _confirm(
             added.setdefault(cut.node, torch.zeros(1, 1, graph.nodes[cut.node].size, dtype=torch.float64))[0, 0, cut.element] -= cut.side * beta
             constant += cut.side * Fraction(beta) * Fraction(cut.threshold)
     below = np.nextafter(float(constant), -np.inf)
+    betas_of = {j: (m, None) for j, m in added.items()}  # their thresholds are in the constant
     low = linear.lower_bound(
-        state, functional, torch.tensor([[below]], dtype=torch.float64), planes=planes_with(graph, state, slopes), betas=added
+        state, functional, torch.tensor([[below]], dtype=torch.float64), planes=planes_with(graph, state, slopes), betas=betas_of
     )
     value = float(low.value[0, 0]) - unit_error(2 * len(gamma) + 8, torch.float64) * lost
     return (value if np.isfinite(value) else -np.inf), low.coefficients[0, 0]

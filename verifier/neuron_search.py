@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from bounds.linear import NEAR_ZERO, LinearBounds, State
+from bounds.linear import LinearBounds, State
 from graph.core import Elementwise, Input
-from graph.functions.facts import Pieces
 from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_neuron import gap_scores, split_point
@@ -30,7 +29,7 @@ from verifier.guide import Guide
 from verifier.input_search import Probe, Tally
 from verifier.leaf_program import Cut, Leaf, applies, attempt, both_sides
 from verifier.multipliers import gathered, places_in
-from verifier.optimise import Multipliers, Slopes, builders, initial, optimise, planes_of, planes_with, signed, storable
+from verifier.optimise import Multipliers, Sides, Slopes, builders, initial, optimise, paid, planes_of, planes_with, storable
 from verifier.portfolio import CONSTANTS, programs_fit
 from verifier.replay import Witness
 
@@ -75,10 +74,9 @@ class Splits:
 @dataclass(frozen=True)
 class Domains:
     """N sub-problems. `margin` [N]: their bounds, as far as known, and `proven` [N], as far as rigorous. `lower[j]`, `upper[j]` [N, size]: bounds
-    of node j here; `signs[j]` [N, size] int8: +1 where a split says h >= 0, -1 where it says h <= 0; `node` [N], `element` [N],
-    `threshold` [N]: the split to make next; `id` [N], unique within a search;
+    of node j here; `node` [N], `element` [N], `threshold` [N]: the split to make next; `id` [N], unique within a search;
     `trail` [N, P]: the elements split so far from the root down, as numbers within all nodes' elements, inputs left out, then -1; and UNPAID
-    in the place of a split that has no multiplier, far from 0 or of an element that was split again; `cuts` [N, P, 3] float64: these splits
+    in the place of a split that has no multiplier, since its element was split again on that side; `cuts` [N, P, 3] float64: these splits
     as (number of the element, threshold, +1 for h >= threshold or -1 for h <= threshold).
     """
 
@@ -88,7 +86,6 @@ class Domains:
     depth: Tensor
     lower: dict[int, Tensor]
     upper: dict[int, Tensor]
-    signs: dict[int, Tensor]
     multipliers: Multipliers
     node: Tensor
     element: Tensor
@@ -105,7 +102,7 @@ class Domains:
         return Domains(
             self.group[keep], self.margin[keep], self.proven[keep], self.depth[keep],
             {j: t[keep] for j, t in self.lower.items()}, {j: t[keep] for j, t in self.upper.items()},
-            {j: t[keep] for j, t in self.signs.items()}, self.multipliers.select(keep),
+            self.multipliers.select(keep),
             self.node[keep], self.element[keep], self.threshold[keep], self.id[keep], self.trail[keep], self.cuts[keep],
         )
 
@@ -124,7 +121,7 @@ class Domains:
         return cls(
             torch.cat([p.group for p in parts]), torch.cat([p.margin for p in parts]), torch.cat([p.proven for p in parts]),
             torch.cat([p.depth for p in parts]),
-            join([p.lower for p in parts]), join([p.upper for p in parts]), join([p.signs for p in parts]),
+            join([p.lower for p in parts]), join([p.upper for p in parts]),
             Multipliers(slopes, join([p.multipliers.betas for p in parts])),
             torch.cat([p.node for p in parts]), torch.cat([p.element for p in parts]), torch.cat([p.threshold for p in parts]),
             torch.cat([p.id for p in parts]), torch.cat([pad(p.trail, (0, longest - p.trail.shape[1]), value=-1) for p in parts]),
@@ -134,7 +131,7 @@ class Domains:
     def nbytes(self) -> int:
         """Bytes held."""
         slopes = [t for pair in self.multipliers.slopes.values() for t in pair if t is not None]
-        tables = [*self.lower.values(), *self.upper.values(), *self.signs.values(), *self.multipliers.betas.values(), *slopes]
+        tables = [*self.lower.values(), *self.upper.values(), *self.multipliers.betas.values(), *slopes]
         more = self.threshold, self.trail, self.cuts
         return sum(t.nbytes for t in (self.group, self.margin, self.proven, self.depth, self.node, self.element, *more, *tables))
 
@@ -235,14 +232,11 @@ class NeuronSearch:
     def _start(self, group: Tensor, state: State, steps: int, relaxed: list[int]) -> None:
         multipliers = initial(self.linear, state, int(self.rows.numel()), relaxed)
         betas: dict[int, Tensor] = {}
-        signs: dict[int, Tensor] = {}
         for i in multipliers.slopes:
-            node = self.linear.graph.nodes[i]
-            j = node.inputs[0]
-            if isinstance(node, Elementwise) and isinstance(node.function, Pieces) and node.function.breakpoints == (0.0,) and j not in betas:
-                shape = state.lower[j].shape
-                betas[j] = torch.zeros(shape[0], self.rows.numel(), shape[1], dtype=state.lower[j].dtype, device=state.lower[j].device)
-                signs[j] = torch.zeros(shape, dtype=torch.int8, device=state.lower[j].device)
+            j = self.linear.graph.nodes[i].inputs[0]
+            if not self._is_input[j]:
+                count, size = state.lower[j].shape
+                betas[j] = state.lower[j].new_zeros(count, self.rows.numel(), size)
         known = list(self.linear.targets)  # inputs too, where a function reads them: they can be split; or where programs may halve them
         known += [i for i in self.linear.graph.inputs if self._programs and i not in self.linear.targets]
         nothing = torch.zeros(group.shape[0], dtype=torch.long, device=group.device)
@@ -253,7 +247,7 @@ class NeuronSearch:
         unknown = torch.full((group.shape[0],), -torch.inf, dtype=state.lower[0].dtype)
         root = Domains(
             group, unknown, unknown, nothing,
-            {j: state.lower[j] for j in known}, {j: state.upper[j] for j in known}, signs, Multipliers(multipliers.slopes, betas),
+            {j: state.lower[j] for j in known}, {j: state.upper[j] for j in known}, Multipliers(multipliers.slopes, betas),
             nothing, nothing, torch.zeros(group.shape[0], dtype=state.lower[0].dtype), group, nothing[:, None][:, :0],
             torch.zeros(group.shape[0], 0, 3, dtype=torch.float64),
         )
@@ -294,7 +288,7 @@ class NeuronSearch:
 
     def _split(self, parents: Domains) -> None:
         """Bound both halves of these sub-problems."""
-        children = replace(_halves(parents, self._next_id), trail=self._trail(parents).repeat(2, 1), cuts=self._cuts(parents))
+        children = self._halves(parents, self._next_id)
         low, high = (self._next_id + torch.arange(2 * len(parents))).split(len(parents))
         self._next_id += 2 * len(parents)
         where = (parents.node.numpy(), parents.element.numpy(), parents.threshold.double().numpy())
@@ -315,10 +309,10 @@ class NeuronSearch:
     def _bound_guided(self, guide: Guide, domains: Domains) -> None:
         """Estimate sub-problems, bound those rigorously that seem to be closed, choose splits for the rest and push them."""
         self.tally.nodes += len(domains)
-        known = guide.neurons(domains.lower, domains.upper, domains.signs)
+        known = guide.neurons(domains.lower, domains.upper, self._sides(domains))
         least = self.bounder.reserve[domains.group]
         guess = guide.maximise(domains.group, known, domains.multipliers, CONSTANTS.guided_steps, CONSTANTS.guided_rate, least)
-        domains = replace(domains, margin=guess.value, multipliers=guide.multipliers(guess, domains.multipliers))
+        domains = replace(domains, margin=guess.value, multipliers=guide.multipliers(known, guess, domains.multipliers))
         hopeful = torch.nonzero(guess.value > least).squeeze(-1)
         is_open = torch.ones(len(domains), dtype=torch.bool)
         if hopeful.numel():
@@ -329,7 +323,7 @@ class NeuronSearch:
 
     def _branch_guided(self, guide: Guide, domains: Domains) -> None:
         """Choose splits for these sub-problems and push them."""
-        known = guide.neurons(domains.lower, domains.upper, domains.signs)
+        known = guide.neurons(domains.lower, domains.upper, self._sides(domains))
         guess = guide.maximise(domains.group, known, domains.multipliers, 0, CONSTANTS.guided_rate, domains.margin)
         if self._hit(domains, guide.coefficients(guess)):
             return
@@ -350,13 +344,17 @@ class NeuronSearch:
         self.witness = self.probe(boxes, coefficients)
         return self.witness is not None
 
+    def _halves(self, parents: Domains, first_id: int) -> Domains:
+        """Both sides of every sub-problem's split, h <= threshold first: 2N sub-problems with new ids from `first_id`."""
+        return replace(_bounded_halves(parents, first_id), trail=self._trail(parents), cuts=self._cuts(parents))
+
     def _trail(self, parents: Domains) -> Tensor:
-        """The trails of both halves: a split of an input is a matter of the box, and has no multiplier."""
-        count, code = (parents.trail != -1).sum(-1, keepdim=True), self._first[parents.node] + parents.element
-        near = parents.threshold.abs() <= NEAR_ZERO
-        before = torch.where((parents.trail == code.unsqueeze(-1)) & near.unsqueeze(-1), UNPAID, parents.trail)
-        code = torch.where(self._is_input[parents.node], -1, torch.where(near, code, UNPAID))
-        return pad(before, (0, 1), value=-1).scatter(-1, count, code.unsqueeze(-1))
+        """The trails of the lower halves, then of the upper ones: a split of an input is a matter of the box, and has no multiplier."""
+        count, code = (parents.trail != -1).sum(-1, keepdim=True), (self._first[parents.node] + parents.element).unsqueeze(-1)
+        again, side = parents.trail == code, parents.cuts[..., 2]
+        before = torch.cat([torch.where(again & (side == mine), UNPAID, parents.trail) for mine in (-1.0, 1.0)])
+        new = torch.where(self._is_input[parents.node].unsqueeze(-1), -1, code)
+        return pad(before, (0, 1), value=-1).scatter(-1, count.repeat(2, 1), new.repeat(2, 1))
 
     def _cuts(self, parents: Domains) -> Tensor:
         """The splits of the lower halves, then of the upper ones; where an input was split, what stands there counts for nothing."""
@@ -365,6 +363,20 @@ class NeuronSearch:
         wide = pad(parents.cuts, (0, 0, 0, 1))
         new = (torch.stack([code, threshold, torch.full_like(threshold, side)], -1).unsqueeze(1) for side in (-1.0, 1.0))
         return torch.cat([wide.scatter(1, at, cut) for cut in new])
+
+    def _sides(self, domains: Domains) -> Sides:
+        """What the splits of these sub-problems say of nodes that have multipliers."""
+        box, at = torch.nonzero(domains.trail >= 0, as_tuple=True)
+        code, threshold, side = domains.cuts[box, at].unbind(-1)
+        floor: dict[int, Tensor] = {}
+        ceiling: dict[int, Tensor] = {}
+        for j in domains.multipliers.betas:
+            element = code.long() - self._first[j]
+            for ends, mine, nothing in ((floor, 1.0, -torch.inf), (ceiling, -1.0, torch.inf)):
+                here = (element >= 0) & (element < domains.lower[j].shape[1]) & (side == mine)
+                ends[j] = torch.full_like(domains.lower[j], nothing)
+                ends[j][box[here], element[here]] = threshold[here].to(ends[j].dtype)
+        return Sides(floor, ceiling)
 
     def _bound(self, domains: Domains, state: State, steps: int, last: bool = False) -> None:
         """Bound sub-problems in their states, close what is proven, choose splits for the rest and push them. `last`: nothing is left to split."""
@@ -436,18 +448,17 @@ class NeuronSearch:
     def _optimised(self, domains: Domains, state: State, steps: int, last: bool) -> Multipliers:
         """Multipliers for sub-problems in their states."""
         if self.guide is not None and not last:
-            known = self.guide.neurons(dict(enumerate(state.lower)), dict(enumerate(state.upper)), domains.signs)
+            known = self.guide.neurons(dict(enumerate(state.lower)), dict(enumerate(state.upper)), self._sides(domains))
             least = self.bounder.reserve[domains.group]
-            return self.guide.multipliers(
-                self.guide.maximise(domains.group, known, domains.multipliers, steps, CONSTANTS.rate, least), domains.multipliers
-            )
+            guess = self.guide.maximise(domains.group, known, domains.multipliers, steps, CONSTANTS.rate, least)
+            return self.guide.multipliers(known, guess, domains.multipliers)
         functional, constant = self.bounder.functional(domains.group, self.rows)
 
         def done(values: Tensor) -> Tensor:
             return self.bounder.closes(values, domains.group, self.rows).all(-1)
 
         return optimise(
-            self.linear, state, functional, constant, domains.multipliers, domains.signs,
+            self.linear, state, functional, constant, domains.multipliers, self._sides(domains),
             steps=steps, rate=self.effort.rate * (2 if last else 1), done=done, stretches=LAST_STRETCHES if last else 0,
         )
 
@@ -455,7 +466,7 @@ class NeuronSearch:
         """Bound with these multipliers as a certificate can store them, and tell what that closes."""
         is_open = torch.ones(len(domains), 1, dtype=torch.bool, device=domains.group.device)
         slopes, betas = storable(self.linear, state, multipliers)
-        planes, added = planes_with(self.linear, state, slopes), signed(betas, domains.signs)
+        planes, added = planes_with(self.linear, state, slopes), paid(self._sides(domains), betas)
         found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=added, record=True)
         refuted, margin = self.bounder.confirm_in_double(found, domains.group, is_open, slopes, added)
         if self.bounder.watched:
@@ -526,11 +537,10 @@ class NeuronSearch:
             told = torch.zeros(trails[box].shape, dtype=torch.float32)
             for j, beta in tried.betas.items():
                 element = trails[box] - self._first[j]
-                mine = (element >= 0) & (element < beta.shape[-1]) & ~self._is_input[j]
-                element = element.clamp(0, beta.shape[-1] - 1)
+                mine = (element >= 0) & (element < beta.shape[-1])
                 at = box.unsqueeze(-1)
-                value = beta[at, row[at], element] * (domains.signs[j][at, element] != 0)
-                told = torch.where(mine, value.float(), told)
+                value = beta[at, row[at], element.clamp(0, beta.shape[-1] - 1)] * -domains.cuts[box][..., 2]
+                told = torch.where(mine, value.clamp(min=0).float(), told)
             atom = self._atom[domains.group[box].numpy(), row[box].numpy()]
             numbers = gathered(self.linear, tried.state, self._places[k], tried.slopes, box, row[box])
             used = trails[box] != -1
@@ -604,18 +614,18 @@ class NeuronSearch:
         count = candidates.score.shape[1]
         tried = parents.select(torch.arange(len(parents)).repeat_interleave(count))
         threshold = candidates.threshold.reshape(-1).to(parents.margin.dtype)
-        children = _halves(replace(tried, node=candidates.node.reshape(-1), element=candidates.element.reshape(-1), threshold=threshold), 0)
+        children = self._halves(replace(tried, node=candidates.node.reshape(-1), element=candidates.element.reshape(-1), threshold=threshold), 0)
         known = {j: (children.lower[j], children.upper[j]) for j in children.lower}
         state = self.linear.propagate(self.lower[children.group], self.upper[children.group], refine=False, known=known)
         functional, constant = self.bounder.functional(children.group, self.rows)
-        chosen = children.multipliers
+        chosen, sides = children.multipliers, self._sides(children)
         if self.effort.trial_steps:
             chosen = optimise(
-                self.linear, state, functional, constant, chosen, children.signs, steps=self.effort.trial_steps, rate=self.effort.rate
+                self.linear, state, functional, constant, chosen, sides, steps=self.effort.trial_steps, rate=self.effort.rate
             )
         low = self.linear.lower_bound(
             state, functional, constant, planes=planes_of(builders(self.linear, state, chosen.slopes), chosen.slopes),
-            betas=signed(chosen.betas, children.signs), rigorous=False,
+            betas=paid(sides, chosen.betas), rigorous=False,
         )
         value = low.value.amax(-1)
         if state.crossed is not None:
@@ -627,14 +637,13 @@ class NeuronSearch:
         return torch.maximum(first - parents.margin.unsqueeze(-1), least) * torch.maximum(second - parents.margin.unsqueeze(-1), least)
 
 
-def _halves(parents: Domains, first_id: int) -> Domains:
-    """Both sides of every sub-problem's split, h <= threshold first: 2N sub-problems with new ids from `first_id`."""
+def _bounded_halves(parents: Domains, first_id: int) -> Domains:
+    """Both sides of every sub-problem's split, h <= threshold first, with the bounds of the split elements; trails and cuts are the parents'."""
     double = torch.arange(len(parents)).repeat(2)
     both = parents.select(double)
     count = len(parents)
     lower = {j: t.clone() for j, t in both.lower.items()}
     upper = {j: t.clone() for j, t in both.upper.items()}
-    signs = {j: t.clone() for j, t in both.signs.items()}
     for j in lower:
         mine = torch.nonzero(parents.node == j).squeeze(-1)
         if mine.numel() == 0:
@@ -642,11 +651,7 @@ def _halves(parents: Domains, first_id: int) -> Domains:
         element, threshold = parents.element[mine], parents.threshold[mine]
         upper[j][mine, element] = torch.minimum(upper[j][mine, element], threshold)
         lower[j][mine + count, element] = torch.maximum(lower[j][mine + count, element], threshold)
-        if j in signs:  # multipliers speak of splits at zero, or beside it; another threshold acts through the bounds alone
-            side = (threshold.abs() <= NEAR_ZERO).to(torch.int8)
-            signs[j][mine, element] = torch.where(side == 1, -side, signs[j][mine, element])
-            signs[j][mine + count, element] = torch.where(side == 1, side, signs[j][mine + count, element])
     return Domains(
-        both.group, both.margin, both.proven, both.depth + 1, lower, upper, signs, both.multipliers, both.node, both.element, both.threshold,
+        both.group, both.margin, both.proven, both.depth + 1, lower, upper, both.multipliers, both.node, both.element, both.threshold,
         first_id + torch.arange(2 * count), both.trail, both.cuts,
     )

@@ -6,7 +6,7 @@ to a rigorous pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bounds import relaxation
 from bounds.functions import torch_function
-from bounds.linear import Functional, LinearBounds, Lower, State
+from bounds.linear import NEAR_ZERO, Betas, Functional, LinearBounds, Lower, State
 from bounds.relaxation import Planes
 from graph.core import Elementwise
 from graph.functions.facts import Pieces, Smooth
@@ -30,7 +30,7 @@ class Multipliers:
     `slopes[i]`, used where elementwise node i is not linear on its interval, each [B, R, size]: of a piecewise-linear
     function the lower slope and None (the upper one is the default), of one that jumps both; of a smooth function the positions of both slopes,
     0 for the default and +-1 for a whole spread of the derivative above or below it, so that they suit any interval.
-    `betas[j]` >= 0 [B, R, size]: multipliers of the splits of node j.
+    `betas[j]` [B, R, size]: multipliers of the splits of node j, positive where h_j <= t pays, negative where h_j >= t does.
     """
 
     slopes: dict[int, tuple[Tensor, Tensor | None]]
@@ -42,6 +42,21 @@ class Multipliers:
             {i: (low[keep], None if high is None else high[keep]) for i, (low, high) in self.slopes.items()},
             {j: beta[keep] for j, beta in self.betas.items()},
         )
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What splits say of B sub-problems: h_j >= `floor[j]` and h_j <= `ceiling[j]` [B, size], infinite where nothing is said."""
+
+    floor: dict[int, Tensor]
+    ceiling: dict[int, Tensor]
+
+    def nodes(self) -> list[int]:
+        """Nodes of which something is said."""
+        return [j for j, floor in self.floor.items() if bool((floor.isfinite() | self.ceiling[j].isfinite()).any())]
+
+
+UNSPLIT = Sides({}, {})
 
 
 def relaxed_nodes(bounds: LinearBounds, state: State) -> list[int]:
@@ -169,12 +184,33 @@ def _steep(function: Smooth, low: Tensor, high: Tensor) -> Callable[[Tensor, Ten
     return lambda chosen, chosen_upper: (default_lower + chosen * spread, default_upper + chosen_upper * spread)
 
 
-def signed(betas: dict[int, Tensor], signs: dict[int, Tensor]) -> dict[int, Tensor]:
-    """What is added to the coefficients: +beta where a split says h <= t, -beta where it says h >= t, t being 0 or right beside it.
+Price = Callable[[Tensor], tuple[Tensor, Tensor | None]]  # multipliers of one node -> those that its splits allow, and their thresholds
 
-    `signs[j]` [B, size] is +1 for h >= t, -1 for h <= t, 0 for no split.
-    """
-    return {j: -beta * signs[j].unsqueeze(1).to(beta.dtype) for j, beta in betas.items()}
+
+def prices(sides: Sides, nodes: Iterable[int]) -> dict[int, Price]:
+    """Per node how multipliers enter a backward pass (`Betas`); all that does not depend on them is computed here, once."""
+    return {j: _price(sides.floor[j].unsqueeze(1), sides.ceiling[j].unsqueeze(1)) for j in nodes}
+
+
+def paid(sides: Sides, betas: Mapping[int, Tensor]) -> Betas:
+    """What these multipliers add to a backward pass."""
+    return {j: price(betas[j]) for j, price in prices(sides, [j for j in sides.nodes() if j in betas]).items()}
+
+
+def _price(floor: Tensor, ceiling: Tensor) -> Price:
+    """Where both sides of an element are split and its multiplier is 0, the middle between them is a slope of the bound in it."""
+    below, above = floor.isfinite(), ceiling.isfinite()
+    least, most = torch.where(below, -torch.inf, torch.zeros_like(floor)), torch.where(above, torch.inf, torch.zeros_like(floor))
+    low, high = torch.where(below, floor, 0.0), torch.where(above, ceiling, 0.0)
+    if bool((torch.maximum(low.abs(), high.abs()) <= NEAR_ZERO).all()):
+        return lambda multiplier: (multiplier.clamp(least, most), None)
+    tie = torch.where(below & above, (low + high) / 2, low + high)
+
+    def price(multiplier: Tensor) -> tuple[Tensor, Tensor | None]:
+        m = multiplier.clamp(least, most)
+        return m, torch.where(m > 0, high, torch.where(m < 0, low, tie))
+
+    return price
 
 
 def optimise(
@@ -183,7 +219,7 @@ def optimise(
     functional: Functional,
     constant: Tensor,
     start: Multipliers,
-    signs: dict[int, Tensor],
+    sides: Sides,
     *,
     steps: int,
     rate: float,
@@ -199,10 +235,11 @@ def optimise(
         return start
     build = builders(bounds, state, start.slopes)
     scale = _coefficient_scale(bounds, bounds.lower_bound(
-        state, functional, constant, planes=planes_of(build, start.slopes), betas=signed(start.betas, signs), rigorous=False, record=True
+        state, functional, constant, planes=planes_of(build, start.slopes), betas=paid(sides, start.betas), rigorous=False, record=True
     ))
     slopes = {i: (low.clone().requires_grad_(), None if high is None else high.clone().requires_grad_()) for i, (low, high) in start.slopes.items()}
-    shares = {j: (beta / scale[j]).requires_grad_() for j, beta in start.betas.items() if j in scale and bool(signs[j].any())}
+    shares = {j: (start.betas[j] / scale[j]).requires_grad_() for j in sides.nodes() if j in start.betas and j in scale}
+    price = prices(sides, shares)
     tensors = [t for pair in slopes.values() for t in pair if t is not None] + list(shares.values())
     if not tensors:
         return start
@@ -212,9 +249,8 @@ def optimise(
     for step in range(steps + 1):
         with torch.enable_grad():
             betas = {j: share * scale[j] for j, share in shares.items()}
-            low = bounds.lower_bound(
-                state, functional, constant, planes=planes_of(build, dict(slopes)), betas=signed(betas, signs), rigorous=False
-            )
+            priced = {j: price[j](beta) for j, beta in betas.items()}
+            low = bounds.lower_bound(state, functional, constant, planes=planes_of(build, dict(slopes)), betas=priced, rigorous=False)
             best.update(low.value.detach(), slopes, betas)
             finished = None if done is None else done(best.value)
             if step == steps or (finished is not None and bool(finished.all())) or not low.value.requires_grad:
@@ -227,12 +263,12 @@ def optimise(
         with torch.no_grad():
             for i, (lower, upper) in slopes.items():
                 _project(bounds.graph.nodes[i], lower, upper)
-            for share in shares.values():
-                share.clamp_(min=0)
+            for j, share in shares.items():
+                share.copy_(price[j](share)[0])
     for _ in range(stretches):
         longer = _doubled(bounds, best.multipliers())
         low = bounds.lower_bound(
-            state, functional, constant, planes=planes_of(build, longer.slopes), betas=signed(longer.betas, signs), rigorous=False
+            state, functional, constant, planes=planes_of(build, longer.slopes), betas=paid(sides, longer.betas), rigorous=False
         )
         best.update(low.value.detach(), longer.slopes, longer.betas)
     return best.multipliers()

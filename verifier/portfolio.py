@@ -24,6 +24,8 @@ class Constants:
     race_alone: int = 1_200  # and more of the preferred way before the others are tried: most searches that it ends end by then
     cut_share: float = 0.5  # of the halves of a batch that linear bounds cut: with fewer only these are told to the certificate, else all
     trial_nodes: int = 2_000  # boxes tried before neurons are split, where more inputs vary but boxes are cheap
+    trial_share: float = 0.05  # and of the time that is left, where they turn out not to be cheap
+    trial_patience: int = 24  # times the boxes spent: halving inputs goes on where at its pace it ends by then
     trial_batch: int = 256  # boxes that a batch must hold to count as cheap
     double_gap: float = 0.25  # float64 throughout where float32's rounding takes this share of the margin at a single point
     precision_boxes: int = 64  # of a batch of so many boxes, the share that had to be bounded in both precisions from which float64 alone is used

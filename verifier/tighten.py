@@ -13,7 +13,7 @@ from bounds.linear import Functional, LinearBounds, State
 from verifier.budget import Budget
 from verifier.events import Places
 from verifier.multipliers import gathered, places_in
-from verifier.optimise import Multipliers, initial, optimise, planes_with, relaxed_nodes, storable
+from verifier.optimise import UNSPLIT, Multipliers, initial, optimise, planes_with, relaxed_nodes, storable
 from verifier.reduced import Neurons, Reduction, Rows, reducible, stacked, units
 
 Array = NDArray[Any]
@@ -61,7 +61,7 @@ def _steepest(bounds: LinearBounds, state: State, j: int, rows: Tensor, steps: i
     """Multipliers for both bounds of the elements `rows` of node j, by gradients through the whole network."""
     nodes = [i for i in relaxed_nodes(bounds, state) if i < j]
     start = initial(bounds, state, 2 * rows.numel(), nodes)
-    return optimise(bounds, state, *_both_signs(bounds, j, rows), start, {}, steps=steps, rate=rate)
+    return optimise(bounds, state, *_both_signs(bounds, j, rows), start, UNSPLIT, steps=steps, rate=rate)
 
 
 def _guessed(bounds: LinearBounds, state: State, j: int, reduction: Reduction, parts: Rows, steps: int, rate: float) -> Multipliers:

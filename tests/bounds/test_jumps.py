@@ -103,7 +103,7 @@ def test_no_execution_leaves_its_half(seed: int, dtype: torch.dtype, side: int) 
     beta[0, element] = -side * float(rng.random())
     rows = rng.integers(-2, 3, 2).astype(float)
     functional = {graph.outputs[0]: torch.from_numpy(rows[None, None]).to(dtype)}
-    bound = Fraction(float(linear.lower_bound(state, functional, None, betas={1: beta}).value))
+    bound = Fraction(float(linear.lower_bound(state, functional, None, betas={1: (beta, None)}).value))
     for x in grid(lower, upper):
         values = run(weights, x)
         if side * values[1][element] >= 0:

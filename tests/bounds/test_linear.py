@@ -447,20 +447,22 @@ def relu_network(seed: int) -> tuple[Graph, Array, Array]:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.booleans())
 def test_splits_bound_the_executions_that_satisfy_them(seed: int, use_constraints: bool) -> None:
-    """Two splits, in each layer one, with any multipliers >= 0; `crossed` never marks a box that still has an execution."""
+    """Two splits, in each layer one, with any multipliers of that side; `crossed` never marks a box that still has an execution."""
     graph, lower, upper = relu_network(seed)
     rng = np.random.default_rng(seed)
     values = runs(graph, lower, upper, seed, 200)
     element, signs = {i: int(rng.integers(graph.nodes[i].size)) for i in (1, 3)}, {i: rng.choice([-1.0, 1.0]) for i in (1, 3)}
+    thresholds = {i: float(rng.choice([0.0, rng.normal()])) for i in (1, 3)}
     constraints, betas = {}, {}
     for i in (1, 3):
         size = graph.nodes[i].size
         low, high = torch.full((1, size), -torch.inf, dtype=torch.float64), torch.full((1, size), torch.inf, dtype=torch.float64)
-        (high if signs[i] > 0 else low)[0, element[i]] = 0.0  # sign +: h <= 0
+        (high if signs[i] > 0 else low)[0, element[i]] = thresholds[i]  # sign +: h <= t
         constraints[i] = (low, high)
-        betas[i] = torch.zeros(1, size, dtype=torch.float64)
-        betas[i][0, element[i]] = signs[i] * rng.random() * 3
-    meets = np.logical_and(*(values[i][:, element[i]] * signs[i] <= 0 for i in (1, 3)))
+        multiplier = torch.zeros(1, size, dtype=torch.float64)
+        multiplier[0, element[i]] = signs[i] * rng.random() * 3
+        betas[i] = multiplier, torch.full((1, size), thresholds[i], dtype=torch.float64) if thresholds[i] else None
+    meets = np.logical_and(*((values[i][:, element[i]] - thresholds[i]) * signs[i] <= 0 for i in (1, 3)))
     net = prepare(graph)
     state = net.propagate(tensor([lower]), tensor([upper]), constraints=constraints if use_constraints else None)
     rows = tensor(rng.normal(size=(1, 3, 2)))
@@ -480,7 +482,7 @@ def test_a_multiplier_proves_what_the_box_alone_does_not_and_a_contradiction_is_
     state = net.propagate(tensor([[-1.0]]), tensor([[1.0]]))
     row = {2: tensor([[[1.0]]])}
     assert float(net.lower_bound(state, row, None).value) == pytest.approx(-2.0)
-    assert float(net.lower_bound(state, row, None, betas={1: tensor([[1.0]])}).value) == pytest.approx(0.0, abs=1e-9)  # 2 x <= 0
+    assert float(net.lower_bound(state, row, None, betas={1: (tensor([[1.0]]), None)}).value) == pytest.approx(0.0, abs=1e-9)  # 2 x <= 0
     inf = tensor([[torch.inf]])
     for below, above, empty in ((3.0, torch.inf, True), (-torch.inf, -3.0, True), (2.0, torch.inf, False), (-torch.inf, -2.0, False)):
         split = net.propagate(tensor([[-1.0]]), tensor([[1.0]]), constraints={1: (tensor([[below]]), tensor([[above]]))})

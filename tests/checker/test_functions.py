@@ -114,10 +114,24 @@ def test_relu(ends: Array, slope: Array) -> None:
     assert (functions.is_linear(RELU, lower, upper) == stable).all()
     general = functions.offsets(RELU, np.append(a, 0.5), np.append(b, 2.0), np.append(lower, 0.0), np.append(upper, 1.0))
     assert (general[0][:-1] <= 0).all() and np.allclose(general[1][:-1], high, rtol=1e-14, atol=1e-300)
-    low, high = functions.offsets(RELU, slope, slope, lower, upper)
-    for i in range(6):
-        below, above = least_and_most(RELU, slope[i], lower[i], upper[i])
-        assert Fraction(low[i]) <= below and above <= Fraction(high[i])
+    for each in (slope, np.abs(slope) / 2):  # the latter in [0, 1], where offsets have a rule of their own
+        low, high = functions.offsets(RELU, each, each, lower, upper)
+        for i in range(6):
+            below, above = least_and_most(RELU, each[i], lower[i], upper[i])
+            assert Fraction(low[i]) <= below and above <= Fraction(high[i])
+        tight = np.array([float(least_and_most(RELU, each[i], lower[i], upper[i])[0]) for i in range(6)])
+        assert np.allclose(low, tight, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", [f for f in PIECES if len(f.breakpoints) == 1 and f.breakpoints[0] == 0 and not any((*f.intercepts, *f.values))])
+def test_slopes_of_a_kink_follow_the_bounds_steadily(function: Pieces) -> None:
+    """Engine and checker bound with other roundings: where it hardly matters which slope is taken they must take nearly the same one."""
+    lower, upper = np.full(401, -1.0), np.linspace(0.8, 1.25, 401)
+    found, engine = functions.default_slopes(function, lower, upper), engine_function(function)
+    assert engine is not None
+    for ours, theirs in zip(found, relaxation.default_slopes(engine, torch.from_numpy(lower), torch.from_numpy(upper)), strict=True):
+        assert np.allclose(ours, theirs.numpy(), atol=1e-12)
+        assert np.abs(np.diff(ours)).max() < 0.02 * abs(function.slopes[1] - function.slopes[0])
 
 
 def test_jumps_are_seen_on_closed_intervals() -> None:

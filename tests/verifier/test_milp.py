@@ -197,7 +197,7 @@ def backward(asked: Question, state: State, bounds: LinearBounds, found: Duals) 
     functional = {problem.graph.outputs[0]: torch.from_numpy(weights @ outputs).view(1, 1, -1)}
     constant = torch.tensor([[-(weights @ problem.case_bounds[asked.case])]], dtype=torch.float64)
     told = {i: (torch.from_numpy(slope).view(1, 1, -1),) * 2 for i, slope in found.slopes.items()}
-    added = {j: torch.from_numpy(high - low).view(1, 1, -1) for j, (low, high) in found.betas.items()}
+    added = {j: (torch.from_numpy(high - low).view(1, 1, -1), None) for j, (low, high) in found.betas.items()}
     return float(bounds.lower_bound(state, functional, constant, planes=planes_with(problem.graph, state, dict(told)), betas=added).value)
 
 

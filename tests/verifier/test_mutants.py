@@ -20,9 +20,11 @@ from torch import Tensor
 
 from bounds import linear as backward
 from bounds import relaxation
+from bounds.linear import Betas
 from graph.load import Model
 from specs.canonical import Property
 from verifier import bounding, engine, input_search, neuron_search, portfolio
+from verifier.optimise import Sides
 from verifier.replay import Replayer
 
 Violated = tuple[Model, Property, list[float]]
@@ -143,7 +145,11 @@ def _cutting_planes(patch: pytest.MonkeyPatch) -> None:
 def _wrong_multipliers(patch: pytest.MonkeyPatch) -> None:
     """On the side h >= 0 the multiplier is added where it should be subtracted. Without complete clipping, with which other splits are made."""
     patch.setattr(portfolio, "CONSTANTS", replace(portfolio.CONSTANTS, close_work=0))
-    patch.setattr(neuron_search, "signed", lambda betas, signs: {j: beta + 1.0 * (signs[j] > 0).unsqueeze(1) for j, beta in betas.items()})
+
+    def wrong(sides: Sides, betas: dict[int, Tensor]) -> Betas:
+        return {j: (beta.abs() + 1.0 * sides.floor[j].isfinite().unsqueeze(1), None) for j, beta in betas.items()}
+
+    patch.setattr(neuron_search, "paid", wrong)
 
 
 MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

@@ -27,7 +27,7 @@ from specs.vnnlib import parse
 from verifier import engine, guide, portfolio
 from verifier.budget import Budget
 from verifier.certificate import Recorder
-from verifier.optimise import builders, planes_of, signed
+from verifier.optimise import builders, planes_of
 from verifier.options import Options
 from verifier.reduced import Neurons, Reduced, Rows, reduce, reducible
 from verifier.tighten import tighten
@@ -80,16 +80,15 @@ def test_the_bound_is_that_of_the_whole_network(name: str) -> None:
     count = len(rows.constant)
     known, alpha, beta = some_splits(net, state, count, 3)
     wide = state.select(torch.zeros(count, dtype=torch.long))
-    slopes, betas, signs = {}, {}, {}
+    slopes, betas = {}, {}
     for b in net.blocks:
         here, size = slice(b.start, b.stop), bounds.graph.nodes[b.source].size
         wide.lower[b.source][:, b.elements], wide.upper[b.source][:, b.elements] = known.lower[:, here], known.upper[:, here]
         slopes[b.node] = (torch.zeros(count, 1, size).index_copy(-1, b.elements, alpha[:, here].unsqueeze(1)), None)
-        betas[b.source] = torch.zeros(count, 1, size).index_copy(-1, b.elements, beta[:, here].unsqueeze(1))
-        signs[b.source] = torch.zeros(count, size).index_copy(-1, b.elements, known.signs[:, here])
+        betas[b.source] = torch.zeros(count, 1, size).index_copy(-1, b.elements, -(known.signs * beta)[:, here].unsqueeze(1)), None
     each = {i: d.transpose(0, 1) for i, d in functional.items()}  # one row for each sub-problem
     whole = bounds.lower_bound(
-        wide, each, torch.full((count, 1), 0.25), planes=planes_of(builders(bounds, wide, slopes), slopes), betas=signed(betas, signs), rigorous=False
+        wide, each, torch.full((count, 1), 0.25), planes=planes_of(builders(bounds, wide, slopes), slopes), betas=betas, rigorous=False
     )
     value, _, inputs = net.backward(rows, net.planes(known, alpha, beta))
     assert len(net) > 10 and len(net.blocks) == 2 and bool((known.signs != 0).any())

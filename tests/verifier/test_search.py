@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,10 @@ from specs.vnnlib import parse
 from verifier import engine, portfolio, search
 from verifier.bounding import Bounder
 from verifier.branch_input import split
+from verifier.budget import Budget
 from verifier.domains import Boxes, Stack
 from verifier.groups import group_cases
+from verifier.input_search import Tally
 from verifier.options import Options
 from verifier.problem import compile_problem
 from verifier.result import Outcome
@@ -326,3 +330,46 @@ def test_a_violated_property_reports_its_cases_as_open() -> None:
     net, prop = distance_net(np.array([0.3125, -0.40625])), text([("-1", "1")] * 2, 1, "(or (<= Y_0 0.0001) (<= Y_0 -1.0))")
     found = decide(net, prop, attack=True)
     assert found.verdict == "sat" and found.cases.open >= 1 and found.cases.closed + found.cases.open == found.cases.total
+
+
+class Paced:
+    """A search over inputs that closes `pace(boxes spent)` of the volume of 1 with each box, 100 boxes at a time."""
+
+    batch, stack = 100, ()
+
+    def __init__(self, pace: Callable[[int], float]) -> None:
+        self.pace, self.tally, self.finished = pace, Tally(), False
+
+    def lowest_margin(self) -> float:
+        return -1.0
+
+    def run(self, budget: Budget, nodes: int) -> None:
+        stop = self.tally.nodes + nodes
+        while self.tally.nodes < stop and not self.finished:
+            self.tally.closed_volume += 100 * self.pace(self.tally.nodes)
+            self.tally.nodes += 100
+            self.finished = self.tally.closed_volume >= 1
+
+
+@pytest.mark.parametrize(
+    ("pace", "spent"),
+    [
+        (lambda nodes: 0.0, 2000),  # hopeless
+        (lambda nodes: 1e-6, 2000),  # would take a million
+        (lambda nodes: 1e-4, 10_000),  # ends soon, and is let
+        (lambda nodes: 1e-4 if nodes < 4000 else 0.0, 8000),  # stalls
+    ],
+)
+def test_halving_inputs_goes_on_while_it_promises_to_end(pace: Callable[[int], float], spent: int) -> None:
+    trial = Paced(pace)
+    told = SimpleNamespace(budget=Budget(time.monotonic() + 1000), _progress=lambda *a: None)
+    search.Search._try_inputs(told, trial, 1, 2000)  # type: ignore[arg-type]
+    assert trial.tally.nodes == spent
+
+
+def test_halving_inputs_is_given_up_where_it_is_not_cheap() -> None:
+    """Whatever the number of boxes: a small share of the time is all that it gets."""
+    trial = Paced(lambda nodes: time.sleep(0.01) or 0.0)  # type: ignore[func-returns-value]
+    told = SimpleNamespace(budget=Budget(time.monotonic() + 1), _progress=lambda *a: None)
+    search.Search._try_inputs(told, trial, 1, 10**6)  # type: ignore[arg-type]
+    assert 0 < trial.tally.nodes < 5000

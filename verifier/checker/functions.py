@@ -91,16 +91,16 @@ def _least(side: int, d: Array, x: Array | float, c: Array | float = 0.0) -> Arr
 
 
 def _is_usual(slope_lower: Array, slope_upper: Array) -> bool:
-    """Lower slopes 0 or 1, upper slopes in [0, 1]."""
-    return bool((slope_lower * (1 - slope_lower) == 0).all() and slope_upper.min() >= 0 and slope_upper.max() <= 1)
+    """Slopes in [0, 1]."""
+    return bool(all(slope.min() >= 0 and slope.max() <= 1 for slope in (slope_lower, slope_upper)))
 
 
 def _relu_offsets(a: Array, b: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
-    """Exact below: relu(x) - 0 x >= lower+, relu(x) - x >= (-upper)+. Above: relu(x) - b x <= b (-x) for x <= 0, (1 - b) x for x >= 0."""
-    low = np.maximum(lower * (1 - a), -upper * a)
+    """relu(x) - a x is -a x for x <= 0 and (1 - a) x for x >= 0, never negative for a in [0, 1]; for a = 0 or 1, and at 0, nothing rounds."""
+    low = np.maximum(np.maximum(lower, 0.0) * (1 - a), np.maximum(-upper, 0.0) * a)
+    low -= ((a > 0) & (a < 1)) * np.minimum(low, low * UNITS + TINY)
     above = np.maximum(np.maximum(-lower, 0.0) * b, np.maximum(upper, 0.0) * (1 - b))
-    above *= 1 + UNITS
-    above += TINY * ((b > 0) & (b < 1))  # for b = 0 or 1 nothing has rounded
+    above = above * (1 + UNITS) + TINY * ((b > 0) & (b < 1))
     return low, above
 
 

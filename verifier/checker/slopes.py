@@ -17,22 +17,24 @@ from verifier.checker.arithmetic import Array
 from verifier.checker.network import Function, Maximum, Node, Pieces, Smooth
 
 TINY = 2.0**-900
+STEEPNESS = 8.0  # of the way from one piece's slope to the other's, where a kink is near the middle of the bounds
 TANH_GELU, GELU = 0.0175594, 2.2567583  # x (1 + erf x) / 2 is about f(2.2567583 x) / 2.2567583 with this swish
 Offset = Callable[[Function, Array, Array, Array, int], Array]  # function, slope, lower, upper, side -> rigorous least of side (f - slope x)
 
 
 def default(function: Function, lower: Array, upper: Array, offset: Offset) -> tuple[Array, Array]:
     """Finite slopes (lower, upper). Straight pieces: the line of least area among the pieces and the chords between corners, which is CROWN's
-    choice for ReLU (Zhang et al. 2018). Smooth: the tangent at the midpoint where f curves towards the plane, the chord where it curves
-    away, else the tangent through the far end, or the chord where that touches beyond the interval. Gates: the line of least area among the chord,
-    the tangents at the midpoint and in the middle of where f is convex, and those through either end."""
+    choice for ReLU (Zhang et al. 2018); with a kink at 0 it rises from one piece's slope to the other's where they cut off nearly the same.
+    Smooth: the tangent at the midpoint where f curves towards the plane, the chord where it curves away, else the tangent through the far
+    end, or the chord where that touches beyond the interval. Gates: the line of least area among the chord, the tangents at the midpoint and in
+    the middle of where f is convex, and those through either end."""
     if isinstance(function, Smooth) and function.name in activations.GATES:
         pair = _least_of(function, _gate_slopes(function, lower, upper), lower, upper, offset)
     elif isinstance(function, Smooth):
         pair = _smooth(function, lower, upper)
     elif (kink := shapes.kink(function)) == (0.0, 1.0):
         low, high = np.minimum(lower, 0.0), np.maximum(upper, 0.0)
-        return (upper > -lower).astype(np.float64), high / np.maximum(high - low, TINY)
+        return _rising(lower, upper), high / np.maximum(high - low, TINY)
     else:
         pair = _least_area(function, lower, upper, offset) if kink is None else _kink(kink, lower, upper)
     return np.where(np.isfinite(pair[0]), pair[0], 0.0), np.where(np.isfinite(pair[1]), pair[1], 0.0)
@@ -76,10 +78,16 @@ def vary(node: Node, low: Array, high: Array) -> Array:
 def _kink(slopes: tuple[float, float], lower: Array, upper: Array) -> tuple[Array, Array]:
     left, right = slopes
     chord = (right * upper - left * lower) / np.maximum(upper - lower, TINY)
-    chord, steady = (
-        np.where(lower >= 0, right, np.where(upper <= 0, left, x)) for x in (chord, np.where(upper > -lower, right, left))
-    )
+    share = _rising(lower, upper)
+    between = np.where(share == 1, right, left + (right - left) * share)  # left and right themselves are exact
+    chord, steady = (np.where(lower >= 0, right, np.where(upper <= 0, left, x)) for x in (chord, between))
     return (steady, chord) if left <= right else (chord, steady)
+
+
+def _rising(lower: Array, upper: Array) -> Array:
+    """0 where most of [lower, upper] is below 0, 1 where most is above; in between it rises steadily, so that bounds that differ by roundings get
+    slopes that do."""
+    return np.asarray(np.clip(0.5 + STEEPNESS * (upper + lower) / np.maximum(upper - lower, TINY), 0.0, 1.0))
 
 
 def _least_area(function: Pieces, lower: Array, upper: Array, offset: Offset) -> tuple[Array, Array]:
