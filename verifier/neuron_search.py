@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from bounds.linear import LinearBounds, State
 from graph.core import Elementwise, Input
+from graph.functions.facts import Smooth
 from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_neuron import gap_scores, split_point
@@ -188,6 +189,8 @@ class NeuronSearch:
         sizes = [node.size for node in self.linear.graph.nodes]
         self._first = torch.tensor([sum(sizes[:j]) for j in range(len(sizes))])  # where a node's elements begin among all nodes'
         self._is_input = torch.tensor([isinstance(node, Input) for node in self.linear.graph.nodes])
+        self._smooth = torch.zeros(len(sizes), dtype=torch.bool)  # whether a smooth function reads a node
+        self._smooth[[n.inputs[0] for _, n in self.linear.graph if isinstance(n, Elementwise) and isinstance(n.function, Smooth)]] = True
         self._places: list[Places] = []
         self._both_sides: list[Places] = []  # the same, for what programs find
         self._places_of = torch.full((len(bounder.groups),), -1)  # per group
@@ -609,7 +612,7 @@ class NeuronSearch:
         """How good the halves of these splits [N, k] are [N, k], with `trial_steps` gradient steps for each.
 
         With steps the product of what both gain, so that a split counts which helps on either side; without them bounds say little of the
-        better half, and the weaker one decides.
+        better half, and the weaker one decides. To cut off what is empty from where a smooth function is narrow gains nothing, however often.
         """
         count = candidates.score.shape[1]
         tried = parents.select(torch.arange(len(parents)).repeat_interleave(count))
@@ -633,8 +636,9 @@ class NeuronSearch:
         first, second = value.clamp(max=0).view(2, -1, count)  # closed is closed
         if not self.effort.trial_steps:
             return torch.minimum(first, second) + 0.1 * torch.maximum(first, second)
-        least = parents.margin.abs().unsqueeze(-1) * LEAST_GAIN
-        return torch.maximum(first - parents.margin.unsqueeze(-1), least) * torch.maximum(second - parents.margin.unsqueeze(-1), least)
+        least, before = parents.margin.abs().unsqueeze(-1) * LEAST_GAIN, parents.margin.unsqueeze(-1)
+        vain = self._smooth[candidates.node] & (torch.minimum(first, second) - before <= least)
+        return torch.where(vain, 0.0, torch.maximum(first - before, least) * torch.maximum(second - before, least))
 
 
 def _bounded_halves(parents: Domains, first_id: int) -> Domains:

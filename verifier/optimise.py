@@ -21,6 +21,7 @@ from graph.functions.facts import Pieces, Smooth
 from graph.functions.relu import relu
 
 RELU = relu()
+SMOOTH_SHARE = 0.1  # of the rate, for multipliers of splits of smooth functions: larger steps throw their slopes off
 
 
 @dataclass(frozen=True)
@@ -240,10 +241,12 @@ def optimise(
     slopes = {i: (low.clone().requires_grad_(), None if high is None else high.clone().requires_grad_()) for i, (low, high) in start.slopes.items()}
     shares = {j: (start.betas[j] / scale[j]).requires_grad_() for j in sides.nodes() if j in start.betas and j in scale}
     price = prices(sides, shares)
-    tensors = [t for pair in slopes.values() for t in pair if t is not None] + list(shares.values())
-    if not tensors:
+    smooth = {n.inputs[0] for _, n in bounds.graph if isinstance(n, Elementwise) and isinstance(n.function, Smooth)}
+    tensors = [t for pair in slopes.values() for t in pair if t is not None] + [share for j, share in shares.items() if j not in smooth]
+    gently = [share for j, share in shares.items() if j in smooth]
+    if not (tensors or gently):
         return start
-    optimiser = torch.optim.Adam(tensors, lr=rate)
+    optimiser = torch.optim.Adam([{"params": tensors, "lr": rate}, {"params": gently, "lr": rate * SMOOTH_SHARE}])
     decay = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.98)
     best = _Best(start)
     for step in range(steps + 1):

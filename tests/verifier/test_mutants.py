@@ -84,14 +84,14 @@ def _shrunk(patch: pytest.MonkeyPatch) -> None:
 
 def _lost_half(keep: slice) -> Callable[[pytest.MonkeyPatch], None]:
     def plant(patch: pytest.MonkeyPatch) -> None:
-        halves, children = input_search.split, neuron_search._halves
+        halves, children = input_search.split, neuron_search.NeuronSearch._halves
         patch.setattr(input_search, "split", lambda boxes, scores, ways, first: _some(*halves(boxes, scores, 1, first), keep))
 
-        def some_children(parents: Any, first: int) -> Any:
-            both = children(parents, first)
+        def some_children(self: Any, parents: Any, first: int) -> Any:
+            both = children(self, parents, first)
             return _part(both, keep) if first else both  # numbered from 0: only tried out, to choose the split
 
-        patch.setattr(neuron_search, "_halves", some_children)
+        patch.setattr(neuron_search.NeuronSearch, "_halves", some_children)
 
     return plant
 

@@ -199,13 +199,13 @@ def _bounds_of_a_neighbour(patch: pytest.MonkeyPatch) -> None:
 
 def _halves_exchanged(patch: pytest.MonkeyPatch) -> None:
     """Each half of a neuron's split inherits the other's bounds."""
-    halves = neuron_search._halves
+    halves = neuron_search._bounded_halves
 
     def exchanged(parents: Any, first: int) -> Any:
         both, n = halves(parents, first), len(parents)
         return replace(both, lower={j: t.roll(n, 0) for j, t in both.lower.items()}, upper={j: t.roll(n, 0) for j, t in both.upper.items()})
 
-    patch.setattr(neuron_search, "_halves", exchanged)
+    patch.setattr(neuron_search, "_bounded_halves", exchanged)
 
 
 def _offsets(patch: pytest.MonkeyPatch) -> None:

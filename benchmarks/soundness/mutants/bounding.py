@@ -261,14 +261,18 @@ MUTANTS = (
         "beta_not_projected",
         "soundness.md 5.2 class 4: branch and bound",
         "multipliers of splits may be negative",
-        ("verifier.optimise:optimise", "share.clamp_(min=0)", "pass"),
+        (
+            "verifier.optimise:_price",
+            "least, most = torch.where(below, -torch.inf, torch.zeros_like(floor)), torch.where(above, torch.inf, torch.zeros_like(floor))",
+            "least, most = torch.full_like(floor, -torch.inf), torch.full_like(floor, torch.inf)",
+        ),
         setup="neurons",
     ),
     _mutant(
         "beta_sign",
         "soundness.md 5.2 class 4: branch and bound",
         "multipliers of splits have the wrong sign",
-        ("verifier.optimise:signed", "-beta * signs[j]", "beta * signs[j]"),
+        ("bounds.linear:_Backward._pay", "else d + m", "else d - m"),
         setup="neurons",
     ),
     _mutant(

@@ -66,7 +66,7 @@ RULES = (
         "rules",
         CLASS[1],
         "the chord of ReLU is a tenth too low",
-        (f"{FUNCTIONS}:_relu_offsets", "above *= 1 + UNITS", "above *= 0.9"),
+        (f"{FUNCTIONS}:_relu_offsets", "above = above * (1 + UNITS) + TINY * ((b > 0) & (b < 1))", "above = 0.9 * above"),
     ),
     _mutant(
         "relu_lower_plane",
@@ -75,7 +75,7 @@ RULES = (
         "ReLU is at least x also where the slope was chosen 0",
         (
             f"{FUNCTIONS}:_relu_offsets",
-            "low = np.maximum(lower * (1 - a), -upper * a)",
+            "low = np.maximum(np.maximum(lower, 0.0) * (1 - a), np.maximum(-upper, 0.0) * a)",
             "low = np.maximum(lower, 0.0) * (a == 0) + 0.1 * upper * (a > 0)",
         ),
     ),
