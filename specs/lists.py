@@ -245,6 +245,9 @@ class ListParser(ABC):
 
     def _at_most(self, left: Term, right: Term, strict: bool, start: int) -> Formula:
         """left <= right (< if strict)."""
+        if not strict and (plain := _plain_bound(left, right)) is not None and plain[0] in self._first_inputs:
+            tensor, element, side, value = plain
+            return self._atoms.add_bound(side, self._first_inputs[tensor] + element, value, start)
         difference = total([left, scaled(right, Fraction(-1))])
         terms = tuple((tensor, i, c) for (tensor, i), c in difference.coefficients.items())
         bound = -difference.constant
@@ -325,6 +328,15 @@ FORMULA_RULES: Mapping[str, Rule] = {
     "-": ListParser._subtraction,
     "*": ListParser._product,
 }
+
+
+def _plain_bound(left: Term, right: Term) -> tuple[str, int, int, Fraction] | None:
+    """(tensor, element, side, value) where left <= right bounds one element by a number as it stands: nearly all that large files say."""
+    named, number, side = (right, left, LOWER) if right.coefficients else (left, right, UPPER)
+    if number.coefficients or len(named.coefficients) != 1 or named.constant:
+        return None
+    ((tensor, element), coefficient), = named.coefficients.items()
+    return (tensor, element, side, _bounded(number).constant) if coefficient == 1 else None
 
 
 def _as_part(formula: Formula) -> And | Or:

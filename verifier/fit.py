@@ -17,6 +17,8 @@ from specs.errors import PropertyError
 from specs.rounding import nearest_float32
 
 Array = NDArray[Any]
+CORE_POINTS = 3  # the centre and two corners, however large the network is
+COMPARED_NUMBERS = 100_000_000  # of all nodes at all points: more takes gigabytes
 RANDOM_POINTS = 20
 RANDOM_CORNERS = 4
 
@@ -73,7 +75,8 @@ def compare_with_runtime(model: Model, prop: Property, seed: int, semantics: str
     case, notes = next(iter(prop.cases), None), list[str]()
     if case is not None:
         boxes = {box.tensor: box for box in case.boxes}
-        points = box_points([boxes[v.name] for v in prop.inputs], seed)
+        numbers = sum(node.size for node in model.graph.nodes)
+        points = box_points([boxes[v.name] for v in prop.inputs], seed)[: max(CORE_POINTS, COMPARED_NUMBERS // numbers)]
         for part, columns in shares(model).values():
             ends = np.cumsum([t.size for t in part.inputs])[:-1]
             there = selfcheck.compare(part, [np.split(point, ends) for point in points[:, columns]], as_written=semantics == "real")

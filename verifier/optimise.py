@@ -241,12 +241,9 @@ def optimise(
     slopes = {i: (low.clone().requires_grad_(), None if high is None else high.clone().requires_grad_()) for i, (low, high) in start.slopes.items()}
     shares = {j: (start.betas[j] / scale[j]).requires_grad_() for j in sides.nodes() if j in start.betas and j in scale}
     price = prices(sides, shares)
-    smooth = {n.inputs[0] for _, n in bounds.graph if isinstance(n, Elementwise) and isinstance(n.function, Smooth)}
-    tensors = [t for pair in slopes.values() for t in pair if t is not None] + [share for j, share in shares.items() if j not in smooth]
-    gently = [share for j, share in shares.items() if j in smooth]
-    if not (tensors or gently):
+    if not (slopes or shares):
         return start
-    optimiser = torch.optim.Adam([{"params": tensors, "lr": rate}, {"params": gently, "lr": rate * SMOOTH_SHARE}])
+    optimiser = _optimiser(bounds, slopes, shares, rate)
     decay = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.98)
     best = _Best(start)
     for step in range(steps + 1):
@@ -275,6 +272,14 @@ def optimise(
         )
         best.update(low.value.detach(), longer.slopes, longer.betas)
     return best.multipliers()
+
+
+def _optimiser(bounds: LinearBounds, slopes: Slopes, shares: dict[int, Tensor], rate: float) -> torch.optim.Optimizer:
+    """Adam over all of these."""
+    smooth = {n.inputs[0] for _, n in bounds.graph if isinstance(n, Elementwise) and isinstance(n.function, Smooth)}
+    tensors = [t for pair in slopes.values() for t in pair if t is not None] + [share for j, share in shares.items() if j not in smooth]
+    gently = [share for j, share in shares.items() if j in smooth]
+    return torch.optim.Adam([{"params": tensors, "lr": rate}, {"params": gently, "lr": rate * SMOOTH_SHARE}])
 
 
 def _doubled(bounds: LinearBounds, found: Multipliers) -> Multipliers:
