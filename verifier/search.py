@@ -191,7 +191,7 @@ class Search:
         nodes, volume, until = 0, 0.0, time.monotonic() + CONSTANTS.trial_share * self.budget.seconds_left()
         while not trial.finished and trial.tally.nodes < first and time.monotonic() < until and not self.budget.exhausted():
             trial.run(self.budget, 1)  # a batch
-        while not trial.finished and not self.budget.exhausted():
+        while not trial.finished and trial.tally.nodes > nodes and not self.budget.exhausted():
             tally = trial.tally
             pace = (tally.closed_volume - volume) / (tally.nodes - nodes)
             if total - tally.closed_volume > pace * CONSTANTS.trial_patience * tally.nodes:
