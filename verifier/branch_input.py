@@ -74,10 +74,10 @@ def input_influence(graph: Graph) -> NDArray[np.float64]:
     for i in graph.outputs:
         reach[i] += 1.0
     for i in range(len(graph.nodes) - 1, -1, -1):
+        if not 1e-100 < reach[i].max(initial=0.0) < 1e100:  # products of weights overflow, and only ratios matter: those between branches too
+            most = max(part.max(initial=0.0) for part in reach[: i + 1]) or 1.0
+            reach[: i + 1] = [part / most for part in reach[: i + 1]]
         node, r = graph.nodes[i], reach[i]
-        largest = r.max(initial=0.0)
-        if largest > 0:
-            r = r / largest  # only ratios between the inputs of one pass matter, and products of weights overflow
         match node:
             case Affine():
                 for j, m in zip(node.inputs, node.maps, strict=True):

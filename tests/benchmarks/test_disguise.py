@@ -19,7 +19,7 @@ from specs.vnnlib import parse
 from verifier import engine
 from verifier.options import Options
 
-WITHIN, FEW = 1.2, 256  # how many more sub-problems one of two searches may take; below a quarter of a batch a tie of two inputs decides
+WITHIN, FEW = 1.2, 100  # how many more sub-problems one of two searches may take; fewer than a batch are as good as none
 
 
 def network(operator: str, n_in: int, widths: tuple[int, ...], activation: str = "Relu", seed: int = 0) -> onnx.ModelProto:
