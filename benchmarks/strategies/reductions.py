@@ -88,7 +88,8 @@ def _resize(b: Builder, draw: Draw, x: Tensor) -> Tensor:
     how = {"mode": "linear", "coordinate_transformation_mode": draw(st.sampled_from(["half_pixel", "align_corners"]))} if linear else {
         "mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": draw(st.sampled_from(["floor", "round_prefer_floor"])),
     }  # fmt: skip
-    return b.linear("Resize", x, ["", scales], shape, 1.0, 0.0, 8, **how)
+    no_region = b.constant(np.zeros(0, np.float32))  # opset 11 asks for one
+    return b.linear("Resize", x, [no_region, scales], shape, 1.0, 0.0, 8, **how)
 
 
 def _normalised(b: Builder, draw: Draw, x: Tensor, operator: str, size: int, parameters: tuple[Array, Array], **how: Any) -> Tensor:

@@ -188,6 +188,7 @@ BAD = {  # text: place, part of the message
     "(vnnlib-version 2.0)": ((1, 17), "no version that can be read"),
     "(vnnlib-version <1.0>)": ((1, 17), "no version that can be read"),
     "(vnnlib-version <3.0>)": ((1, 17), "no version that can be read"),
+    "(vnnlib-version <2.0>)(declare-networkN (declare-input X real []) (declare-output Y real [1]))": ((1, 24), "is no command"),
     START: ((1, 1), "no network"),
     START + START: ((2, 1), "twice"),
     START + NETWORK: ((2, 1), "nothing is asserted"),

@@ -37,7 +37,7 @@ PRODUCTS = 1 << 39  # + k is the key of a product
 KINDS = (b"declare-input", b"declare-hidden", b"declare-output")
 
 _WORDS = rb"""
-    [A-Za-z][A-Za-z0-9_]*+ (?:-[a-z]++)*+ (?:[ \t\r\n]*+ \[[0-9, \t\r\n]*+\])?+  # a name, an element, a type with a shape, a command
+    [A-Za-z][A-Za-z0-9_]*+ (?:(?:-[a-z]++)++(?![A-Za-z0-9_]))?+ (?:[ \t\r\n]*+ \[[0-9, \t\r\n]*+\])?+  # name, element, type with a shape, command
   | -?+[0-9]++ (?:\.[0-9]++)?+ (?![A-Za-z0-9_.])
   | [<>=!]= | <[0-9.]++> | [<>*+] | -(?![0-9.])
   | "(?:[^"\\\n]|\\["\\])++"
