@@ -18,7 +18,7 @@ FUZZ_SECONDS ?= 600
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
-# Two processes, one for each core; what one leaves out the other takes.
+# Two processes, one for each core; what one leaves out the other takes. Random tests draw a quarter of what `test-all` draws (tests/effort.py).
 APART := checker benchmarks
 SELECT := -m "not slow"
 test: $(STAMP)
@@ -46,7 +46,7 @@ coverage-checker: $(STAMP)
 # Everything: also slow tests (the wheel in an empty environment), the kernel's coverage, the attack-off gate, an attack on every committed `unsat`.
 test-all: $(STAMP)
 	$(MAKE) --no-print-directory -j2 --output-sync=target check coverage-checker browser
-	SOUNDPROOF_REQUIRE_BROWSER=1 $(MAKE) --no-print-directory test SELECT=
+	SOUNDPROOF_REQUIRE_BROWSER=1 SOUNDPROOF_THOROUGH=1 $(MAKE) --no-print-directory test SELECT=
 	$(MAKE) --no-print-directory -j2 --output-sync=target fuzz-onnx fuzz-vnnlib
 	$(BIN)/python -m benchmarks.vnncomp --only-expected sat --no-attack --timeout 20 --gate $(JOBS)
 	$(BIN)/python -m benchmarks.vnncomp --out $(DEV_TABLE) --confront 5 $(JOBS)

@@ -1,11 +1,26 @@
-"""What every room's tests share: the folder of real VNN-COMP instances, and a count of the tests that read it."""
+"""What every room's tests share: how Hypothesis draws, the folder of real VNN-COMP instances, and a count of the tests that read it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+from tests.effort import examples
+
+
+def draw_as_the_tests_do() -> None:
+    """Examples have no deadline: a busy machine is no failure. A profile that somebody has loaded on purpose stays (tests/fork_server.py)."""
+    name = hypothesis.settings.get_current_profile_name()
+    if name in ("default", "ci"):  # Hypothesis's own; "ci" where the environment has CI
+        given = hypothesis.settings.get_profile(name)
+        hypothesis.settings.register_profile("tests", given, deadline=None, max_examples=examples(given.max_examples))
+        hypothesis.settings.load_profile("tests")
+
+
+draw_as_the_tests_do()
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from specs.errors import PropertyError
 from specs.vnnlib import parse
 from tests.bad_input.make import GOOD as GOOD_MODEL
 from tests.bad_input.make import model, node, one
+from tests.effort import examples
 from verifier.checker import read_model, read_property2
 from verifier.checker.refusal import Refusal
 
@@ -47,7 +48,7 @@ def refused(read: Callable[[], object], error: type[Exception]) -> bool:
     return False
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.too_slow])
 @given(property_texts())
 def test_texts_are_read_or_refused_by_all_parsers(text: str) -> None:
     refused(lambda: parse(text), PropertyError)

@@ -85,7 +85,7 @@ def test_a_contradiction_counts_where_the_truth_is_unknown():
         return found is not None and found.kind == CONTRADICTION
 
     strategy = pairs(("identity insertion",), ("Gemm", "Identity"), 2, truths=(None,))
-    found = find(strategy, contradicts, settings=settings(max_examples=300, database=None, deadline=None, phases=(Phase.generate,)))
+    found = find(strategy, contradicts, settings=settings(max_examples=300, database=None, phases=(Phase.generate,)))
     assert found.first.truth is None and "Identity" in found.first.network.operators
 
 

@@ -8,7 +8,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -81,7 +81,6 @@ def test_batches_change_no_bit(index: int) -> None:
 singles = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(singles, singles, singles), min_size=1, max_size=5), st.data())
 def test_atoms_are_judged_as_rationals_judge_them(rows: list[tuple[float, float, float]], data: st.DataObject) -> None:
     """Thresholds at, and just beside, the value of one of the points."""

@@ -22,6 +22,7 @@ from benchmarks.confront import Target, choose_target, confront, margin
 from benchmarks.formula import FormulaError, nearest_float32
 from benchmarks.instances import read_instances
 from benchmarks.runtime import BatchedRuntime, Runtime, RuntimeUnusable, fastest
+from tests.effort import examples
 
 ROOT = Path(__file__).resolve().parents[2]
 DECLARED = [f"X_{i}" for i in range(2)] + [f"Y_{i}" for i in range(2)]
@@ -74,7 +75,7 @@ def _z3_says(text: str, values: dict[str, float]) -> bool:
     return all(z3.is_true(z3.simplify(z3.substitute(a, *numerals))) for a in z3.parse_smt2_string(body))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.lists(formulas, min_size=1, max_size=3), st.lists(grid, min_size=4, max_size=4))
 def test_formulas_agree_with_z3(asserts: list[str], point: list[float]) -> None:
     text = _text(asserts)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks import formula, query, replay
 from benchmarks.formula import FormulaError
+from tests.effort import examples
 from tests.specs import queries
 from tests.specs.queries import INPUTS, OUTPUTS, SHAPES
 from tests.specs.test_vnnlib2 import ATOMS, BAD, DECLARATIONS, HEAD
@@ -23,7 +24,7 @@ from verifier import engine
 POINTS = st.lists(st.integers(-8, 8), min_size=9, max_size=9).map(lambda ks: [Fraction(k, 4) for k in ks])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(queries.formulas, min_size=1, max_size=3), st.lists(queries.points, min_size=1, max_size=4), queries.gaps)
 def test_one_network(asserted: list[object], points: list[dict[str, Fraction]], gap: str) -> None:
     text = queries.asserted(asserted, 2, gap)
@@ -36,7 +37,7 @@ def test_one_network(asserted: list[object], points: list[dict[str, Fraction]], 
         assert whole.holds(values) == first.holds(x, y)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(composed.formulas, min_size=1, max_size=2), composed.equalities, POINTS, st.booleans())
 def test_several_networks(asserted: list[Any], equal: list[tuple[str, str]], drawn: list[Fraction], by_hand: bool) -> None:
     text = composed.text_of(asserted, equal)
@@ -119,7 +120,7 @@ def test_the_first_reader_says_who_reads_the_rest(name: str) -> None:
         formula.parse(CORPUS[name].text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.data())
 def test_damaged_texts_are_refused_or_read(data: st.DataObject) -> None:
     text = composed.text_of([data.draw(composed.formulas)], [])

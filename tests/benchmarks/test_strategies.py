@@ -21,8 +21,9 @@ from benchmarks.strategies import OPERATORS, OPSETS, RADIUS, boxes, convolved, i
 from benchmarks.strategies.problems import evaluate
 from specs.evaluate import violated_case
 from specs.vnnlib import parse
+from tests.effort import examples
 
-relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+relaxed = settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def run(network, x):
@@ -63,7 +64,7 @@ def test_every_operator_is_drawn(operator):
     model = find(
         models((operator,), 1),
         lambda m: any(node.op_type == kind for node in m.graph.node),
-        settings=settings(max_examples=500, deadline=None, database=None, phases=(Phase.generate,)),
+        settings=settings(max_examples=500, database=None, phases=(Phase.generate,)),
     )
     assert len(model.graph.node) <= 8
 
@@ -97,7 +98,7 @@ def test_boxes_shrink(nested):
 
 
 def test_networks_shrink_to_one_operator_with_zero_weights():
-    network = find(networks(), lambda n: any(node.op_type == "Gemm" for node in n.model.graph.node), settings=settings(database=None, deadline=None))
+    network = find(networks(), lambda n: any(node.op_type == "Gemm" for node in n.model.graph.node), settings=settings(database=None))
     assert [node.op_type for node in network.model.graph.node] == ["Gemm"]
     assert all(not onnx.numpy_helper.to_array(c).any() for c in network.model.graph.initializer)
 

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from benchmarks.strategies import Instance, instances
 from benchmarks.strategies.certificates import DEFECTS, Certificate, certificates, malformed, model_bytes
+from tests.effort import examples
 from verifier.checker.main import Process
 
 OPERATORS = ("Gemm", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Conv", "Flatten", "Mul", "Exp", "Abs", "Softmax")
 OPTIONS = argparse.Namespace(memory=4.0, timeout=0.0, arithmetic="float64", limit_bytes=10**8, diagnose=None, processes=1)
-quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=examples(40), suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

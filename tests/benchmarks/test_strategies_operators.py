@@ -19,6 +19,7 @@ from benchmarks.strategies.reductions import REDUCTIONS
 from benchmarks.strategies.reexport import oldest_opset, reexport
 from graph.evaluate import evaluate as values_of
 from graph.load import load
+from tests.effort import examples
 from tests.verifier.composed import Asked
 from verifier import engine
 from verifier.certificate import Recorder
@@ -30,7 +31,7 @@ FURTHER = (*ACTIVATIONS, *REDUCTIONS)
 @pytest.mark.parametrize("operator", FURTHER)
 def test_engine_and_checker_read_it_at_the_oldest_and_the_newest_opset(operator: str) -> None:
     kind = operator.split(" ")[0]
-    wanted = settings(max_examples=200, deadline=None, database=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
+    wanted = settings(max_examples=200, database=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
     drawn = find(models((operator,), 1), lambda m: any(node.op_type == kind for node in m.graph.node), settings=wanted)
     for opset in (oldest_opset(drawn), 17, 22):
         written = drawn if opset == 17 else reexport(drawn, opset)
@@ -38,7 +39,7 @@ def test_engine_and_checker_read_it_at_the_oldest_and_the_newest_opset(operator:
         assert len(read_model.read(written.SerializeToString()).outputs) == 1
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(80), suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_their_errors_are_what_they_say(data: st.DataObject) -> None:
     """onnxruntime is within the stated error of the core graph in double precision, and of onnx's reference."""

@@ -20,7 +20,7 @@ from benchmarks.strategies.networks import layered
 from benchmarks.strategies.problems import evaluate
 from benchmarks.strategies.reexport import NEWEST, NotExportable, oldest_opset, reexport
 
-quick = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 SAME_FUNCTION = tuple(r for r in RELATIONS if r not in ("disjunct reordering", "epsilon monotonicity", "box splitting", "weaker property"))
 
 
@@ -70,7 +70,7 @@ def test_identities_are_put_behind_numbers_only():
 def test_every_relation_carries_truths():
     known: Counter[str] = Counter()
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @settings(max_examples=12, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
     @given(st.data())
     def collect(data):
         for relation in RELATIONS:
@@ -123,7 +123,7 @@ def test_a_smooth_layer_is_not_rescaled(network):
 
 
 def test_the_operators_are_those_that_were_asked_for():
-    @settings(max_examples=30, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=30, derandomize=True, database=None)
     @given(networks(("Gemm", "Relu")))
     def check(network):
         assert set(network.operators) <= {"Gemm", "Relu", "Flatten", "Mul"}

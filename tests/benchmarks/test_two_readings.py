@@ -19,6 +19,7 @@ from specs import vnnlib
 from specs.canonical import Property, Rationals
 from specs.evaluate import violated_case
 from specs.rounding import nearest_float32
+from tests.effort import examples
 
 VALUES = [-1.0, -0.5, float(np.float32(-0.1)), 0.0, float(np.float32(0.1)), float(np.nextafter(np.float32(0.1), np.float32(1))), 0.5, 1.0]
 LITERALS = ["-1", "-0.5", "-0.1", "0", "0.1", "1e-1", "0.5", "1.0"]
@@ -43,7 +44,7 @@ atom = st.builds("({} {} {})".format, st.sampled_from(["<=", ">=", "<", ">"]), s
 tree = st.recursive(atom, lambda inner: _joined("and", inner) | _joined("or", inner), max_leaves=8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(tree, min_size=1, max_size=3), st.lists(st.sampled_from(VALUES), min_size=4, max_size=4))
 def test_random_formulas(asserts: list[str], point: list[float]) -> None:
     names = ("X_0", "X_1", "Y_0", "Y_1")

@@ -14,6 +14,7 @@ from benchmarks.formula import FormulaError
 from benchmarks.replay import WitnessError
 from specs import vnnlib
 from specs.evaluate import violated_case
+from tests.effort import examples
 from tests.specs import queries
 from tests.specs.queries import INPUTS, OUTPUTS, SHAPES
 from tests.specs.test_vnnlib2 import ATOMS, BAD, DECLARATIONS, HEAD
@@ -27,7 +28,7 @@ def same(text: str, point: dict[str, Fraction]) -> None:
         assert (violated_case(prop, values, values, exact_box=exact) is not None) == violation.holds(x, y, exact_box=exact)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(queries.formulas, min_size=1, max_size=3), st.lists(queries.points, min_size=1, max_size=4), queries.gaps)
 def test_random_formulas(asserted: list[object], points: list[dict[str, Fraction]], gap: str) -> None:
     for point in points:

@@ -28,6 +28,7 @@ from graph.functions import build
 from graph.functions.facts import Pieces
 from graph.load import load
 from tests.bounds.test_linear import FROM, Array, affine, dense, graph_of, runs
+from tests.effort import examples
 
 TOLERANCE = 1e-5  # of solvers, relative to 1 + |value|; only tests know it
 RELU = build("relu")
@@ -70,7 +71,7 @@ BOX = -np.ones(3), np.ones(3)
 # ---------------------------------------------------------------- soundness
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(network=strategies.networks(), seed=st.integers(0, 2**16), data=st.data())
 def test_no_execution_is_cut_off_and_any_multipliers_give_a_bound(network: Any, seed: int, data: Any) -> None:
     box = data.draw(strategies.boxes(math.prod(network.input_shape)))

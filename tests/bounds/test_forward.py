@@ -17,9 +17,10 @@ from bounds.forward import Forward, forward
 from bounds.linear import LinearBounds
 from bounds.torch_graph import TorchGraph
 from graph.load import load
+from tests.effort import examples
 
 DTYPES = st.sampled_from([torch.float32, torch.float64])
-fast = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+fast = settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def passed(network, box, dtype: torch.dtype) -> tuple[LinearBounds, Forward]:  # type: ignore[no-untyped-def]

@@ -16,6 +16,7 @@ from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Ma
 from graph.evaluate import evaluate
 from graph.functions import build
 from graph.linear_map import Dense, Gather, LinearMap, Scale, Sum
+from tests.effort import examples
 
 FROM = Origin(("test",))
 
@@ -56,7 +57,7 @@ def dot(row: np.ndarray, x: list[Fraction]) -> Fraction:
     return sum((Fraction(float(w)) * v for w, v in zip(row, x, strict=True)), Fraction(0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 1e-9, 0.1, 3.0]), st.sampled_from([1e-3, 1.0, 20.0]))
 def test_every_run_is_inside(seed: int, width: float, scale: float) -> None:
     graph, rng = random_graph(seed), np.random.default_rng(seed)
@@ -79,7 +80,7 @@ def test_every_run_is_inside(seed: int, width: float, scale: float) -> None:
         assert (~claims | ((wide[0] <= narrow[0] + slack) & (wide[1] >= narrow[1] - slack))).all()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(st.integers(0, 10**6), st.sampled_from([1e-30, 1.0, 1e12]))
 def test_exact_runs_are_inside_with_no_tolerance(seed: int, scale: float) -> None:
     """Dense, ReLU, Dense at the corners of a box, in rationals; cancellation makes the rounding matter."""
@@ -104,7 +105,7 @@ def test_exact_runs_are_inside_with_no_tolerance(seed: int, scale: float) -> Non
                 assert Fraction(below) <= value <= Fraction(above)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(st.integers(0, 10**6))
 def test_concretise_is_a_lower_bound_and_nearly_the_minimum(seed: int) -> None:
     rng = np.random.default_rng(seed)

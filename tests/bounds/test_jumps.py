@@ -18,6 +18,7 @@ from bounds.torch_graph import TorchGraph
 from graph.core import Affine, Elementwise, Graph, Input, Node, Origin, check
 from graph.functions import build
 from graph.linear_map import Dense
+from tests.effort import examples
 
 FROM = Origin(("test",))
 SIGN = build("sign")
@@ -64,7 +65,7 @@ def grid(lower: np.ndarray, upper: np.ndarray) -> list[Point]:
     return list(itertools.product(*sides))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(st.integers(0, 10**6), DTYPES)
 def test_no_execution_leaves_its_bounds(seed: int, dtype: torch.dtype) -> None:
     weights, lower, upper = drawn(seed)
@@ -87,7 +88,7 @@ def test_no_execution_leaves_its_bounds(seed: int, dtype: torch.dtype) -> None:
         assert sum(r * v for r, v in zip(exact_rows, values[-1], strict=True)) >= bound
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(st.integers(0, 10**6), DTYPES, st.sampled_from([1, -1]))
 def test_no_execution_leaves_its_half(seed: int, dtype: torch.dtype, side: int) -> None:
     """Cut at 0, where the value belongs to both halves, with a multiplier for the cut."""

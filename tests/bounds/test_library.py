@@ -22,6 +22,7 @@ from graph.evaluate import evaluate
 from graph.functions import build
 from graph.linear_map import Composition, Conv, Dense, Gather, Scale, Transposed
 from graph.load import load
+from tests.effort import examples
 
 Array = Any
 FROM = Origin(("test",))
@@ -80,7 +81,7 @@ def test_every_tensor_of_every_box_is_bounded(method: Any, dtype: torch.dtype, s
         assert (-(outputs[1] @ rows.T) - constant >= per_box[1].numpy() - 1e-12).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(st.data(), st.sampled_from(METHODS))
 def test_any_network_of_the_strategies(data: Any, method: Any) -> None:
     drawn = data.draw(strategies.networks())
@@ -159,7 +160,7 @@ def test_replaced_weights_are_the_ones_that_are_bounded() -> None:
 # ---------------------------------------------------------------- rounding, errors
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.floats(-1e300, 1e300), st.sampled_from([torch.float32, torch.float64]), st.sampled_from([-1, 1]))
 def test_boxes_are_rounded_outwards(x: float, dtype: torch.dtype, side: int) -> None:
     rounded = float(outward(torch.tensor([x], dtype=torch.float64), dtype, side))

@@ -20,6 +20,7 @@ from bounds.functions import TorchFunction, torch_function
 from bounds.interval import elementwise
 from graph.functions import FUNCTIONS, build
 from graph.functions.facts import Function, Pieces, Smooth, Steps
+from tests.effort import examples
 
 PARAMETERS: dict[str, list[tuple[float, ...]]] = {
     "elu": [(1.0,), (0.25,), (1.6732631921768188,)],
@@ -257,7 +258,7 @@ def box(data: list[float], k: int) -> tuple[list[float], list[float]]:
     return [p[0] for p in pairs], [p[1] for p in pairs]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.tuples(*[NUMBER] * 4).map(list), st.tuples(*[st.floats(0, 1, width=32)] * 2).map(list), st.tuples(NUMBER, NUMBER).map(list))
 def test_product_planes_hold_at_every_corner(ends: list[float], mix: list[float], free: list[float]) -> None:
     """x y - a x - b y is bilinear: holding at the corners, exactly, is holding on the box."""
@@ -278,7 +279,7 @@ def test_product_planes_hold_at_every_corner(ends: list[float], mix: list[float]
             assert min(gaps) <= 1e-3, "the offset is the corner minimum but for rounding"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.integers(1, 4), st.lists(NUMBER, min_size=8, max_size=8), st.lists(st.floats(-2, 2, width=32), min_size=4, max_size=4))
 def test_max_planes_hold_at_every_corner(k: int, ends: list[float], free: list[float]) -> None:
     """max(x) - a x is convex, so its maximum is at a corner; its minimum is checked at corners and on the diagonals x_i = M."""

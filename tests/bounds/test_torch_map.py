@@ -19,6 +19,7 @@ from bounds import torch_map as tm
 from graph.core import Affine
 from graph.linear_map import Composition, Conv, Dense, Gather, LinearMap, Reshape, Scale, Sum, Transposed
 from graph.load import load
+from tests.effort import examples
 
 Array = Any
 CPU = torch.device("cpu")
@@ -120,7 +121,7 @@ def test_a_torch_map_equals_its_numpy_map(kind: str, dtype: torch.dtype) -> None
             compare(tm.torch_map(source, tm.Context(dtype, CPU)), source, rng, dtype, lead)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.integers(0, 10**6), st.integers(1, 3))
 def test_any_convolution_and_its_transpose(seed: int, rank: int) -> None:
     rng = np.random.default_rng(seed)

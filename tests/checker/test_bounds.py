@@ -22,6 +22,7 @@ from tests.checker.random_networks import (
     random_slopes,
 )
 from tests.checker.test_exact import _SomeSlack
+from tests.effort import examples
 from verifier.checker import functions
 from verifier.checker.bounds import BACKWARD, FORWARD, NARROW, Checker, _centre
 from verifier.checker.maps import Dense, Diagonal, Index
@@ -105,7 +106,7 @@ def agree(of: Network, found: State, batch: int) -> None:
 @pytest.mark.parametrize("slack", [False, True])
 def test_every_error_term_is_the_one_of_arithmetic(slack: bool) -> None:
     """Two boxes and two functionals at once, over all kinds of nodes: intervals and backward bounds."""
-    for seed in range(100):
+    for seed in range(examples(100)):
         r = Random(seed)
         of = loosened(random_network(r, 6))
         ends = [np.stack(end) for end in zip(*(random_box(r, of) for _ in range(2)), strict=True)]

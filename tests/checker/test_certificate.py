@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.checker.build import DTYPES, Draft, Member, described, empty, forms, leaf, multipliers, pack, rows, split, unpack, zip_file
+from tests.effort import examples
 from verifier.checker import certificate
 from verifier.checker.certificate import COLUMNS, TensorName, read
 from verifier.checker.refusal import Malformed
@@ -321,7 +322,7 @@ def test_any_bytes_end_in_a_refusal(data: bytes) -> None:
         read(data, LIMIT)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
 def test_one_changed_byte_is_refused_or_changes_nothing(place: int, change: int) -> None:
     """Times, versions and attributes in the headers are the only bytes that say nothing."""

@@ -25,6 +25,7 @@ from tests.checker.random_networks import (
     random_slopes,
 )
 from tests.checker.twins import as_rows, both_bounds, box_of, float_bound, float_state, same_state
+from tests.effort import examples
 from verifier.checker.bounds import BACKWARD, FORWARD, Checker
 from verifier.checker.exact_bounds import ExactBounds, State
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Product
@@ -48,7 +49,8 @@ def _problem(seed: int) -> tuple[Random, Network, Array, Array]:
 def test_a_thousand_networks(part: int) -> None:
     """Lower bounds never above the exact ones with the same slopes, intervals around the exact intervals; both close."""
     bound_loss, interval_loss, refused = [], [], 0
-    for seed in range(part, SEEDS, PARTS):
+    seeds = range(part, SEEDS, PARTS)[: examples(SEEDS // PARTS)]
+    for seed in seeds:
         r, network, lower, upper = _problem(seed)
         functional, slopes = random_functional(r, network), random_slopes(r, network)
         try:
@@ -68,13 +70,13 @@ def test_a_thousand_networks(part: int) -> None:
                 wide = Fraction(float(state.lower[k][0, i])), Fraction(float(state.upper[k][0, i]))
                 assert wide[0] <= low and high <= wide[1], (seed, k, i)
                 interval_loss.append(_relative(wide[1] - wide[0] - (high - low), low, high))
-    assert refused <= SEEDS // PARTS // 20
+    assert refused <= len(seeds) // 20
     assert median(bound_loss) < 1e-10 and median(interval_loss) < 1e-10
 
 
 def test_absorption_and_cancellation() -> None:
     """Weights from 2^-60 to 2^40, where most of a sum is lost: still never above."""
-    for seed in range(300):
+    for seed in range(examples(300)):
         r = Random(seed)
         network = random_network(r, wild=True)
         lower, upper = random_box(r, network)
@@ -164,7 +166,7 @@ def test_slack_enters_every_bound(program: int) -> None:
                     assert float(state.lower[k][0, i]) <= x <= float(state.upper[k][0, i]), (seed, k, i)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(bounding_problems(4))
 def test_the_kernel_is_never_above_its_twin(problem: tuple[Network, Array, Array, dict[int, Array], dict[int, tuple[Array, Array]]]) -> None:
     """The same as above with Hypothesis, which makes a failure small."""

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.checker.oracles import ACTIVATIONS, DERIVATIVES, PIECES, SMOOTH, VALUES, ball, intervals_of, points_of, true_values
+from tests.effort import examples
 from verifier.checker import activations, exact_functions, functions
 from verifier.checker.network import Pieces, Smooth
 from verifier.checker.refusal import Rejected
@@ -115,17 +116,16 @@ def test_one_straight_piece(function: Pieces, one: Fraction, other: Fraction) ->
 def test_offsets_of_smooth_functions(function: Smooth) -> None:
     """Never violated at 50 points of an interval, and met by one of them or by a point that a search finds."""
     r = np.random.default_rng(3)
-    lower, upper = intervals_of(function, 12, seed=4)
+    lower, upper = intervals_of(function, examples(12, 4), seed=4)
     for low, high in zip(map(Fraction, lower), map(Fraction, upper), strict=True):
         if function.name in ("exp", "pow") and high > 20:
             continue
         middle = exact_functions.derivative(function.name, function.parameter, (low + high) / 2)[0]
+        points = [low + (high - low) * Fraction(k, 50) for k in range(51)]
+        values = [exact_functions.enclose(function.name, function.parameter, x) for x in points]
         for slope in (Fraction(0), Fraction(r.normal()), Fraction(float(middle))):
             below, above = exact_functions.offsets(function, slope, slope, low, high)
-            found = []
-            for k in range(51):
-                x = low + (high - low) * Fraction(k, 50)
-                found.append([end - slope * x for end in exact_functions.enclose(function.name, function.parameter, x)])
+            found = [[end - slope * x for end in ends] for x, ends in zip(points, values, strict=True)]
             assert all(high_end >= below and low_end <= above for low_end, high_end in found)
             spread = max(f[1] for f in found) - min(f[0] for f in found) + (function in ACTIVATIONS) * Fraction(1, 10**7)  # nearly flat tails
             assert min(f[1] for f in found) - below <= spread / 10 + abs(below) / 10**15

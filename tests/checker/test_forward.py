@@ -14,6 +14,7 @@ from tests.checker.random_networks import RELU, Array, random_box, random_networ
 from tests.checker.test_bounds import LOPSIDED
 from tests.checker.test_exact import _SomeSlack
 from tests.checker.twins import box_of
+from tests.effort import examples
 from verifier.checker import bounds, functions
 from verifier.checker.bounds import FORWARD, Checker
 from verifier.checker.exact_bounds import ExactBounds
@@ -158,7 +159,7 @@ def captured(of: Network, slack: Slack | None, lower: Array, upper: Array) -> tu
 
 @pytest.mark.parametrize("slack", [False, True])
 def test_every_error_term_is_accounted_for(slack: bool) -> None:
-    for seed in range(80):
+    for seed in range(examples(80)):
         r = Random(seed)
         of = loosened(random_network(r, 6))
         lower, upper = (np.stack(end) for end in zip(*(random_box(r, of) for _ in range(2)), strict=True))

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from bounds import relaxation
 from graph.functions import build, facts
 from tests.checker.oracles import EDGES, PIECES, SMOOTH, Array, intervals_of
+from tests.effort import examples
 from verifier.checker import exact_functions, functions, slopes
 from verifier.checker.network import Function, Pieces, Smooth
 from verifier.checker.refusal import Rejected
@@ -69,8 +70,8 @@ def test_offsets_against_exact_ones(function: Function, widen: float, n: int) ->
 
 
 @pytest.mark.parametrize("function", ALL, ids=str)
-def test_offsets_at_200_points(function: Function) -> None:
-    """f(x) lies between the planes at 200 exact points of each interval."""
+def test_offsets_at_many_points(function: Function) -> None:
+    """f(x) lies between the planes at exact points of each interval."""
     lower, upper = intervals_of(function, 3, seed=8)
     if isinstance(function, Smooth) and function.name in ("exp", "pow"):
         lower, upper = (np.clip(x, -20, 20) for x in (lower, upper))
@@ -78,8 +79,8 @@ def test_offsets_at_200_points(function: Function) -> None:
     low, high = functions.offsets(function, a, b, lower, upper)
     for i in range(3):
         start, end, *planes = map(Fraction, (lower[i], upper[i], a[i], b[i], low[i], high[i]))
-        for k in range(200):
-            x = start + (end - start) * Fraction(k, 199)
+        for k in range(points := examples(200)):
+            x = start + (end - start) * Fraction(k, points - 1)
             if isinstance(function, Pieces):
                 y = exact_functions._at(function, x), exact_functions._at(function, x)
             else:
@@ -194,16 +195,17 @@ def test_sine_far_out() -> None:
 
 def test_a_useless_guess_is_loose_and_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the tangent touches is only a guess (ARITHMETIC 20)."""
+    count = examples(5, 2)
     for nonsense in (np.nan, np.inf, -np.inf, 1e9, 0.0):
         monkeypatch.setattr(slopes, "touch", lambda function, a, start, end, x=nonsense: np.full(np.broadcast(a, start).shape, x))
         for function in SMOOTH:
             if function.name == "pow" and abs(function.parameter) > 4:
                 continue
-            lower, upper = intervals_of(function, 5, seed=10)
+            lower, upper = intervals_of(function, count, seed=10)
             lower, upper = np.minimum(lower, 50), np.minimum(upper, 50)
-            a = np.random.default_rng(0).normal(size=5)
+            a = np.random.default_rng(0).normal(size=count)
             low, high = functions.offsets(function, a, a, lower, upper)
-            for i in range(5):
+            for i in range(count):
                 below, above = least_and_most(function, a[i], lower[i], upper[i])
                 assert Fraction(low[i]) <= below and above <= Fraction(high[i])
 

@@ -14,6 +14,7 @@ from tests.checker.random_networks import random_box, random_network, random_poi
 from tests.checker.test_walk import BY_FORMS, Scene, above
 from tests.checker.test_within import rules
 from tests.checker.twins import box_of
+from tests.effort import examples
 from verifier.checker import exact, walk
 from verifier.checker.exact_bounds import ExactBounds
 from verifier.checker.refusal import Rejected
@@ -82,7 +83,7 @@ def test_the_number_of_halvings_is_limited(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_violated_stays_open() -> None:
     """Wherever the violation is, in both arithmetics."""
     halved = 0
-    for seed in range(40):
+    for seed in range(examples(40)):
         r = Random(seed)
         network = random_network(r, 4)
         lower, upper = random_box(r, network)
@@ -94,7 +95,7 @@ def test_what_is_violated_stays_open() -> None:
         with pytest.raises(Rejected):
             walker.run()
         halved += walker.halved
-    assert halved > 100
+    assert halved > examples(100)
 
 
 def test_halves_cover_the_box_and_nothing_else() -> None:

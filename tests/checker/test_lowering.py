@@ -15,13 +15,13 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
-from onnx.backend.test.case.node import collect_testcases
 
 from graph import core
 from graph.errors import ModelError
 from graph.evaluate import evaluate as engine_evaluate
 from graph.load import load
 from graph.simplify import recentre_softmax
+from tests import onnx_cases
 from tests.graph.graph_models import floats, model, node
 from verifier.checker import lowering, read_model
 from verifier.checker.lowering import LOWERINGS, elementwise, register
@@ -166,7 +166,7 @@ def _variants(case: Any) -> Iterator[tuple[bytes, list[Array], list[Array]]]:
 def test_the_cases_of_onnx_agree_or_are_refused() -> None:
     """With the engine's sites, where there are sites: a network without any that agrees with its case is linear there."""
     wrong, passed, refused, compared = [], dict[str, int](), set[str](), 0
-    for case in collect_testcases(None):
+    for case in onnx_cases.cases():
         if case.model is None or len(case.model.graph.node) != 1 or (kind := case.model.graph.node[0].op_type) not in LOWERINGS:
             continue
         for data, inputs, outputs in _variants(case):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
+from tests.effort import examples
 from verifier.checker import maps
 from verifier.checker.maps import Convolution, Dense, Diagonal, Index, Map, Sparse, Transposed
 from verifier.checker.refusal import Rejected
@@ -110,7 +111,7 @@ def within(got: Array, w: list[list[Fraction]], x: Array, terms: int, batch: tup
 
 
 @pytest.mark.parametrize("make", [*MAKERS, a_transposed])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(seed=st.integers(0, 2**32), batch=st.sampled_from([(), (1,), (3,), (2, 2)]), block=st.sampled_from([1, 40, 1 << 19]))
 def test_a_map_is_the_matrix_of_its_entries(make: Callable[[np.random.Generator], Map], seed: int, batch: tuple[int, ...], block: int) -> None:
     rng = np.random.default_rng(seed)
@@ -131,7 +132,7 @@ def test_a_map_is_the_matrix_of_its_entries(make: Callable[[np.random.Generator]
 
 
 @pytest.mark.parametrize("make", [*MAKERS, a_transposed])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(seed=st.integers(0, 2**32))
 def test_products_meets_and_moves_are_what_the_matrix_says(make: Callable[[np.random.Generator], Map], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -150,7 +151,7 @@ def test_products_meets_and_moves_are_what_the_matrix_says(make: Callable[[np.ra
         assert m.adjoint(d).tolist() == [float(a) for a in times(transpose(w), d.tolist())]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(seed=st.integers(0, 2**32), transposed=st.booleans())
 def test_convolutions_are_those_of_onnx(seed: int, transposed: bool) -> None:
     """Small integers, so that float64 is exact and the results are equal."""

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.effort import examples
 from tests.graph.graph_models import floats, model, node
 from verifier.checker import read_model
 from verifier.checker.lowering import builder
@@ -515,7 +516,7 @@ SEEDS = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(st.sampled_from(SEEDS), st.data())
 def test_any_bytes_are_read_or_refused(data: bytes, draw: st.DataObject) -> None:
     """Bytes changed, dropped or put in: a Network or Rejected, and nothing else."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from specs import vnnlib
 from specs.errors import PropertyError
 from specs.rounding import hull_lower, hull_upper
+from tests.effort import examples
 from verifier.checker.network import Input, Network
 from verifier.checker.read_property import Cases, bind, read
 from verifier.checker.refusal import Rejected
@@ -106,7 +107,7 @@ points = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.lists(formulas, min_size=1, max_size=3), points, gaps)
 def test_the_cases_are_the_formula(asserted, sample, gap):
     cases = read((BOUNDED + "".join(f"(assert{gap}{shown(formula, gap)})\n" for formula in asserted)).encode())
@@ -141,7 +142,7 @@ def same_as_engine(text: bytes) -> None:
             assert mine.threshold[a] == rounded(atom.bound)[1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.lists(formulas, min_size=1, max_size=3))
 def test_same_list_as_the_engine(asserted):
     same_as_engine((BOUNDED + "".join(f"(assert {shown(formula)})\n" for formula in asserted)).encode())
@@ -204,7 +205,7 @@ def decimal(q: Fraction) -> str:
     return f"{q.numerator * 5**digits}e-{digits}"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(
     st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**100), max_value=2.0**100),
     st.sampled_from([Fraction(0), Fraction(1, 2**24), Fraction(3, 2**25), Fraction(1, 2**53), Fraction(3, 2**54)]),
@@ -215,7 +216,7 @@ def test_hull_of_numbers_near_ties(single, offset, tiny):
     assert box_of(decimal(q)) == rounded(q)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.integers(-(10**20), 10**20), st.integers(-60, 15))
 def test_hull_of_decimals(digits, exponent):
     assert box_of(f"{digits}e{exponent}") == rounded(Fraction(f"{digits}e{exponent}"))
@@ -286,7 +287,7 @@ def test_bounds_that_differ_below_a_double_are_told_apart(literals):
     assert read(f"(declare-const X_0 Real)(assert (and (>= X_0 {high}) (<= X_0 {low})))".encode()).dropped == 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(st.decimals(min_value=-10, max_value=10, places=20, allow_nan=False))
 def test_radius_of_a_coefficient_is_no_less_than_its_error(coefficient):
     cases = read((BOUNDED + f"(assert (<= (+ (* {coefficient:f} Y_0) Y_1) 1))").encode())
@@ -395,7 +396,7 @@ def test_refused(text):
 lexemes = st.sampled_from([*"( ) and or assert <= = - * X_0 Y_1 X_9 1 0 1e39 Real declare-const ;".split(), "\n"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.lists(formulas, min_size=1, max_size=2), st.lists(st.tuples(st.integers(0, 10**6), st.booleans(), lexemes), min_size=1, max_size=3))
 def test_damaged_texts_are_refused_or_read_like_the_engine_reads_them(asserted, edits):
     words = re.findall(r"[()\n]|[^()\s]+", BOUNDED + "\n".join(f"(assert {shown(formula)})" for formula in asserted))

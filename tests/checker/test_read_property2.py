@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from specs import vnnlib
 from specs.errors import PropertyError
 from specs.rounding import hull_lower, hull_upper
+from tests.effort import examples
 from tests.specs import queries
 from tests.specs.queries import INPUTS, OUTPUTS
 from tests.specs.test_vnnlib2 import ATOMS, BAD, DECLARATIONS, HEAD
@@ -44,7 +45,7 @@ def same_as_engine(text: str) -> None:
         assert mine_rows == [tuple(sorted((places[t] + i, c) for t, i, c in atom.terms)) for atom in case.atoms]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(queries.formulas, min_size=1, max_size=3), queries.gaps)
 def test_same_list_as_the_engine(asserted: list[object], gap: str) -> None:
     same_as_engine(queries.asserted(asserted, 2, gap))
@@ -71,7 +72,7 @@ def within(cases: Cases, point: dict[str, Fraction]) -> bool:
     return False
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(queries.formulas, min_size=1, max_size=3), st.lists(queries.points, min_size=1, max_size=6))
 def test_nothing_of_the_formula_is_lost(asserted: list[object], points: list[dict[str, Fraction]]) -> None:
     cases = query(queries.asserted(asserted, 2)).cases
@@ -79,7 +80,7 @@ def test_nothing_of_the_formula_is_lost(asserted: list[object], points: list[dic
         assert within(cases, point) or not all(queries.evaluate(formula, point) for formula in asserted)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(queries.formulas, min_size=1, max_size=3))
 def test_2_0_has_the_cases_of_1_0(asserted: list[object]) -> None:
     first, second = read(queries.asserted(asserted, 1).encode()), query(queries.asserted(asserted, 2)).cases
@@ -96,7 +97,7 @@ def test_what_the_engine_refuses_is_refused(text: str) -> None:
     assert caught.value.rule == "unsupported-property"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_damaged_texts_are_refused_or_read_as_the_engine_reads_them(data: st.DataObject) -> None:
     text = queries.asserted([data.draw(queries.formulas)], 2)

@@ -13,6 +13,7 @@ import pytest
 from tests.checker.build import Records, leaf, split
 from tests.checker.random_certificates import drawn, grown
 from tests.checker.test_walk import Scene, above
+from tests.effort import examples
 from verifier.checker import shares, walk
 from verifier.checker.bounds import Checker
 from verifier.checker.certificate import Certificate
@@ -69,7 +70,7 @@ def told(given: Arguments, processes: int) -> tuple[str, dict[int, tuple[str, fl
 
 
 def test_shares_count_together_what_the_whole_counts() -> None:
-    for seed in range(60):
+    for seed in range(examples(60)):
         given = walked(seed)
         if given is None:
             continue
@@ -93,7 +94,7 @@ def test_shares_count_together_what_the_whole_counts() -> None:
 @pytest.mark.parametrize("processes", [1, 2, 9])
 def test_processes_say_what_one_says(processes: int) -> None:
     verdicts = set()
-    for seed in range(0, 60, 4):
+    for seed in range(0, examples(60, 24), 4):
         given = walked(seed)
         if given is not None:
             verdict, failed = told(given, 0)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from graph.load import load
 from tests.checker.twins import both_bounds
+from tests.effort import examples
 from tests.graph.graph_models import floats, model, node
 from verifier.checker import exact_functions, functions, read_model
 from verifier.checker.arithmetic import THETA
@@ -34,7 +35,7 @@ def reached(lower: float, upper: float, read: float) -> list[tuple[Fraction, int
     return [(x, sign(x + move)) for x in points for move in moves] + [(x, 0) for x in points if abs(x) <= read]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(ends, ends, st.one_of(st.sampled_from([0.0, 1.0, -2.0, 2.0**15, -(2.0**40)]), st.floats(-8, 8)), st.sampled_from([0.0, THETA]))
 def test_no_value_at_the_jump_is_lost(a: float, b: float, slope: float, widen: float) -> None:
     lower, upper = sorted((a, b))
@@ -79,7 +80,7 @@ def test_both_readers_name_the_same_site(opset: int) -> None:
         assert found.rounding is not None and found.rounding.kind == "exact"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.integers(0, 10**6), st.booleans())
 def test_networks_stay_above_their_bounds(seed: int, float32: bool) -> None:
     """Weights are small multiples of 1/4, so that many neurons are exactly 0 at the corners and the centre, where nothing rounds."""

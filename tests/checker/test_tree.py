@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.checker.build import Draft, Record, Records, clip, empty, forms, leaf, multipliers, pack, refine, rows, split, within
+from tests.effort import examples
 from verifier.checker import tree
 from verifier.checker.certificate import Certificate, TensorName, read
 from verifier.checker.refusal import Malformed
@@ -128,7 +129,7 @@ def forests(draw: Callable[..., Any]) -> tuple[Draft, Listed, list[Drawn]]:
     return found, cases, trees
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(forests())
 def test_every_node_is_found_again(made: tuple[Draft, Listed, list[Drawn]]) -> None:
     """The recursive walk over what was drawn meets the nodes of the forest in preorder, each with its own numbers."""
@@ -178,7 +179,7 @@ def test_every_node_is_found_again(made: tuple[Draft, Listed, list[Drawn]]) -> N
     assert forest.program.tolist() == [program for _, program, _ in found.trees]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(forests())
 def test_equal_signatures_mean_equal_records(made: tuple[Draft, Listed, list[Drawn]]) -> None:
     found, cases, _ = made

@@ -17,6 +17,7 @@ from tests.checker.build import Draft, Records, clip, empty, forms, leaf, multip
 from tests.checker.make_corpus import PROPERTIES, TAMPERED, VALID
 from tests.checker.random_networks import RELU, Array, random_box, random_network
 from tests.checker.test_slack import TABLE
+from tests.effort import examples
 from verifier.checker import certificate as certificates
 from verifier.checker import read_model, read_property, tree, walk
 from verifier.checker.bounds import Checker
@@ -282,7 +283,7 @@ def test_a_leaf_by_bound_pays_what_arithmetic_says() -> None:
 
 def test_a_leaf_by_multipliers_pays_what_arithmetic_says() -> None:
     checked = 0
-    for seed in range(100):
+    for seed in range(examples(100)):
         r, scene, path = drawn(seed)
         atoms = scene.cases[0][1]
         gamma, beta = [r.choice((0.0, 1.0, r.uniform(0, 2))) for _ in atoms], [r.choice((0.0, r.uniform(0, 2))) for _ in path]
@@ -298,7 +299,7 @@ def test_a_leaf_by_multipliers_pays_what_arithmetic_says() -> None:
         wanted = multiplied(scene, path, accounts, [Fraction(x) for x in gamma], [Fraction(x) for x in beta])
         assert near(best[node], wanted, abs(wanted) + accounts.error), seed
         checked += 1
-    assert checked > 40
+    assert checked > examples(40)
 
 
 def multiplied(scene: Scene, path: list[Step], accounts: Accounts, gamma: list[Fraction], beta: list[Fraction]) -> Fraction:
@@ -605,7 +606,7 @@ def test_chunks_that_go_together_are_of_one_kind(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(walk, "_joined", checked)
     monkeypatch.setattr(Walk, "_process", lambda self, chunk: (sizes.append(len(chunk)), process(self, chunk))[1])
-    for seed in range(40):
+    for seed in range(examples(40)):
         r = Random(seed)
         scene = Scene(cases=above(4.5, 4.25, 4.75, 5.0))
         for members in ((0, 2), (1,), (3,)):

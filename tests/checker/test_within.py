@@ -18,6 +18,7 @@ from tests.checker.random_networks import RELU, Array, random_box, random_networ
 from tests.checker.test_slack import TABLE
 from tests.checker.test_walk import Atom, H, Scene, X, above, dense, two_relus
 from tests.checker.twins import box_of, same_state
+from tests.effort import examples
 from verifier.checker import arithmetic, bounds, certificate, exact_bounds, read_model, read_property, slopes, tree, walk
 from verifier.checker import exact as exact_walk
 from verifier.checker.bounds import Checker
@@ -152,7 +153,7 @@ def holds(lower: list[Fraction], upper: list[Fraction], run: Run, i: int) -> boo
 
 def test_no_execution_that_violates_the_case_is_cut_off() -> None:
     checked = narrower = 0
-    for seed in range(110):
+    for seed in range(examples(110)):
         found = drawn(seed)
         if found is None:
             continue
@@ -166,7 +167,7 @@ def test_no_execution_that_violates_the_case_is_cut_off() -> None:
                 narrower += int((high - low).sum() < 0.9 * (state.upper[i] - state.lower[i]).sum())
                 assert all(holds(bottom, top, run, i) for run in runs), seed
                 checked += len(runs)
-    assert checked > 3000 and narrower > 100
+    assert checked > examples(3000) and narrower > examples(100)
 
 
 def test_the_exact_twin_cuts_off_no_violation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +181,7 @@ def test_the_exact_twin_cuts_off_no_violation(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(exact_walk.ExactWalk, "_within", noted)
     checked = 0
-    for seed in range(60):
+    for seed in range(examples(60)):
         found = drawn(seed, 8)
         if found is None:
             continue
@@ -194,7 +195,7 @@ def test_the_exact_twin_cuts_off_no_violation(monkeypatch: pytest.MonkeyPatch) -
                 runs = [run for run in found.runs if found.violates(run, depth)]
                 assert all(holds(low, high, run, i) for run in runs), seed
                 checked += len(runs)
-    assert checked > 150
+    assert checked > examples(150)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -202,7 +203,7 @@ def test_the_heuristic_proves_nothing(name: str, monkeypatch: pytest.MonkeyPatch
     """Whatever it says, violations stay, or there is a refusal."""
     monkeypatch.setattr(bounds, "multiplier", lambda *given: HOSTILE[name](slopes.multiplier(*given)))
     checked = 0
-    for seed in range(30):
+    for seed in range(examples(30)):
         found = drawn(seed, 6)
         for depth, part in [] if found is None else kept(found):
             assert found is not None
@@ -210,7 +211,7 @@ def test_the_heuristic_proves_nothing(name: str, monkeypatch: pytest.MonkeyPatch
             for i, (low, high) in part.known.items():
                 assert all(holds(exact(low[0]), exact(high[0]), run, i) for run in runs), seed
                 checked += len(runs)
-    assert checked > 100
+    assert checked > examples(100)
 
 
 def test_planted_violations_are_never_proven() -> None:
@@ -495,7 +496,7 @@ def test_both_arithmetics_on_one_state(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("bounds", "exact_bounds"):
         monkeypatch.setattr({"bounds": bounds, "exact_bounds": exact_bounds}[name], "multiplier", lambda lines, *_: np.full(lines.shape[:2], 0.75))
     compared = 0
-    for seed in range(80):
+    for seed in range(examples(80)):
         r = Random(seed)
         of = random_network(r, 5)
         lower, upper = (end[None] for end in random_box(r, of))
@@ -517,7 +518,7 @@ def test_both_arithmetics_on_one_state(monkeypatch: pytest.MonkeyPatch) -> None:
                     compared += 1
         except Rejected:
             continue
-    assert compared > 300
+    assert compared > examples(300)
 
 
 # ---------------------------------------------------------------- the heuristic

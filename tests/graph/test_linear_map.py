@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from graph.errors import MalformedGraph
 from graph.linear_map import Composition, Conv, Dense, Gather, LinearMap, Reshape, Scale, Sum, Transposed, compose
 from graph.map_algebra import chain, cost
+from tests.effort import examples
 
 RNG = np.random.default_rng(7)
 
@@ -106,7 +107,7 @@ def test_exact_maps_round_nothing(m: LinearMap) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_chains_reduce_without_changing_the_matrix(data: st.DataObject) -> None:
     """Random chains: the reduced map has the same matrix, costs no more, and `compose` agrees too."""
     shape, maps = (1, 2, 3, 3), []

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from graph.errors import ModelError, UnsupportedOperator
 from graph.load import Limits, load
 from graph.selfcheck import compare
+from tests.effort import examples
 
 GOOD = model([node("MatMul", ["x", "w"], ["h"]), node("Relu", ["h"])], {"x": ("n", 3)}, weights={"w": floats(3, 4)})
 
@@ -235,7 +236,7 @@ FUZZED = model(
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 def test_mutated_bytes_raise_nothing_but_model_errors(data: st.DataObject) -> None:
     content = bytearray(FUZZED)
     for _ in range(data.draw(st.integers(1, 4))):

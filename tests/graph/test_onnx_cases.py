@@ -10,13 +10,13 @@ import onnx
 import pytest
 from composition_cases import CONTROL
 from numpy.typing import NDArray
-from onnx.backend.test.case.node import collect_testcases
 
 from graph.errors import ModelError
 from graph.evaluate import evaluate
 from graph.load import load
 from graph.lowering import LOWERINGS
 from graph.simplify import recentre_softmax
+from tests import onnx_cases
 
 Case = tuple[str, onnx.ModelProto, list[Any], list[Any], float]
 
@@ -33,7 +33,7 @@ HALFWAY = {"test_dynamicquantizelinear": 1.0}  # -2.5 in steps of 5/255 is -127.
 def cases() -> list[Case]:
     """Single-operator cases of supported operators on tensors, the first of finite float32 numbers; sequences are for test_scope.py."""
     found = []
-    for case in collect_testcases(None):
+    for case in onnx_cases.cases():
         operators = [(n.domain, n.op_type) for n in (case.model.graph.node if case.model else ())]
         if len(operators) != 1 or operators[0] not in LOWERINGS:
             continue

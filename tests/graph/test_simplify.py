@@ -15,6 +15,7 @@ from graph.linear_map import Conv, Dense, Transposed
 from graph.load import load
 from graph.selfcheck import compare
 from graph.simplify import recentre_softmax, simplify
+from tests.effort import examples
 
 
 def kinds(graph: Any) -> list[str]:
@@ -157,7 +158,7 @@ def networks(draw: st.DrawFn) -> bytes:
 
 
 @given(networks(), st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_random_networks_keep_their_function(content: bytes, seed: int) -> None:
     loaded = load(content)
     found = compare(loaded, [[floats(2, 3, 4, seed=seed + k)] for k in range(2)])

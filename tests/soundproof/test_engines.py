@@ -66,7 +66,7 @@ def test_a_second_is_not_enough(tmp_path: Path, hard: tuple[str, str], engine: s
     assert done.returncode == 30 and done.stdout == "timed-out\n" and plain(tmp_path / "j")["reason"]["code"] == "time"
 
 
-@pytest.mark.parametrize("engine", ["smt", "milp"])
+@pytest.mark.parametrize("engine", ["smt", pytest.param("milp", marks=pytest.mark.slow)])
 def test_little_memory_is_no_verdict(tmp_path: Path, hard: tuple[str, str], engine: str) -> None:
     done = command("verify", *hard, "--engine", engine, "--timeout", "20", "--memory", "1", "--json", tmp_path / "j", "--no-attack")
     found = plain(tmp_path / "j")
@@ -74,7 +74,7 @@ def test_little_memory_is_no_verdict(tmp_path: Path, hard: tuple[str, str], engi
     assert found["reason"]["code"] in ("memory", "time", "solver-unknown", "not-certified") and found["assurance"] == "none"
 
 
-@pytest.mark.parametrize("engine", ["smt", "milp"])
+@pytest.mark.parametrize("engine", ["smt", pytest.param("milp", marks=pytest.mark.slow)])
 def test_a_solver_that_is_killed_is_no_verdict(tmp_path: Path, hard: tuple[str, str], engine: str) -> None:
     arguments = ["verify", *hard, "--engine", engine, "--trust", "smt,milp", "--timeout", "60", "--json", str(tmp_path / "j"), "--no-attack"]
     with subprocess.Popen([sys.executable, "-m", "soundproof", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:

@@ -15,6 +15,7 @@ from specs.errors import PropertyError
 from specs.evaluate import violated_case
 from specs.vnnlib import parse, read
 from specs.write import decimal, write
+from tests.effort import examples
 
 # --- evaluation --------------------------------------------------------------------------------------------------------------------
 
@@ -39,7 +40,7 @@ properties = st.lists(st.builds(Case, boxes.map(lambda b: (b,)), st.lists(atoms,
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(properties, st.tuples(fractions, fractions), st.tuples(fractions, fractions))
 def test_the_first_violated_case_is_found(property, x, y):
     values = {"X": x, "Y": y}
@@ -69,7 +70,7 @@ decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**9)
 doubles = st.floats(allow_nan=False, allow_infinity=False, width=32).map(Fraction)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(decimals | doubles)
 def test_decimals_are_exact(value):
     assert Fraction(decimal(value)) == value and "e" not in decimal(value).lower()
@@ -105,7 +106,7 @@ shared = st.tuples(written_boxes, st.lists(written_atoms, max_size=4)).map(lambd
 separate = st.lists(st.builds(lambda b, a: Case((b,), a), written_boxes, written_atoms), max_size=4)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(shared | separate)
 def test_written_properties_read_back_as_the_same_cases(cases):
     property = Property((Variable("X", (2,)),), (Variable("Y", (3,)),), tuple(cases))

@@ -17,6 +17,7 @@ from specs.canonical import Atom, Box
 from specs.errors import PropertyError
 from specs.evaluate import violated_case
 from specs.vnnlib import Limits, parse, read
+from tests.effort import examples
 
 INPUTS, OUTPUTS = 3, 2
 HEAD = "".join(f"(declare-const X_{i} Real)" for i in range(INPUTS)) + "".join(f"(declare-const Y_{i} Real)\n" for i in range(OUTPUTS))
@@ -65,7 +66,7 @@ def evaluate(node, point):
 coordinates = st.sampled_from([Fraction(k, 4) for k in range(-8, 9)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(formulas, min_size=1, max_size=3), st.lists(st.tuples(*[coordinates] * (INPUTS + OUTPUTS)), min_size=5, max_size=5))
 def test_the_cases_mean_what_the_text_says(asserted, points):
     property = parse(HEAD + WHOLE_BOX + "\n".join(f"(assert {text_of(f)}) ; comment ( \n" for f in asserted))
@@ -91,7 +92,7 @@ bound_formulas = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.lists(bound_formulas, min_size=1, max_size=3))
 def test_cases_and_vacuous_ones_are_counted_in_the_order_of_the_text(asserted):
     property = parse(HEAD + WHOLE_BOX + "".join(f"(assert {text_of(f)})" for f in asserted))
@@ -275,7 +276,7 @@ words = ["assert", "declare-const", "Real", "and", "or", "<=", ">", "==", "+", "
 pieces = st.lists(st.sampled_from(["(", ")", " ", "\n", ";", "(<= X_0 1)", *words]) | st.text(max_size=3), max_size=40)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(400), suppress_health_check=[HealthCheck.too_slow])
 @given(pieces, st.booleans(), st.sampled_from(["", " "]))
 def test_no_text_raises_anything_but_property_errors(parts, with_head, glue):
     try:
@@ -285,7 +286,7 @@ def test_no_text_raises_anything_but_property_errors(parts, with_head, glue):
     assert len(list(property.cases)) == len(property.cases)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(formulas, min_size=1, max_size=2), st.data())
 def test_damaged_text_raises_only_property_errors(asserted, data):
     text = HEAD + WHOLE_BOX + "".join(f"(assert {text_of(f)})" for f in asserted)
@@ -298,7 +299,7 @@ def test_damaged_text_raises_only_property_errors(asserted, data):
         assert error.line is not None and 1 <= error.line <= damaged.count("\n") + 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=60), st.booleans())
 def test_no_file_raises_anything_but_property_errors(tmp_path_factory, data, zipped):
     path = tmp_path_factory.mktemp("fuzz") / "file"
@@ -377,7 +378,7 @@ def test_at_most_twenty_vacuous_combinations_are_named_and_the_rest_is_counted()
     assert property.vacuous_cases[-1] == "4980 more cases are vacuous"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(bound_formulas, min_size=1, max_size=3))
 def test_the_named_and_the_counted_cases_are_all_the_vacuous_ones(asserted):
     property = parse(HEAD + WHOLE_BOX + "".join(f"(assert {text_of(f)})" for f in asserted))

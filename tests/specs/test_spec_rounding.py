@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from specs import rounding
 from specs.canonical import Rationals
 from specs.errors import PropertyError
+from tests.effort import examples
 
 
 def nearest(q: Fraction, bits: int, least: int) -> Fraction:
@@ -47,7 +48,7 @@ midpoints = st.tuples(st.floats(width=32, min_value=-(2.0**127), max_value=2.0**
 numbers = st.one_of(anywhere, decimals, floats32, midpoints, midpoints.map(lambda q: q / 2**140))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(st.lists(numbers, min_size=1, max_size=4))
 @example([1 + Fraction(1, 2**24) + Fraction(1, 2**60), Fraction("3.3e-05"), Fraction(1, 10**400), Fraction(3, 2**150)])
 def test_roundings_agree_with_the_definition(values):

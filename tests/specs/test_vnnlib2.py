@@ -16,6 +16,7 @@ from specs.canonical import Property, atom_holds
 from specs.errors import PropertyError
 from specs.vnnlib import parse, read
 from specs.vnnlib2 import element_name
+from tests.effort import examples
 from tests.specs import queries
 from tests.specs.queries import INPUTS, OUTPUTS, SHAPES
 
@@ -133,7 +134,7 @@ def test_names_of_elements(tensor: str, shape: tuple[int, ...]) -> None:
 # --- random formulas ------------------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(queries.formulas, min_size=1, max_size=3), st.lists(queries.points, min_size=1, max_size=6), queries.gaps)
 def test_the_cases_are_the_formula(asserted: list[object], points: list[dict[str, Fraction]], gap: str) -> None:
     found = parse(queries.asserted(asserted, 2, gap))
@@ -147,7 +148,7 @@ def test_the_cases_are_the_formula(asserted: list[object], points: list[dict[str
         assert unsafe == all(queries.evaluate(formula, point) for formula in asserted)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(queries.formulas, min_size=1, max_size=3))
 def test_2_0_has_the_cases_of_1_0(asserted: list[object]) -> None:
     first, second = (parse(queries.asserted(asserted, version)) for version in (1, 2))
@@ -275,7 +276,7 @@ def test_bad_texts_are_refused_with_their_place(text: str) -> None:
     assert place is None or (caught.value.line, caught.value.column) == place
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_damaged_texts_end_in_our_error_or_are_read(data: st.DataObject) -> None:
     text = queries.asserted([data.draw(queries.formulas)], 2)

@@ -14,6 +14,7 @@ from specs.canonical import Property
 from specs.errors import PropertyError
 from specs.vnnlib import parse
 from specs.write import write
+from tests.effort import examples
 from tests.specs import queries
 from tests.verifier import composed
 from tests.vnnlib2 import standard
@@ -40,7 +41,7 @@ def written(found: Property) -> str:
         raise
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.lists(queries.formulas, min_size=1, max_size=3))
 def test_one_network(asserted: list[object]) -> None:
     found = parse(queries.asserted(asserted, 2))
@@ -48,7 +49,7 @@ def test_one_network(asserted: list[object]) -> None:
     assert len(parse(written(found)).cases) == len(found.cases)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(composed.formulas, min_size=1, max_size=2), composed.equalities, st.sampled_from(["", "(isomorphic-to f)"]))
 def test_several_networks(asserted: list[Any], equal: list[tuple[str, str]], relation: str) -> None:
     try:
@@ -103,7 +104,7 @@ def test_the_standard_s_own_parser_takes_what_is_written(tmp_path_factory: pytes
     one_type = {name: text for name, text in DECIDED.items() if name != "float32 and real together"}  # which the standard does not compare
     texts = [write(parse(text), "2.0") for text in one_type.values()]
 
-    @settings(max_examples=300, deadline=None, database=None)
+    @settings(max_examples=300, database=None)
     @given(st.lists(composed.formulas, min_size=1, max_size=2), composed.equalities, st.lists(queries.formulas, min_size=1, max_size=3))
     def collect(several: list[Any], equal: list[tuple[str, str]], one: list[object]) -> None:
         texts.append(written(parse(queries.asserted(one, 2))))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.effort import examples
 from verifier.clip import MOST_SLOTS, clip
 
 WIDE = torch.tensor([[-1.0, -1.0]]), torch.tensor([[1.0, 1.0]])
@@ -20,7 +21,7 @@ def _row(coefficients: list[float], constant: float, x: Tensor) -> Fraction:
     return sum((Fraction(c) * Fraction(float(v)) for c, v in zip(coefficients, x, strict=True)), Fraction(constant))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.data())
 def test_what_may_violate_is_kept(data: st.DataObject) -> None:
     n, rows, slots = (data.draw(st.integers(1, 3)) for _ in range(3))

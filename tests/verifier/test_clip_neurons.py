@@ -13,9 +13,10 @@ from benchmarks.strategies import boxes, networks
 from bounds.linear import LinearBounds
 from bounds.torch_graph import TorchGraph
 from graph.load import load
+from tests.effort import examples
 from verifier.clip_neurons import clip_neurons, least_within
 
-fast = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+fast = settings(max_examples=examples(30), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @fast

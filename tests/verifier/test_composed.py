@@ -19,6 +19,7 @@ from graph.errors import ModelError
 from specs.errors import PropertyError
 from specs.evaluate import violated_case
 from specs.vnnlib import parse
+from tests.effort import examples
 from tests.specs import queries
 from verifier.checker import compose, read_model, read_property2
 from verifier.checker.refusal import Rejected
@@ -29,7 +30,7 @@ F, G, SHARP = file_of(1), file_of(2), file_of(3, sharp=True)
 corners = st.lists(st.integers(-4, 4).map(lambda k: k / 4), min_size=4, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(formulas, min_size=1, max_size=2), equalities, st.lists(corners, min_size=1, max_size=3), st.booleans())
 def test_three_readings_have_the_meaning(asserted: list[Any], equal: list[tuple[str, str]], points: list[list[float]], by_hand: bool) -> None:
     text = text_of(asserted, equal)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import z3
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import helper
@@ -155,7 +155,6 @@ def test_rounding_at_the_edge_of_float32() -> None:
 UNITS = st.sampled_from([Fraction(1), Fraction(-1)])
 
 
-@settings(deadline=None)
 @given(st.lists(singles, min_size=1, max_size=3), st.data())
 def test_atoms_are_compared_exactly(values: list[float], data: st.DataObject) -> None:
     """An atom with coefficients of one size, near its threshold, against rational arithmetic."""

@@ -24,6 +24,7 @@ from graph.functions.relu import relu
 from graph.functions.sigmoid import sigmoid
 from graph.functions.sign import sign
 from graph.load import load
+from tests.effort import examples
 from verifier.encode_lp import NotEncodable, Program, cone, encode, encode_nodes, path
 from verifier.milp import _load, _solved
 from verifier.problem import Problem, compile_problem
@@ -32,7 +33,7 @@ from verifier.solver import Question
 EXACT = ("Gemm", "Relu", "LeakyRelu", "Conv", "MaxPool", "Add", "Sub", "Concat", "Slice", "Gather", "Flatten", "Neg", "ReduceSum", "Transpose")
 FUNCTIONS = (relu(), leaky_relu(0.25), leaky_relu(-0.5), leaky_relu(2.0), absolute(), clip(-0.5, 0.75), clip(-np.inf, 0.25), sign())
 STAIRS = Pieces("stairs", (-1.0, 0.5, 0.5625), (0.5, -1.0, 0.0, 2.0), (0.0, 1.0, -3.0, 1.0), (-1.0, 0.25, 2.125))
-fast = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+fast = settings(max_examples=examples(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def unsafe(n_out: int) -> str:

@@ -22,6 +22,7 @@ from graph.core import check as checked
 from graph.evaluate import evaluate
 from graph.functions.facts import Function, Pieces, Smooth
 from graph.linear_map import Composition, Dense, Gather, Scale, Transposed
+from tests.effort import examples
 from verifier import encode_smt, exact
 from verifier.encode_smt import Query, decide, solve_smt
 from verifier.exact_planes import Eliminator, chain, cut, plane
@@ -30,8 +31,8 @@ from verifier.solver import Question, ask
 
 Array = NDArray[Any]
 Q = Fraction
-few = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
-some = settings(deadline=None, max_examples=40)
+few = settings(max_examples=examples(15), suppress_health_check=[HealthCheck.too_slow])
+some = settings(max_examples=examples(40))
 seeds = st.integers(0, 2**32 - 1)
 
 STAIRS = Pieces("stairs", (-0.5, 0.0, 0.75), (0.0, 1.0, -0.5, 2.0), (0.0, 0.25, 1.0, -1.0), (0.5, 1.0, 0.625))  # jumps thrice; values off both sides

@@ -23,12 +23,13 @@ from benchmarks.exact.engines import ENGINES, Effort, Engine, Said
 from benchmarks.exact.enumerate import decide
 from benchmarks.exact.instances import SMALL, Instance, draw
 from benchmarks.exact.judge import judge
+from tests.effort import examples
 
 KEPT = Path(__file__).resolve().parents[1] / "regressions"
 EFFORT = Effort(seconds=30.0, nodes=300)
 NEXT = Fraction(1, 2**60)
 COMPLETE = ("enumeration", "smt")
-few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+few = settings(max_examples=examples(15), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @st.composite
@@ -86,7 +87,7 @@ def test_a_disagreement_is_shrunk_and_kept(tmp_path: Path) -> None:
     assert ENGINES["enumeration"](tmp_path / "found" / "model.onnx", tmp_path / "found" / "property.vnnlib", EFFORT)["verdict"] == "sat"
 
 
-@settings(few, max_examples=60)
+@settings(few, max_examples=examples(60))
 @given(questions())
 def test_the_oracle_against_another_one(question: Question) -> None:
     """The segments of one input, walked by other code."""

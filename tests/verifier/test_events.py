@@ -13,6 +13,7 @@ from test_search import KINDS, questions, searching, slow
 from bounds.torch_graph import TorchGraph
 from graph.load import Model
 from specs.canonical import Property
+from tests.effort import examples
 from verifier import engine
 from verifier.events import Closed, Derive, Event, Formed, Hit, Roots, Split, Within
 from verifier.options import Options
@@ -77,7 +78,7 @@ def watched(net: Model, prop: Property) -> tuple[Outcome, Trees]:
     return engine.run(net, prop, Options("", "", timeout=60.0, nodes=300, no_attack=True, threads=1), trees), trees
 
 
-@settings(slow, max_examples=25)
+@settings(slow, max_examples=examples(25))
 @given(questions(), st.sampled_from(KINDS))
 def test_the_trees_close_exactly_what_the_verdict_says(question: object, kind: str) -> None:
     with searching(kind):

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from test_problem import NET, properties
 
 from specs.vnnlib import parse
+from tests.effort import examples
 from verifier.groups import group_cases
 from verifier.problem import compile_problem
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(properties(), st.data())
 def test_every_case_is_in_one_slot_with_its_own_atoms(prop, data: st.DataObject) -> None:  # type: ignore[no-untyped-def]
     problem = compile_problem(NET.graph, prop)

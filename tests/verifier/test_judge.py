@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.effort import examples
 from tests.specs import queries
 from verifier.confirm import judge_command
 from verifier.judge import Point, Refuted, assignment, competition, judge, nearest_float32, violates
@@ -109,7 +110,7 @@ def test_pairs_have_the_order_of_the_standard(text: str) -> None:
         competition(text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.lists(queries.formulas, min_size=1, max_size=3), st.lists(queries.points, min_size=1, max_size=3), st.sampled_from([1, 2]))
 def test_formulas_mean_what_their_words_mean(asserted: list[object], points: list[dict[str, Fraction]], version: int) -> None:
     """All numbers are float32 here, so that the box and its rounding are the same."""
@@ -120,7 +121,7 @@ def test_formulas_mean_what_their_words_mean(asserted: list[object], points: lis
         assert violates(text, Point(x, y, exact=True)) == violates(text, Point(x, y, exact=False)) == wanted
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.sampled_from([-1, 0, 1]), st.integers(60, 200))
 def test_nearest_float32_is_the_nearest(base: float, side: int, power: int) -> None:
     """A float32, a midpoint of two, and what lies a little beside these."""

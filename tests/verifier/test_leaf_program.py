@@ -21,12 +21,13 @@ from graph.functions.facts import Pieces
 from graph.functions.relu import relu
 from graph.functions.sigmoid import sigmoid
 from graph.functions.sign import sign
+from tests.effort import examples
 from verifier.events import Places
 from verifier.leaf_program import Cut, _confirm, applies, attempt, both_sides
 from verifier.problem import Problem
 
 TWO = "(and (<= (+ Y_0 (* 2.0 Y_1)) 0.5) (<= (* -1.0 Y_0) 0.25))"
-fast = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+fast = settings(max_examples=examples(12), suppress_health_check=[HealthCheck.too_slow])
 
 
 def bound_in(asked: Problem, known: dict[int, tuple[np.ndarray, np.ndarray]]) -> tuple[LinearBounds, State]:

@@ -26,13 +26,14 @@ from graph.functions.relu import relu
 from graph.functions.sigmoid import sigmoid
 from graph.functions.sign import sign
 from graph.linear_map import Dense
+from tests.effort import examples
 from verifier.encode_lp import encode
 from verifier.leaf_program import planes_with
 from verifier.milp import MARGIN, Duals, _load, multipliers, refine, solve_milp, worst_excess
 from verifier.problem import Problem
 from verifier.solver import Question, ask
 
-fast = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+fast = settings(max_examples=examples(12), suppress_health_check=[HealthCheck.too_slow])
 seeds = st.integers(0, 2**32 - 1)
 
 

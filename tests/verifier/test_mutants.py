@@ -6,7 +6,7 @@ the bounds stands between the defect and a wrong verdict.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -164,9 +164,16 @@ MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 LOSSES = {"the second half is lost": _lost_half(slice(None, 1)), "the first half is lost": _lost_half(slice(1, None))}
 
 
-def _verdicts(kind: str) -> dict[str, str]:
-    with searching(kind):
-        return {name: decide(net, prop, nodes=100).verdict for name, (net, prop, _) in VIOLATED.items()}
+def _verdicts(kind: str) -> Iterator[str]:
+    for net, prop, _ in VIOLATED.values():
+        with searching(kind):
+            verdict = decide(net, prop, nodes=100).verdict
+        yield verdict
+
+
+def _lies(kind: str) -> bool:
+    """Whether one of them is called verified; no further one is asked then."""
+    return "unsat" in _verdicts(kind)
 
 
 @pytest.mark.parametrize("name", VIOLATED)
@@ -177,13 +184,13 @@ def test_the_known_point_violates(name: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_engine_itself_verifies_none_of_them(kind: str) -> None:
-    assert set(_verdicts(kind).values()) == {"unknown"}
+    assert set(_verdicts(kind)) == {"unknown"}
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_defect_gives_a_wrong_verdict(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTANTS[name](monkeypatch)
-    assert any("unsat" in _verdicts(kind).values() for kind in KINDS)
+    assert any(map(_lies, KINDS))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -191,6 +198,6 @@ def test_a_search_that_loses_sub_problems_is_found_out(name: str, monkeypatch: p
     LOSSES[name](monkeypatch)
     for kind in KINDS:
         with pytest.raises(engine.LostCases):
-            _verdicts(kind)
+            list(_verdicts(kind))
     monkeypatch.setattr(engine, "_check_accounts", lambda *_: None)  # without the accounts it would lie
-    assert any("unsat" in _verdicts(kind).values() for kind in KINDS)
+    assert any(map(_lies, KINDS))

@@ -16,11 +16,12 @@ from bounds.torch_graph import TorchGraph
 from graph.core import Elementwise, Input, Max
 from graph.functions.facts import Pieces
 from graph.load import load
+from tests.effort import examples
 from tests.verifier.small_networks import onnx_file
 from verifier.optimise import UNSPLIT, Multipliers, Sides, builders, initial, optimise, paid, planes_of, planes_with, relaxed_nodes, storable
 
 OPERATORS = ("Gemm", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Conv", "Flatten", "Mul")
-fast = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+fast = settings(max_examples=examples(30), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def drawn_sides(bounds: LinearBounds, state: State, values: list[torch.Tensor], rng: np.random.Generator) -> tuple[Sides, torch.Tensor]:

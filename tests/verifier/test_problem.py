@@ -13,6 +13,7 @@ from small_networks import linear
 from specs.canonical import Case, Property, atom_holds
 from specs.errors import PropertyError
 from specs.vnnlib import parse
+from tests.effort import examples
 from verifier.problem import Problem, compile_problem
 
 N_IN, N_OUT = 2, 2
@@ -78,7 +79,7 @@ def compiled(problem: Problem, case: int, point: dict[str, list[Fraction]]) -> b
     return inside
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_what_is_unsafe_as_written_is_unsafe_as_compiled(data: st.DataObject) -> None:
     prop = data.draw(properties())
@@ -91,7 +92,7 @@ def test_what_is_unsafe_as_written_is_unsafe_as_compiled(data: st.DataObject) ->
                 assert compiled(problem, k, point)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_the_arrays_are_hardly_weaker_than_the_text(data: st.DataObject) -> None:
     """Where the arrays hold, the closure of the text holds after moving every number by 2^-20 relative."""
@@ -110,7 +111,7 @@ def test_the_arrays_are_hardly_weaker_than_the_text(data: st.DataObject) -> None
                 assert total <= atom.bound + small * (10 + abs(atom.bound))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.data())
 def test_strictness_and_sharing(data: st.DataObject) -> None:
     prop = data.draw(properties())

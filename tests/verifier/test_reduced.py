@@ -24,6 +24,7 @@ from bounds.torch_graph import TorchGraph
 from graph.core import Elementwise
 from graph.load import load
 from specs.vnnlib import parse
+from tests.effort import examples
 from verifier import engine, guide, portfolio
 from verifier.budget import Budget
 from verifier.certificate import Recorder
@@ -170,7 +171,7 @@ def test_what_is_violated_is_never_verified() -> None:
         assert made
 
 
-@settings(slow, max_examples=12)
+@settings(slow, max_examples=examples(12))
 @given(questions())
 def test_verdicts_are_those_of_exact_arithmetic(asked: Question) -> None:
     with guided():

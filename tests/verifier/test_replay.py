@@ -12,6 +12,7 @@ from onnx import helper
 from small_networks import decimal, linear, model, relu_net, text
 
 from specs.errors import PropertyError
+from tests.effort import examples
 from verifier.exact import enclose_outputs, exact_outputs
 from verifier.replay import Replayer
 
@@ -134,7 +135,7 @@ def test_the_case_that_holds_is_reported() -> None:
 floats = st.floats(-2, 2, width=32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(st.lists(floats, min_size=17, max_size=17), st.tuples(floats, floats))
 def test_exact_and_enclosed_outputs_agree_with_rationals_by_hand(weights: list[float], x: tuple[float, float]) -> None:
     w1, b1, w2, b2 = (np.array(weights[a:b], dtype=np.float32).reshape(s) for a, b, s in ((0, 8, (2, 4)), (8, 12, 4), (12, 16, (4, 1)), (16, 17, 1)))

@@ -24,6 +24,7 @@ from bounds.torch_graph import TorchGraph
 from graph.load import Model, load
 from specs.canonical import Property
 from specs.vnnlib import parse
+from tests.effort import examples
 from verifier import engine, portfolio, search
 from verifier.bounding import Bounder
 from verifier.branch_input import split
@@ -40,7 +41,7 @@ NODES = 600
 KINDS = ("inputs", "inputs, float64 after a batch", "neurons")
 AT_ONCE: dict[str, Any] = {"precision_boxes": 0, "precision_share": -1.0}
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a shrink takes minutes
-slow = settings(deadline=None, max_examples=20, phases=PHASES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+slow = settings(max_examples=examples(20), phases=PHASES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def decide(net: Model, prop: Property, *, attack: bool = False, nodes: int = NODES, seed: int = 0) -> Outcome:
@@ -75,11 +76,11 @@ def test_a_property_that_holds_is_never_called_violated(instance: Instance, kind
     assert found.verdict in ("unsat", "unknown")
 
 
-@settings(slow, max_examples=40)
+@settings(slow, max_examples=examples(40))
 @given(questions(), st.sampled_from(KINDS), st.booleans())
 def test_disjunctions_of_conjunctions_against_the_exact_truth(question: Question, kind: str, attack: bool) -> None:
     with searching(kind):
-        found = decide(question.layers.onnx(), question.property(), attack=attack)
+        found = decide(question.layers.onnx(), question.property(), attack=attack, nodes=examples(NODES))
     if found.verdict == "unsat":
         assert not question.truth()
     if found.verdict == "sat":
@@ -87,7 +88,7 @@ def test_disjunctions_of_conjunctions_against_the_exact_truth(question: Question
         assert attack and (question.truth() or found.witness.float32_only is not False)
 
 
-@settings(slow, max_examples=25)
+@settings(slow, max_examples=examples(25))
 @given(questions(), st.sampled_from(KINDS))
 def test_what_holds_with_room_to_spare_is_verified(question: Question, kind: str) -> None:
     if kind == "neurons":  # once every neuron is fixed, one atom alone must refute: neuron splitting does not weigh atoms
@@ -98,7 +99,7 @@ def test_what_holds_with_room_to_spare_is_verified(question: Question, kind: str
     assert found.verdict == "unsat"
 
 
-@settings(slow, max_examples=20)
+@settings(slow, max_examples=examples(20))
 @given(layers(inputs=2), st.data())
 def test_two_inputs_against_a_grid(net, data) -> None:  # type: ignore[no-untyped-def]
     """Thresholds are the exact extremes over a grid: attained, hence violated; a little beyond is open to either answer."""
@@ -110,7 +111,7 @@ def test_two_inputs_against_a_grid(net, data) -> None:  # type: ignore[no-untype
     assume(all(v.denominator < 2**40 for v in values))
     box = [(decimal(float(low)), decimal(float(high))) for low, high in ends]
     with searching(data.draw(st.sampled_from(KINDS))):
-        assert decide(net.onnx(), text(box, len(net.biases[-1]), unsafe)).verdict == "unknown"
+        assert decide(net.onnx(), text(box, len(net.biases[-1]), unsafe), nodes=examples(NODES)).verdict == "unknown"
 
 
 # ---------------------------------------------------------------- numbers that are not finite
@@ -146,7 +147,7 @@ def _difference_of_exponentials() -> Model:
 )
 def test_bounds_that_are_not_finite_prove_nothing(net: Model, box: list[tuple[str, str]], unsafe: str, kind: str) -> None:
     with searching(kind):
-        found = decide(net, text(box, 1, unsafe))
+        found = decide(net, text(box, 1, unsafe), nodes=examples(NODES))
     assert found.verdict == "unknown"
     assert found.bound is None or np.isfinite(found.bound)
 
@@ -210,7 +211,7 @@ def test_linear_bounds_of_float64_are_kept_where_they_are_better_and_rounded_dow
 # ---------------------------------------------------------------- cover, budget, determinism
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_halves_cover_the_box(data: st.DataObject) -> None:
     n, count, ways = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))

@@ -34,7 +34,7 @@ from verifier.optimise import initial, storable
 from verifier.options import Options
 
 Layer = tuple[np.ndarray, np.ndarray]
-quick = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 
 
 def network(*layers: Layer) -> bytes:

@@ -23,6 +23,7 @@ from graph.core import Elementwise
 from graph.evaluate import evaluate
 from graph.load import load
 from specs.vnnlib import parse
+from tests.effort import examples
 from verifier import engine, neuron_search, portfolio
 from verifier.certificate import Recorder
 from verifier.checker import tree
@@ -122,7 +123,7 @@ def test_what_is_violated_is_never_verified(widths: tuple[int, ...]) -> None:
         assert watch.within
 
 
-@settings(slow, max_examples=12)
+@settings(slow, max_examples=examples(12))
 @given(questions())
 def test_executions_contradict_nothing(question: Question) -> None:
     """The self-check follows executions into what the case leaves of a box."""
