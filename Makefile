@@ -40,7 +40,7 @@ KERNEL := activations arithmetic bounds certificate forward functions kernels ma
 empty :=
 comma := ,
 coverage-checker: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow" tests/checker --cov=verifier.checker --cov-branch --cov-report=
+	SOUNDPROOF_THOROUGH=1 $(BIN)/python -m pytest -q -m "not slow" tests/checker --cov=verifier.checker --cov-branch --cov-report=
 	$(BIN)/python -m coverage report --show-missing --fail-under=100 --include=$(subst $(empty) ,$(comma),$(KERNEL:%=verifier/checker/%.py))
 
 # Everything: also slow tests (the wheel in an empty environment), the kernel's coverage, the attack-off gate, an attack on every committed `unsat`.

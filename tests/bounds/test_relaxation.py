@@ -112,7 +112,7 @@ def check_planes(function: Function, low: Tensor, high: Tensor, planes: relaxati
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("function", REGISTERED + STEPS, ids=label)
 def test_planes_never_cut_the_graph(function: Function, dtype: torch.dtype) -> None:
-    low, high = boxes(function, dtype, seed=1)
+    low, high = boxes(function, dtype, seed=1, n=examples(60))
     rng = np.random.default_rng(2)
     default = relaxation.relax(function, low, high)
     assert check_planes(function, low, high, default, rng) >= 0.9 * 2 * low.numel()

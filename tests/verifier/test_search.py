@@ -24,7 +24,7 @@ from bounds.torch_graph import TorchGraph
 from graph.load import Model, load
 from specs.canonical import Property
 from specs.vnnlib import parse
-from tests.effort import examples
+from tests.effort import examples, thorough
 from verifier import engine, portfolio, search
 from verifier.bounding import Bounder
 from verifier.branch_input import split
@@ -147,7 +147,7 @@ def _difference_of_exponentials() -> Model:
 )
 def test_bounds_that_are_not_finite_prove_nothing(net: Model, box: list[tuple[str, str]], unsafe: str, kind: str) -> None:
     with searching(kind):
-        found = decide(net, text(box, 1, unsafe), nodes=examples(NODES))
+        found = decide(net, text(box, 1, unsafe), nodes=NODES if thorough() else 40)
     assert found.verdict == "unknown"
     assert found.bound is None or np.isfinite(found.bound)
 
@@ -298,7 +298,7 @@ def test_a_lost_sub_problem_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_run_repeats_itself(kind: str, attack: bool) -> None:
     unsafe = "(or (<= Y_0 -0.000001) (and (>= Y_0 1.0) (<= Y_0 0.9999)))"
     with searching(kind):
-        one, two = (decide(SHELL, text([("-1", "1")] * 3, 1, unsafe), attack=attack, nodes=200, seed=7) for _ in range(2))
+        one, two = (decide(SHELL, text([("-1", "1")] * 3, 1, unsafe), attack=attack, nodes=examples(200), seed=7) for _ in range(2))
     facts = ("verdict", "nodes", "leaves", "bound", "closed_volume", "cases", "portfolio")
     assert [getattr(one, f) for f in facts] == [getattr(two, f) for f in facts]
 
