@@ -44,7 +44,7 @@ def _last(subject: Subject, folder: Path, plan: Plan, seed: int) -> Tally:
     return list(forge(subject, Judge(folder), plan, seed, donors, folder))[-1]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow if seed >= len(KINDS) else ()) for seed in SEEDS])
 def test_nothing_forged_is_accepted(seed: int, tmp_path: Path) -> None:
     tally = _last(_planted(seed), tmp_path, FEW, seed)
     assert not tally.forged, tally.forged[0][0]

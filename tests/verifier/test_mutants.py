@@ -194,7 +194,7 @@ def test_a_planted_defect_gives_a_wrong_verdict(name: str, monkeypatch: pytest.M
     assert any(map(_lies, KINDS))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ["the second half is lost", pytest.param("the first half is lost", marks=pytest.mark.slow)])
 def test_a_search_that_loses_sub_problems_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     LOSSES[name](monkeypatch)
     for kind in KINDS:

@@ -141,6 +141,7 @@ def test_a_wrong_truth_is_refused() -> None:
         parsing.instance(lie, 1, seed=1)
 
 
+@pytest.mark.slow  # all of them are drawn, one of each kind above
 def test_enough_of_them_of_both_truths() -> None:
     made = list(parsing.instances(seed=2))
     truths = Counter(i.real for i in made)
