@@ -23,7 +23,7 @@ from bounds.relaxation import Planes
 from bounds.torch_graph import TorchGraph, gather_windows
 from graph import linear_map as lm
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node
-from graph.functions.facts import Smooth, Steps
+from graph.functions.facts import Pieces, Smooth, Steps
 
 CACHED, LEAST_ROWS = 1 << 22, 128  # bytes of a block of one box's coefficients, and the fewest rows that are worth a pass
 NEAR_ZERO = 2.0**-125  # how far from 0 a split may be that multipliers speak of: float32 may flush smaller numbers to 0
@@ -136,6 +136,7 @@ class LinearBounds:
         self.memory = memory
         self.targets = _targets(self.graph)
         self.exact_interval = _exact_interval(self.graph)
+        self.flat_below = _flat_below(self.graph)
         self.rounded_constants = _rounded_constants(self.graph, net.dtype)
         self.widest = max(node.size for node in self.graph.nodes)
 
@@ -264,38 +265,51 @@ class LinearBounds:
     def refine(self, state: State, i: int) -> None:
         """Replace the bounds of the elements of node i that are undecided in a box by backward bounds where those are tighter (in place).
 
-        Those of a box do not depend on the batch it is in: what only other boxes need is left as it is there.
+        Those of a box do not depend on the batch it is in: what only other boxes need is left as it is there. Where it may decide an element
+        (`_flat_below`), the upper bound comes first: half of ReLUs that intervals leave undecided are idle, and nobody asks how far.
         """
-        matter = self.matter(state, i)
-        rows = torch.nonzero(matter.any(0)).squeeze(-1)
-        if rows.numel() == 0:
-            return
-        low, high = self.backward(state, i, rows)
-        mine = matter.index_select(-1, rows)
-        low, high = torch.where(mine, low, -torch.inf), torch.where(mine, high, torch.inf)
+        nothing = torch.zeros(0, dtype=torch.long, device=self.net.device)
+        for above_first in (True, False) if i in self.flat_below else (None,):
+            matter = self.matter(state, i)
+            rows = torch.nonzero(matter.any(0)).squeeze(-1)
+            if rows.numel() == 0:
+                return
+            low, high = self._ends(state, i, nothing if above_first else rows, nothing if above_first is False else rows)
+            mine = matter.index_select(-1, rows)
+            self._meet(
+                state, i, rows,
+                torch.where(mine, low, -torch.inf) if low.shape[-1] else None, torch.where(mine, high, torch.inf) if high.shape[-1] else None,
+            )
+
+    def _meet(self, state: State, i: int, rows: Tensor, low: Tensor | None, high: Tensor | None) -> None:
+        """Intersect bounds of the elements `rows` of node i (in place)."""
         old_low, old_high = state.lower[i].index_select(-1, rows), state.upper[i].index_select(-1, rows)
-        new_low, new_high = torch.maximum(old_low, low), torch.minimum(old_high, high)
+        new_low = old_low if low is None else torch.maximum(old_low, low)
+        new_high = old_high if high is None else torch.minimum(old_high, high)
         bad = new_low > new_high
         state.contradict(i, bad, rows)
-        new_low = torch.where(bad, new_high, new_low)
-        state.lower[i] = state.lower[i].index_copy(-1, rows, new_low)
+        state.lower[i] = state.lower[i].index_copy(-1, rows, torch.where(bad, new_high, new_low))
         state.upper[i] = state.upper[i].index_copy(-1, rows, new_high)
 
     def backward(self, state: State, i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Backward bounds [B, len(rows)] of the elements `rows` of node i; infinite where nothing is proven. Memory is bounded."""
+        return self._ends(state, i, rows, rows)
+
+    def _ends(self, state: State, i: int, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower bounds [B, len(below)] of the elements `below` of node i and upper ones [B, len(above)] of `above`."""
         batch = state.lower[i].shape[0]
-        row = 2 * self.widest * state.lower[i].element_size()
-        block = max(1, min(self.memory // batch, max(CACHED, LEAST_ROWS * row)) // row)
-        lows, highs = [], []
-        for part in rows.split(block):
-            unit = torch.zeros(2 * part.numel(), self.graph.nodes[i].size, dtype=self.net.dtype, device=self.net.device)
-            count = torch.arange(part.numel(), device=self.net.device)
-            unit[count, part] = 1.0
-            unit[count + part.numel(), part] = -1.0
-            value = self.lower_bound(state, {i: unit.unsqueeze(0)}, None).value
-            lows.append(value[:, : part.numel()])
-            highs.append(-value[:, part.numel():])
-        low, high = torch.cat(lows, -1), torch.cat(highs, -1)
+        row = self.widest * state.lower[i].element_size()
+        block = max(2, min(self.memory // batch, max(CACHED, 2 * LEAST_ROWS * row)) // row)
+        element = torch.cat([below, above])
+        sign = torch.ones(element.shape, dtype=self.net.dtype, device=self.net.device)
+        sign[below.numel() :] = -1.0
+        found = [torch.zeros(batch, 0, dtype=self.net.dtype, device=self.net.device)]
+        for part in torch.arange(element.numel(), device=self.net.device).split(block):
+            unit = torch.zeros(part.numel(), self.graph.nodes[i].size, dtype=self.net.dtype, device=self.net.device)
+            unit[torch.arange(part.numel(), device=self.net.device), element[part]] = sign[part]
+            found.append(self.lower_bound(state, {i: unit.unsqueeze(0)}, None).value)
+        value = torch.cat(found, -1)
+        low, high = value[:, : below.numel()], -value[:, below.numel() :]
         return torch.where(low.isfinite(), low, -torch.inf), torch.where(high.isfinite(), high, torch.inf)
 
     def undecided(self, state: State, i: int) -> Tensor:
@@ -599,6 +613,14 @@ def _rounded_constants(graph: Graph, dtype: torch.dtype) -> frozenset[int]:
     if dtype == torch.float64:
         return frozenset()
     return frozenset(i for i, node in graph if isinstance(node, Constant) and bool((node.value.astype(np.float32) != node.value).any()))
+
+
+def _flat_below(graph: Graph) -> frozenset[int]:
+    """Nodes that only functions read which have one value below some number (ReLU): of what is small enough, nobody asks how small."""
+    functions = {i: node.function for i, node in graph if isinstance(node, Elementwise)}
+    flat = {i for i, function in functions.items() if isinstance(function, Pieces) and function.slopes[0] == 0}
+    asked = {j for i, node in graph if i not in flat for j in node.inputs}
+    return frozenset({j for i in flat for j in graph.nodes[i].inputs} - asked - {*graph.outputs})
 
 
 def _exact_interval(graph: Graph) -> frozenset[int]:

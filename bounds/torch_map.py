@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bounds.transposed import Transpose
 from graph import linear_map as lm
 
 # Below this share of non-zero weights a large dense map is stored sparse (tables of selectors, one-hot layers).
@@ -24,7 +25,6 @@ SPARSE_DENSITY = 0.05
 SPARSE_SIZE = 200_000
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 class Context:
@@ -169,15 +169,14 @@ class _Conv(TorchMap):
         rank = len(source.kernel)
         if rank not in _CONV:
             raise NotImplementedError(f"convolution over {rank} spatial axes")
-        self._forward, self._backward = _CONV[rank], _CONV_TRANSPOSE[rank]
+        self._forward, self._backward = _CONV[rank], Transpose(source, _CONV[rank])
+        self._changes = context.replaces(source.weight)
+        self._kernels: dict[bool, list[Tensor]] = {}  # of the transpose, by whether the weights are positive
         pads = zip(source.pads_begin, source.pads_end, strict=True)
         self._pads = [p for begin, end in reversed(list(pads)) for p in (begin, end)]
         self._symmetric = source.pads_begin == source.pads_end
-        full = [n + b + e for n, b, e in zip(source.in_shape[2:], source.pads_begin, source.pads_end, strict=True)]
-        reached = [(o - 1) * s + d * (k - 1) + 1 for o, s, d, k in
-                   zip(source.out_shape[2:], source.strides, source.dilations, source.kernel, strict=True)]
-        self._extra = [f - r for f, r in zip(full, reached, strict=True)]  # input places no window reaches
-        apart = source.strides == source.kernel and not any((*source.pads_begin, *source.pads_end, *self._extra))
+        reached = [o * s for o, s in zip(source.out_shape[2:], source.strides, strict=True)]
+        apart = source.strides == source.kernel and not any((*source.pads_begin, *source.pads_end)) and reached == [*source.in_shape[2:]]
         self._tiles = apart and source.groups == 1 and set(source.dilations) == {1}
 
     def _apply(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -197,23 +196,23 @@ class _Conv(TorchMap):
         return self._apply(x, self._positive())
 
     def adjoint(self, d: Tensor) -> Tensor:
-        return self._adjoint(d, self._weight)
+        return self._adjoint(d, positive=False)
 
     def abs_adjoint(self, d: Tensor) -> Tensor:
-        return self._adjoint(d, self._positive())
+        return self._adjoint(d, positive=True)
 
-    def _adjoint(self, d: Tensor, weight: Tensor) -> Tensor:
+    def _adjoint(self, d: Tensor, positive: bool) -> Tensor:
         c = self._conv
         image = d.reshape(-1, *c.out_shape[1:])
+        weight = self._positive() if positive else self._weight
         if self._tiles:
             return self._tiled(image, weight).reshape(*d.shape[:-1], c.in_size)
+        kernels = self._kernels.get(positive) or self._backward.kernels(weight)
+        if not self._changes:
+            self._kernels[positive] = kernels
         with _sums_of_products(image):
-            y = self._backward(image, weight, None, c.strides, 0, 0, c.groups, c.dilations)
-        y = F.pad(y, [p for e in reversed(self._extra) for p in (0, e)])
-        for axis, (begin, n) in enumerate(zip(c.pads_begin, c.in_shape[2:], strict=True)):
-            y = y.narrow(axis + 2, begin, n)
+            y = self._backward(image, kernels)
         return y.reshape(*d.shape[:-1], c.in_size)
-
 
     def _tiled(self, image: Tensor, weight: Tensor) -> Tensor:
         """Windows that tile the input: one product of matrices, an eighth of the time of a transposed convolution."""

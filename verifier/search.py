@@ -15,6 +15,8 @@ from torch import Tensor
 
 from bounds.linear import State
 from bounds.torch_graph import TorchGraph
+from graph.core import Affine, Constant, Elementwise, Input, Max, Node
+from graph.functions.facts import Smooth
 from verifier import branch_input, portfolio
 from verifier.allotment import Allotment, fits
 from verifier.bounding import Bounder, outward, raise_if_crossed
@@ -341,25 +343,37 @@ class Search:
 def rounding_share(problem: Problem, net: TorchGraph, memory: int) -> float:
     """How much of the margin at the centre of the first box float32's rounding terms take: 0 for none, inf if all is lost.
 
-    At a point, bounds of float64 need no refinement; those of float32 get it where intervals alone lose too much.
+    At a point, bounds of float64 need no refinement; those of float32 get it where intervals alone lose too much. Of a large network that
+    is piecewise linear, the hidden bounds are then float64's: to refine them takes as long as to bound the box, and they lose little.
     """
     groups = group_cases(problem, np.flatnonzero(problem.case_box == 0)[:1])
     centre = torch.from_numpy((problem.lower[:1] + problem.upper[:1]) / 2).float()
-    exact = _at_point(Bounder(problem, groups, TorchGraph(net.graph, torch.float64, net.device), memory), centre.double(), refine=False)
-    single, share = Bounder(problem, groups, net, memory), float("inf")
-    for refine in (False, True):
-        lost = (exact - _at_point(single, centre, refine)) / exact.abs().clamp(min=torch.finfo(torch.float64).tiny)
-        share = float(lost.amax()) if bool(torch.isfinite(lost.amax())) else float("inf")
-        if share <= CONSTANTS.double_gap:
-            break
-    return share
+    double, single = Bounder(problem, groups, TorchGraph(net.graph, torch.float64, net.device), memory), Bounder(problem, groups, net, memory)
+    there = double.linear.propagate(centre.double(), centre.double(), refine=False)
+    exact = _margins_in(double, there)
+
+    def share(state: State) -> float:
+        lost = (exact - _margins_in(single, state)) / exact.abs().clamp(min=torch.finfo(torch.float64).tiny)
+        return float(lost.amax()) if bool(torch.isfinite(lost.amax())) else float("inf")
+
+    plain = share(single.linear.propagate(centre, centre, refine=False))
+    if plain <= CONSTANTS.double_gap:
+        return plain
+    linear = all(isinstance(node, Input | Constant | Affine | Max) or _is_piecewise(node) for node in net.graph.nodes)
+    if linear and sum(net.graph.nodes[j].size for j in single.linear.targets) > CONSTANTS.refine_rows:
+        ends = {j: outward(there.lower[j].cpu().numpy(), there.upper[j].cpu().numpy(), net.dtype) for j in single.linear.targets}
+        known = {j: (low.to(net.device), high.to(net.device)) for j, (low, high) in ends.items()}
+        return share(single.linear.propagate(centre, centre, refine=False, known=known))
+    return share(single.root_state(centre, centre))
 
 
-def _at_point(bounder: Bounder, point: Tensor, refine: bool) -> Tensor:
-    """Margins [1, R] of the first group's rows at a point [1, n_in]."""
-    state = bounder.root_state(point, point) if refine else bounder.linear.propagate(point, point, refine=False)
-    is_open = torch.from_numpy(bounder.groups.slots)
-    return bounder.bound_in(state, torch.zeros(1, dtype=torch.long), is_open).margin.double()
+def _is_piecewise(node: Node) -> bool:
+    return isinstance(node, Elementwise) and not isinstance(node.function, Smooth)
+
+
+def _margins_in(bounder: Bounder, state: State) -> Tensor:
+    """Margins [1, R] of the first group's rows in a state of one box."""
+    return bounder.bound_in(state, torch.zeros(1, dtype=torch.long), torch.from_numpy(bounder.groups.slots)).margin.double()
 
 
 def concrete_margins(bounder: Bounder, points: Tensor, group: Tensor, is_open: Tensor) -> Tensor:

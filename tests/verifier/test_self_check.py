@@ -137,8 +137,15 @@ def _narrow_intervals(patch: pytest.MonkeyPatch) -> None:
 
 
 def _narrow_refinement(patch: pytest.MonkeyPatch) -> None:
-    refine, narrow = backward.LinearBounds.backward, _narrow(0.01)
-    patch.setattr(backward.LinearBounds, "backward", lambda self, state, i, rows: narrow(*refine(self, state, i, rows)))
+    refine, narrow = backward.LinearBounds.refine, _narrow(0.01)
+
+    def tight(self: Any, state: Any, i: int) -> None:
+        mine = self.matter(state, i)
+        refine(self, state, i)
+        low, high = narrow(state.lower[i], state.upper[i])
+        state.lower[i], state.upper[i] = torch.where(mine, low, state.lower[i]), torch.where(mine, high, state.upper[i])
+
+    patch.setattr(backward.LinearBounds, "refine", tight)
 
 
 def _high_rows(patch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from verifier.checker import arithmetic, functions
+from verifier.checker import arithmetic, functions, shapes
 from verifier.checker.arithmetic import Array, dn, finite, up
 from verifier.checker.forward import Forward
 from verifier.checker.maps import Index
@@ -39,6 +39,8 @@ class Checker:
         self.n_in = sum(self.sizes)
         self.readers = _readers(network)
         self.exact = _exact_intervals(network)
+        asked = {j for node in network.nodes if not (isinstance(node, Elementwise) and shapes.is_flat_below(node.function)) for j in node.inputs}
+        self.flat_below = self.readers.keys() - asked - {*network.outputs}  # of these, who is small enough is not asked how small
         self.pure = {i: _is_pure(node) for i, node in enumerate(network.nodes)}
         self.windows = {
             i: [Index(np.ascontiguousarray(column), network.nodes[node.inputs[0]].size) for column in node.windows.T]
@@ -103,19 +105,18 @@ class Checker:
 
     def refine(self, state: State, i: int, plane: Forms | None = None) -> None:
         """Intersect backward bounds of what is undecided of node i, in each box for itself, with default slopes."""
-        rows = np.flatnonzero((matter := self.matter(state, i)).any(0))
-        if rows.size:
-            codes = np.concatenate([2 * rows, 2 * rows + 1])
-            value = self.rows(state, i, codes, {}, plane)
-            low, high = np.where(matter[:, rows], value[:, : rows.size], -np.inf), np.where(matter[:, rows], -value[:, rows.size :], np.inf)
-            self._intersect(state, i, low, high, rows)
+        for sides in ((1,), (0,)) if i in self.flat_below else ((0, 1),):
+            rows = np.flatnonzero((matter := self.matter(state, i)).any(0))
+            if rows.size:
+                self.derive(state, i, np.concatenate([2 * rows + side for side in sides]), {}, plane, matter)
 
-    def derive(self, state: State, i: int, codes: Array, slopes: Slopes) -> None:
-        """Intersect backward bounds of the rows `codes` (2 element + side) of node i, with these slopes [B, R, size] per row."""
-        value = self.rows(state, i, codes, slopes)
-        for side in (0, 1):
-            rows, infinite = codes[codes % 2 == side] // 2, np.full((1, 1), np.inf)
-            ends = value[:, codes % 2 == side]
+    def derive(self, state: State, i: int, codes: Array, slopes: Slopes, plane: Forms | None = None, mine: Array | None = None) -> None:
+        """Intersect backward bounds of the rows `codes` (2 element + side) of node i, with these slopes [B, R, size] per row; only those that
+        are `mine` [B or 1, size]."""
+        value = self.rows(state, i, codes, slopes, plane)
+        value = value if mine is None else np.where(mine[:, codes // 2], value, -np.inf)
+        for side in set((codes % 2).tolist()):
+            rows, ends, infinite = codes[codes % 2 == side] // 2, value[:, codes % 2 == side], np.full((1, 1), np.inf)
             self._intersect(state, i, *((ends, infinite) if side == 0 else (np.repeat(-infinite, len(ends), 0), -ends)), rows)
 
     def matter(self, state: State, i: int) -> Array:

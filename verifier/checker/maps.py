@@ -20,7 +20,7 @@ from verifier.checker.refusal import Rejected
 Array = NDArray[Any]
 Sizes = Sequence[int]
 Entries = Iterator[tuple[int, int, float]]
-BLOCK = 1 << 19  # numbers in one block of patches of a convolution: 4 MB, which stays in the cache of a core
+BLOCK = 1 << 18  # numbers in one block of patches of a convolution: 2 MB, which stays in the cache of a core
 
 
 def _require(holds: bool, *said: str) -> None:
@@ -155,37 +155,38 @@ class Convolution(Map):
         self.spatial, self.out_spatial, self.taps = shape[2:], self.out_shape[2:], list(np.ndindex(*kernel))
         along = list(zip(self.dilations, self.strides, self.out_spatial, strict=True))
         self.windows: list[tuple[Any, ...]] = [  # the places of the padded input that a tap of the kernel reads, one for every output
-            (..., *(slice(t * step, t * step + s * (n - 1) + 1, s) for t, (step, s, n) in zip(tap, along, strict=True))) for tap in self.taps
+            (..., *(slice(t * d, t * d + s * (n - 1) + 1, s) for t, (d, s, n) in zip(tap, along, strict=True)), slice(None)) for tap in self.taps
         ]
         grouped = _numbers(weight, rank + 2, "convolution weight").reshape(groups, c_out // groups, c_in, len(self.taps))
         matrix = np.ascontiguousarray(grouped.transpose(0, 3, 2, 1))  # [groups, taps, C_in/groups, C_out/groups]
         super().__init__((math.prod(shape), math.prod(self.out_shape)), c_in * len(self.taps), c_out // groups * len(self.taps), matrix)
 
     def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
-        """Over blocks of rows and taps whose patches are at most BLOCK numbers, as far as one tap of one row is."""
+        """Over blocks of rows and taps whose patches are at most BLOCK numbers, as far as one tap of one row is. The rows of a block are the last
+        axis, so that what is added lies together."""
         groups, _, per_group, outs = weight.shape
-        d_shape, x_shape = (groups, outs, math.prod(self.out_spatial)), (groups, per_group, *self.spatial)
-        rows = rows.reshape(-1, *(d_shape if transposed else x_shape))
-        result = np.zeros((len(rows), *(x_shape if transposed else d_shape)))
+        d_shape, x_shape = (groups, outs, *self.out_spatial), (groups, per_group, *self.spatial)
+        before, after = (d_shape, x_shape) if transposed else (x_shape, d_shape)
+        rows, result = rows.reshape(-1, math.prod(before)), np.zeros((rows.size // math.prod(before), math.prod(after)))
         one_tap = groups * per_group * math.prod(self.out_spatial)
         taps_at_once = np.clip(BLOCK // one_tap, 1, len(self.taps))
         rows_at_once = np.maximum(BLOCK // (one_tap * taps_at_once), 1)
-        inside: tuple[Any, ...] = (..., *(slice(a, a + n) for a, n in zip(self.before, self.spatial, strict=True)))
+        inside: tuple[Any, ...] = (..., *(slice(a, a + n) for a, n in zip(self.before, self.spatial, strict=True)), slice(None))
         for block in (slice(a, a + rows_at_once) for a in range(0, len(rows), rows_at_once)):
-            padded = np.zeros((len(rows[block]), groups, per_group, *self.padded))
+            x = np.ascontiguousarray(rows[block].T).reshape(*before, -1)
+            padded, y = np.zeros((groups, per_group, *self.padded, x.shape[-1])), np.zeros((*d_shape, x.shape[-1]))
             if not transposed:
-                padded[inside] = rows[block]
+                padded[inside] = x
             for taps in (slice(a, a + taps_at_once) for a in range(0, len(self.taps), taps_at_once)):
                 matrix = weight[:, taps].reshape(groups, -1, outs)
                 if transposed:
-                    patches = (matrix @ rows[block]).reshape(len(padded), groups, -1, per_group, *self.out_spatial)
+                    patches = (matrix @ x.reshape(groups, outs, -1)).reshape(groups, -1, per_group, *self.out_spatial, x.shape[-1])
                     for i, window in enumerate(self.windows[taps]):
-                        padded[window] += patches[:, :, i]
+                        padded[window] += patches[:, i]
                 else:
-                    patches = np.stack([padded[window] for window in self.windows[taps]], axis=2)
-                    result[block] += matrix.swapaxes(1, 2) @ patches.reshape(len(padded), groups, matrix.shape[1], -1)
-            if transposed:
-                result[block] = padded[inside]
+                    patches = np.stack([padded[window] for window in self.windows[taps]], axis=1)
+                    y += (matrix.swapaxes(1, 2) @ patches.reshape(groups, matrix.shape[1], -1)).reshape(y.shape)
+            result[block] = (padded[inside] if transposed else y).reshape(-1, x.shape[-1]).T
         return result
 
     def entries(self) -> Entries:

@@ -35,6 +35,11 @@ def kink(function: Function) -> tuple[float, float] | None:
     return function.slopes[0], function.slopes[1]
 
 
+def is_flat_below(function: Function) -> bool:
+    """Whether f has one value below some number (ReLU)."""
+    return isinstance(function, Pieces) and function.slopes[:1] == (0.0,)
+
+
 def curvature(function: Smooth) -> tuple[tuple[float, ...], bool]:
     """(where it changes, modulo pi for sin and cos; whether f is convex left of all that, or everywhere; for sin and cos right of it).
 

@@ -197,7 +197,7 @@ MUTANTS = (
         "soundness.md 1.7 ii: intermediate bounds shifted inward",
         "bounds of hidden layers are 10% too tight",
         (
-            f"{LINEAR}.refine",
+            f"{LINEAR}._meet",
             "bad = new_low > new_high",
             "new_low, new_high = new_low + 0.05 * (new_high - new_low), new_high - 0.05 * (new_high - new_low)\n    bad = new_low > new_high",
         ),
