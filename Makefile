@@ -6,8 +6,9 @@ VENV ?= .venv
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.soundproof-stamp
-# Two instances at a time, one thread each: the same two cores as one instance with two threads, and less waiting.
+# Two instances at a time, one thread each, where only verdicts matter; tables of times run one instance at a time, with both cores.
 JOBS ?= --jobs 2 --threads 1
+ALONE ?= --jobs 1
 JUDGE := $(patsubst %,--judge %,$(wildcard ../shared/tools/replay.py))
 DEV_TABLE := benchmarks/results/dev.csv
 # For each fuzzer of the readers, in test-all.
@@ -63,7 +64,7 @@ bench: $(STAMP)
 
 bench-dev: $(STAMP)
 	mkdir -p $(dir $(DEV_TABLE))
-	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(JOBS) $(JUDGE) --out $(DEV_TABLE)
+	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(ALONE) $(JUDGE) --out $(DEV_TABLE)
 
 # The same in float32 semantics, instances that are known to be unsat.
 bench-float32: $(STAMP)
