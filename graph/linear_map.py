@@ -8,9 +8,10 @@ leading axis is a batch axis. Weights are held by reference and never copied.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from graph.errors import MalformedGraph
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+PATCHES = 1 << 22  # numbers that a convolution copies at a time: 32 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,34 +179,43 @@ class Conv(LinearMap):
         return window_taps(self.in_shape[2:], self.out_shape[2:], self.kernel, self.strides, self.pads_begin, self.dilations)
 
     @cached_property
-    def kernel_matrix(self) -> Array:
-        """The weight as [groups, M/groups, C/groups * taps]."""
-        return self.weight.reshape(self.groups, self.weight.shape[0] // self.groups, -1)
+    def _places(self) -> tuple[Shape, list[Any], Any]:
+        """Of the padded input: its size, what the windows read of it by each tap, and where the input is (as indices of its last axes)."""
+        along = list(zip(self.in_shape[2:], self.out_shape[2:], self.kernel, self.strides, self.pads_begin, self.dilations, strict=True))
+        size = tuple(max((positions - 1) * s + (k - 1) * d + 1, b + n) for n, positions, k, s, b, d in along)
+        reads = [[slice(t * d, t * d + (positions - 1) * s + 1, s) for t in range(k)] for _, positions, k, s, _, d in along]
+        return size, [(..., *places) for places in product(*reads)], (..., *(slice(b, b + n) for n, _, _, _, b, _ in along))
+
+    def _products(self, rows: int) -> Iterator[tuple[Array, list[Any]]]:
+        """The weight as [groups, M/groups, C/groups * taps], some taps at a time, with what these read: patches of `rows` images
+        hold at most PATCHES numbers, as far as one tap of them does."""
+        groups, (outs, per_group) = self.groups, self.weight.shape[:2]
+        weight, taps = self.weight.reshape(groups, outs // groups, per_group, -1), self._places[1]
+        count = max(1, PATCHES // max(1, rows * groups * per_group * math.prod(self.out_shape[2:])))
+        for start in range(0, len(taps), count):
+            yield weight[..., start : start + count].reshape(groups, outs // groups, -1), taps[start : start + count]
 
     def apply(self, x: Array) -> Array:
-        n, channels = self.in_shape[:2]
-        flat = x.reshape(-1, n, channels, math.prod(self.in_shape[2:]))
-        padded = np.concatenate([flat, np.zeros((*flat.shape[:-1], 1), dtype=x.dtype)], axis=-1)
-        patches = padded[..., self.columns.T]  # [batch, n, C, taps, positions]; column -1 is the zero
-        patches = patches.reshape(-1, n, self.groups, self.kernel_matrix.shape[2], self.columns.shape[0])
-        y: Array = self.kernel_matrix @ patches
+        size, _, inner = self._places
+        image = x.reshape(-1, self.groups, self.weight.shape[1], *self.in_shape[2:])
+        padded = np.zeros((*image.shape[:3], *size), dtype=x.dtype)
+        padded[inner] = image
+        y = np.zeros((len(image), self.groups, self.weight.shape[0] // self.groups, math.prod(self.out_shape[2:])), np.result_type(self.weight, x))
+        for matrix, taps in self._products(len(image)):
+            patches = np.stack([padded[tap] for tap in taps], axis=3)
+            y += matrix @ patches.reshape(len(image), self.groups, matrix.shape[2], y.shape[3])
         return y.reshape(*x.shape[:-1], self.out_size)
 
     def adjoint(self, d: Array) -> Array:
-        n, channels, *spatial = self.in_shape
-        positions = self.out_shape[2:]
-        flat = d.reshape(-1, n, self.groups, self.kernel_matrix.shape[1], math.prod(positions))
-        patches = (self.kernel_matrix.swapaxes(1, 2) @ flat).reshape(-1, n, channels, *self.kernel, *positions)
-        # every tap adds to a strided grid of the padded input
-        reach = [(p - 1) * s + (k - 1) * e + 1 for p, s, k, e in zip(positions, self.strides, self.kernel, self.dilations, strict=True)]
-        size = [max(r, b + length) for r, b, length in zip(reach, self.pads_begin, spatial, strict=True)]
-        padded = np.zeros((len(patches), n, channels, *size), dtype=patches.dtype)
-        for tap in np.ndindex(*self.kernel):
-            starts = [t * e for t, e in zip(tap, self.dilations, strict=True)]
-            grid = [slice(start, start + (p - 1) * s + 1, s) for start, p, s in zip(starts, positions, self.strides, strict=True)]
-            padded[:, :, :, *grid] += patches[:, :, :, *tap]
-        inner = [slice(b, b + length) for b, length in zip(self.pads_begin, spatial, strict=True)]
-        return padded[:, :, :, *inner].reshape(*d.shape[:-1], self.in_size)
+        size, _, inner = self._places
+        flat = d.reshape(-1, self.groups, self.weight.shape[0] // self.groups, math.prod(self.out_shape[2:]))
+        padded = np.zeros((len(flat), self.groups, self.weight.shape[1], *size), np.result_type(self.weight, d))
+        for matrix, taps in self._products(len(flat)):
+            patches = (matrix.swapaxes(1, 2) @ flat).reshape(*padded.shape[:3], len(taps), *self.out_shape[2:])
+            for i, tap in enumerate(taps):
+                padded[tap] += patches[:, :, :, i]
+        inside: Array = padded[inner]
+        return inside.reshape(*d.shape[:-1], self.in_size)
 
     def absolute(self) -> LinearMap:
         return Conv(self.in_shape, self.out_shape, np.abs(self.weight), self.strides, self.pads_begin, self.pads_end, self.dilations, self.groups)
