@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bounds import relaxation
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max
 from graph.functions.facts import Pieces
 from verifier.bounding import Bounder, Margins
@@ -68,15 +69,67 @@ def slot_margins(bounder: Bounder, group: Tensor, is_open: Tensor, found: Margin
     return torch.where(is_open, best, torch.full((), torch.inf, dtype=best.dtype, device=best.device)).amin(-1)
 
 
+def loose(graph: Graph, bounder: Bounder) -> Branching:
+    """What relaxations leave open: of every function the gap between its planes, times its influence on the outputs, is shared among the inputs
+    by what each adds to the interval of the function's argument. Where a bound says nothing yet (all halves are at 0 alike), this still says
+    which inputs most of what is undecided hangs on, in this box: for networks that encode clauses it is the rule of solvers of those, by which
+    variables that stand in many short clauses come first (Jeroslow and Wang 1990)."""
+    reach = [torch.from_numpy(part).to(dtype=bounder.net.dtype, device=bounder.net.device) for part in influence(graph)]
+
+    def score(boxes: Boxes, found: Margins) -> Tensor:
+        state, linear = found.state, bounder.linear
+        width = [(upper - lower).to(reach[0].dtype) for lower, upper in zip(state.lower, state.upper, strict=True)]
+        spread = [torch.zeros_like(w) for w in width]
+        for i in range(len(graph.nodes) - 1, -1, -1):
+            node = graph.nodes[i]
+            match node:
+                case Affine():
+                    maps = list(zip(node.inputs, linear.net.maps[i], strict=True))
+                    total = sum((m.abs_apply(width[j]) for j, m in maps), torch.zeros_like(width[i]))
+                    share = torch.where(total > 0, spread[i] / total, 0.0)
+                    for j, m in maps:
+                        spread[j] = spread[j] + width[j] * m.abs_adjoint(share)
+                case Elementwise(function=function):
+                    j = node.inputs[0]
+                    planes = relaxation.relax(function, state.lower[j], state.upper[j])
+                    spread[j] = spread[j] + spread[i] + reach[i] * _gap(planes, state.lower[j], state.upper[j])
+                case Bilinear() | Max():
+                    for j in node.inputs:
+                        spread[j] = spread[j] + spread[i].mean(-1, keepdim=True)
+                case Input() | Constant():
+                    pass
+                case _:
+                    raise NotImplementedError(f"no gap of relaxations for node type {type(node).__name__}")
+        return torch.cat([spread[i] for i in graph.inputs], -1)
+
+    return Branching("loose", score)
+
+
+def _gap(planes: relaxation.Planes, lower: Tensor, upper: Tensor) -> Tensor:
+    """How far the planes are apart, at most: at one end of the interval."""
+    zero = torch.zeros_like(lower)
+    offset = (zero if planes.offset_upper is None else planes.offset_upper) - (zero if planes.offset_lower is None else planes.offset_lower)
+    slope = planes.slope_upper - planes.slope_lower
+    return torch.maximum(slope * lower + offset, slope * upper + offset).clamp(min=0)
+
+
 def input_influence(graph: Graph) -> NDArray[np.float64]:
     """Per flat input: the sum over outputs of products of absolute weights along all paths, scaled to a largest value of 1."""
+    reach = influence(graph)
+    flat = np.concatenate([reach[i] for i in graph.inputs])
+    flat = flat / max(flat.max(initial=0.0), np.finfo(np.float64).tiny)
+    return np.asarray(np.maximum(flat, 1e-6), dtype=np.float64)
+
+
+def influence(graph: Graph) -> list[NDArray[np.float64]]:
+    """Per element of every node the sum over outputs of products of absolute weights along all paths, up to one scale for all."""
     reach = [np.zeros(node.size) for node in graph.nodes]
     for i in graph.outputs:
         reach[i] += 1.0
     for i in range(len(graph.nodes) - 1, -1, -1):
         if not 1e-100 < reach[i].max(initial=0.0) < 1e100:  # products of weights overflow, and only ratios matter: those between branches too
             most = max(part.max(initial=0.0) for part in reach[: i + 1]) or 1.0
-            reach[: i + 1] = [part / most for part in reach[: i + 1]]
+            reach = [part / most for part in reach]
         node, r = graph.nodes[i], reach[i]
         match node:
             case Affine():
@@ -92,9 +145,7 @@ def input_influence(graph: Graph) -> NDArray[np.float64]:
                 pass
             case _:
                 raise NotImplementedError(f"no influence rule for node type {type(node).__name__}")
-    flat = np.concatenate([reach[i] for i in graph.inputs])
-    flat = flat / max(flat.max(initial=0.0), np.finfo(np.float64).tiny)
-    return np.asarray(np.maximum(flat, 1e-6), dtype=np.float64)
+    return reach
 
 
 @dataclass(frozen=True)

@@ -175,11 +175,10 @@ class Search:
             self._account_inputs(search, groups)
             return self.found
         if plan.trial:
-            trial = self._racers(bounder, groups, self.batch_of_boxes(bounder))[0]
-            self._try_inputs(trial, len(cases), plan.trial)
+            trial = self._try_inputs(self._trials(bounder, groups), len(cases), plan.trial)
             if trial.finished and not trial.stuck:
                 self.observer(Chosen(trial.name))
-                self.found.portfolio.append("halving inputs sufficed")
+                self.found.portfolio.append(f"halving inputs by the score '{trial.branching.name}' sufficed")
                 self._account_inputs(trial, groups)
                 return self.found
             self.found.nodes += trial.tally.nodes
@@ -187,25 +186,43 @@ class Search:
         self._branch_neurons(cases, plan, interlude)
         return self.found
 
-    def _try_inputs(self, trial: InputSearch, total: int, first: int) -> None:
-        """Halve inputs for `first` boxes, and again and again for as many as until then, while the pace at which that closes the `total` volume
-        ends the search soon: where hidden neurons are many and bend little, halving inputs is hundreds of times cheaper than splitting neurons."""
-        nodes, volume, until = 0, 0.0, time.monotonic() + CONSTANTS.trial_share * self.budget.seconds_left()
-        while not trial.finished and trial.tally.nodes < first and time.monotonic() < until and not self.budget.exhausted():
-            trial.run(self.budget, 1)  # a batch
+    def _try_inputs(self, trials: list[InputSearch], total: int, first: int) -> InputSearch:
+        """Halve inputs for `first` boxes, with each of the `trials` in turn; the one that closes most goes on, and again and again for as many
+        boxes as until then, while the pace at which that closes the `total` volume ends the search soon: where hidden neurons are many and
+        bend little, halving inputs is hundreds of times cheaper than splitting neurons. Returns the one that went on."""
+        share = CONSTANTS.trial_share * self.budget.seconds_left() / len(trials)
+        for search in trials:
+            until = time.monotonic() + share
+            while not search.finished and search.tally.nodes < first and time.monotonic() < until and not self.budget.exhausted():
+                search.run(self.budget, 1)  # a batch
+            if search.finished:
+                return search
+        trial = max(trials, key=lambda search: search.tally.closed_volume)
+        self.found.nodes += sum(search.tally.nodes for search in trials if search is not trial)
+        nodes, volume = 0, 0.0
         while not trial.finished and trial.tally.nodes > nodes and not self.budget.exhausted():
             tally = trial.tally
             pace = (tally.closed_volume - volume) / (tally.nodes - nodes)
             if total - tally.closed_volume > pace * CONSTANTS.trial_patience * tally.nodes:
-                return
+                break
             nodes, volume = tally.nodes, tally.closed_volume
             self._progress(tally.nodes, len(trial.stack), trial.lowest_margin(), tally.closed_volume)
             trial.run(self.budget, nodes)
+        return trial
+
+    def _trials(self, bounder: Bounder, groups: Groups) -> list[InputSearch]:
+        """Searches over inputs that a search over neurons begins with."""
+        ways = [branch_input.weighted(self.net.graph, bounder), branch_input.loose(self.net.graph, bounder)]
+        return self._input_searches(bounder, groups, ways, self.batch_of_boxes(bounder))
 
     def _racers(self, bounder: Bounder, groups: Groups, batch: int) -> list[InputSearch]:
         """Searches that differ in the choice of the input to halve, the preferred one first; alone where most boxes leave no choice."""
-        queue, observer, boxes = self.allotment.queue_bytes, self.observer, self._root(groups)
+        boxes = self._root(groups)
         ways = self._ways(bounder) if 2 * int((boxes.varying() > 1).sum()) >= len(boxes) else self._ways(bounder)[:1]
+        return self._input_searches(bounder, groups, ways, batch)
+
+    def _input_searches(self, bounder: Bounder, groups: Groups, ways: list[branch_input.Branching], batch: int) -> list[InputSearch]:
+        queue, observer, boxes = self.allotment.queue_bytes, self.observer, self._root(groups)
         return [InputSearch(bounder, boxes, way, batch, self._probe(groups), queue, observer) for way in ways]
 
     def _ways(self, bounder: Bounder) -> list[branch_input.Branching]:

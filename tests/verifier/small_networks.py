@@ -46,6 +46,19 @@ def relu_net(w1: np.ndarray, b1: np.ndarray, w2: np.ndarray, b2: np.ndarray) -> 
     return model(nodes, len(w1), np.asarray(w2).shape[1], w1=w1, b1=b1, w2=w2, b2=b2)
 
 
+def clause_net(clauses: list[list[int]], variables: int) -> Model:
+    """A formula in conjunctive normal form (literals +-1, +-2, ...): y_0 = minus the clauses that no literal satisfies, y_1 = how far the
+    inputs in [0, 1] are from 0 and 1 together. Both are 0 exactly where the inputs satisfy the formula."""
+    signs = np.zeros((variables, len(clauses)))
+    for k, clause in enumerate(clauses):
+        for literal in clause:
+            signs[abs(literal) - 1, k] = 1 if literal > 0 else -1
+    eye, none = np.eye(variables), np.zeros((variables, 1))
+    w1, b1 = np.hstack([-signs, eye, 2 * eye]), np.concatenate([1 - (signs < 0).sum(0), np.zeros(variables), -np.ones(variables)])
+    w2 = np.vstack([np.hstack([-np.ones((len(clauses), 1)), np.zeros((len(clauses), 1))]), np.hstack([none, none + 1]), np.hstack([none, none - 1])])
+    return relu_net(w1, b1, w2, np.zeros(2))
+
+
 def distance_net(target: np.ndarray) -> Model:
     """y = sum |x_i - target_i|: zero at exactly one point, reached by descent and not by sampling."""
     n = len(target)

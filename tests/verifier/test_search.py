@@ -17,7 +17,7 @@ from exact_relu import Question, eighths, layers, questions
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
-from small_networks import decimal, distance_net, linear, model, relu_net, text
+from small_networks import clause_net, decimal, distance_net, linear, model, relu_net, text
 
 from benchmarks.strategies import Instance, instances
 from bounds.torch_graph import TorchGraph
@@ -363,14 +363,46 @@ class Paced:
 )
 def test_halving_inputs_goes_on_while_it_promises_to_end(pace: Callable[[int], float], spent: int) -> None:
     trial = Paced(pace)
-    told = SimpleNamespace(budget=Budget(time.monotonic() + 1000), _progress=lambda *a: None)
-    search.Search._try_inputs(told, trial, 1, 2000)  # type: ignore[arg-type]
+    told = SimpleNamespace(budget=Budget(time.monotonic() + 1000), found=SimpleNamespace(nodes=0), _progress=lambda *a: None)
+    assert search.Search._try_inputs(told, [trial], 1, 2000) is trial  # type: ignore[arg-type, comparison-overlap, list-item]
     assert trial.tally.nodes == spent
+
+
+def test_of_two_ways_to_halve_inputs_the_one_that_closes_more_goes_on() -> None:
+    slow, fast, never = Paced(lambda nodes: 1e-5), Paced(lambda nodes: 1e-4), Paced(lambda nodes: 0.0)
+    told = SimpleNamespace(budget=Budget(time.monotonic() + 1000), found=SimpleNamespace(nodes=0), _progress=lambda *a: None)
+    assert search.Search._try_inputs(told, [slow, fast], 1, 2000) is fast  # type: ignore[arg-type, comparison-overlap, list-item]
+    assert (slow.tally.nodes, fast.tally.nodes, told.found.nodes) == (2000, 10_000, 2000)
+    done = Paced(lambda nodes: 1e-2)
+    assert search.Search._try_inputs(told, [done, never], 1, 2000) is done and never.tally.nodes == 0  # type: ignore[arg-type, comparison-overlap, list-item]
 
 
 def test_halving_inputs_is_given_up_where_it_is_not_cheap() -> None:
     """Whatever the number of boxes: a small share of the time is all that it gets."""
     trial = Paced(lambda nodes: time.sleep(0.01) or 0.0)  # type: ignore[func-returns-value]
-    told = SimpleNamespace(budget=Budget(time.monotonic() + 1), _progress=lambda *a: None)
-    search.Search._try_inputs(told, trial, 1, 10**6)  # type: ignore[arg-type]
+    told = SimpleNamespace(budget=Budget(time.monotonic() + 1), found=SimpleNamespace(nodes=0), _progress=lambda *a: None)
+    search.Search._try_inputs(told, [trial], 1, 10**6)  # type: ignore[arg-type, list-item]
     assert 0 < trial.tally.nodes < 5000
+
+
+def contradiction(variables: int, count: int, rng: np.random.Generator) -> list[list[int]]:
+    """Clauses that contradict each other: the leaves of a random tree of decisions, each ruled out."""
+    clauses: list[list[int]] = [[]]
+    while len(clauses) < count:
+        clause = clauses.pop(int(rng.integers(len(clauses))))
+        free = sorted(set(range(1, variables + 1)) - {abs(literal) for literal in clause})
+        literal = int(rng.choice(free)) if free else 0
+        clauses += [[*clause, literal], [*clause, -literal]] if free else [clause]
+    return clauses
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_formulas_are_refuted_by_deciding_what_stands_in_many_clauses(seed: int) -> None:
+    """All bounds are at 0 until a branch is decided to its end, so that no score by bounds tells the inputs apart."""
+    variables, rng = 30, np.random.default_rng(seed)
+    clauses = contradiction(variables, 90, rng)
+    box, unsafe = [("0.0", "1.0")] * variables, "(and (>= Y_0 0.0) (<= Y_1 0.0))"
+    found = decide(clause_net(clauses, variables), text(box, 2, unsafe), nodes=6000)
+    assert found.verdict == "unsat" and any("'loose' sufficed" in line for line in found.portfolio)
+    del clauses[int(rng.integers(len(clauses)))]
+    assert decide(clause_net(clauses, variables), text(box, 2, unsafe), nodes=2000).verdict == "unknown"
