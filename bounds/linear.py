@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bounds import relaxation
+from bounds import crop, relaxation
 from bounds.relaxation import Planes
 from bounds.torch_graph import TorchGraph, gather_windows
 from graph import linear_map as lm
@@ -274,7 +274,7 @@ class LinearBounds:
             rows = torch.nonzero(matter.any(0)).squeeze(-1)
             if rows.numel() == 0:
                 return
-            low, high = self._ends(state, i, nothing if above_first else rows, nothing if above_first is False else rows)
+            low, high = self.ends(state, i, nothing if above_first else rows, nothing if above_first is False else rows)
             mine = matter.index_select(-1, rows)
             self._meet(
                 state, i, rows,
@@ -292,11 +292,15 @@ class LinearBounds:
         state.upper[i] = state.upper[i].index_copy(-1, rows, new_high)
 
     def backward(self, state: State, i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Backward bounds [B, len(rows)] of the elements `rows` of node i; infinite where nothing is proven. Memory is bounded."""
-        return self._ends(state, i, rows, rows)
+        """Both `ends` of the elements `rows` of node i."""
+        return self.ends(state, i, rows, rows)
 
-    def _ends(self, state: State, i: int, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
-        """Lower bounds [B, len(below)] of the elements `below` of node i and upper ones [B, len(above)] of `above`."""
+    def ends(self, state: State, i: int, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
+        """Backward lower bounds [B, len(below)] of the elements `below` of node i and upper ones [B, len(above)] of `above`; of images, tile by tile
+        where that takes less (`bounds.crop`). Infinite where nothing is proven. Memory is bounded."""
+        by_tiles = crop.ends(self, state, i, below, above)
+        if by_tiles is not None:
+            return by_tiles
         batch = state.lower[i].shape[0]
         row = self.widest * state.lower[i].element_size()
         block = max(2, min(self.memory // batch, max(CACHED, 2 * LEAST_ROWS * row)) // row)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from verifier.checker import arithmetic, functions, shapes
+from verifier.checker import arithmetic, crop, functions, shapes
 from verifier.checker.arithmetic import Array, dn, finite, up
 from verifier.checker.forward import Forward
 from verifier.checker.maps import Index
@@ -37,8 +37,7 @@ class Checker:
         self.widen = 0.0 if slack is None else arithmetic.THETA
         self.sizes = [network.nodes[i].size for i in network.inputs]
         self.n_in = sum(self.sizes)
-        self.readers = _readers(network)
-        self.exact = _exact_intervals(network)
+        self.readers, self.exact = _readers(network), _exact_intervals(network)
         asked = {j for node in network.nodes if not (isinstance(node, Elementwise) and shapes.is_flat_below(node.function)) for j in node.inputs}
         self.flat_below = self.readers.keys() - asked - {*network.outputs}  # of these, who is small enough is not asked how small
         self.pure = {i: _is_pure(node) for i, node in enumerate(network.nodes)}
@@ -113,8 +112,7 @@ class Checker:
     def derive(self, state: State, i: int, codes: Array, slopes: Slopes, plane: Forms | None = None, mine: Array | None = None) -> None:
         """Intersect backward bounds of the rows `codes` (2 element + side) of node i, with these slopes [B, R, size] per row; only those that
         are `mine` [B or 1, size]."""
-        value = self.rows(state, i, codes, slopes, plane)
-        value = value if mine is None else np.where(mine[:, codes // 2], value, -np.inf)
+        value = np.where(True if mine is None else mine[:, codes // 2], self.rows(state, i, codes, slopes, plane), -np.inf)
         for side in set((codes % 2).tolist()):
             rows, ends, infinite = codes[codes % 2 == side] // 2, value[:, codes % 2 == side], np.full((1, 1), np.inf)
             self._intersect(state, i, *((ends, infinite) if side == 0 else (np.repeat(-infinite, len(ends), 0), -ends)), rows)
@@ -130,7 +128,9 @@ class Checker:
         return matter
 
     def rows(self, state: State, i: int, codes: Array, slopes: Slopes, plane: Forms | None = None) -> Array:
-        """Lower bounds [B, R] of +element (even codes) or -element (odd codes) of node i, in blocks of rows."""
+        """Lower bounds [B, R] of +element (even codes) or -element (odd codes) of node i, in blocks of rows, of images tile by tile."""
+        if not slopes and plane is None and (found := crop.rows(self, state, i, codes)) is not None:
+            return found
         batch, parts = len(state.crossed), []
         widest = int(np.max([node.size for node in self.network.nodes[: i + 1]]))
         step = int(np.maximum(1, self.block // (batch * widest)))
