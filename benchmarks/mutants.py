@@ -40,6 +40,7 @@ TESTED_BY = {  # file of the kernel -> its tests, the quickest first
     "arithmetic": ("arithmetic", "arithmetic_examples"),
     "bounds": ("bounds", "walk"),
     "certificate": ("certificate",),
+    "crop": ("crop",),
     "forward": ("forward",),
     "functions": ("bounds", "functions"),
     "kernels": ("kernels", "functions"),

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bounds.torch_graph import TorchGraph
 from graph.core import Affine, Constant, Elementwise, Graph, Input, Max, Node
+from graph.errors import MalformedGraph
 from graph.linear_map import Composition, Conv, Gather, LinearMap, Reshape, Scale
 
 if TYPE_CHECKING:
@@ -216,6 +217,8 @@ class _Maker:
 
     def _within(self, k: int, elements: Array) -> Array:
         """Elements of node k of the graph as places in what is kept of it; -1 stays."""
+        if not np.isin(elements[elements >= 0], self.kept[k]).all():
+            raise MalformedGraph(f"part of a graph: an element of node {k} is missing that is read")
         return np.where(elements >= 0, np.searchsorted(self.kept[k], elements), -1)
 
     def _selected(self, k: int, elements: Array) -> Gather:

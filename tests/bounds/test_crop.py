@@ -10,6 +10,7 @@ from bounds import crop
 from bounds.linear import LinearBounds, State
 from bounds.torch_graph import TorchGraph
 from graph.core import Affine, Bilinear, Constant, Graph, Input, Node, Origin
+from graph.errors import MalformedGraph
 from graph.evaluate import evaluate
 from graph.linear_map import Composition, Conv, Dense, Gather, LinearMap, Reshape, Scale
 from graph.load import load
@@ -126,6 +127,8 @@ def test_what_has_no_rule_has_no_part() -> None:
         maker.part()
     with pytest.raises(NotImplementedError, match="Dense"):
         maker._map(0, dense, np.arange(3))
+    with pytest.raises(MalformedGraph, match="missing"):
+        maker._within(0, np.array([3]))
 
 
 def test_constants_are_cut() -> None:

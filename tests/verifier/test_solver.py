@@ -82,7 +82,7 @@ def test_a_child_that_hangs_is_killed_when_its_time_is_over(asked: Question) -> 
 
 @pytest.mark.parametrize("solve", [grows, swells])
 def test_a_child_that_takes_too_much_memory_is_unknown(asked: Question, solve: object) -> None:
-    found = ask(solve, asked, 60, 300e6)  # type: ignore[arg-type]
+    found = ask(solve, asked, 60, 600e6)  # type: ignore[arg-type]
     assert found.verdict == "unknown" and found.reason == "memory"
 
 

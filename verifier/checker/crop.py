@@ -156,7 +156,7 @@ class _Maker:
             case Constant():
                 changed |= {"value": node.value[kept], "radius": node.radius[kept]}
             case Elementwise():
-                changed["inputs"] = (self._holding(node.inputs[0], kept),)
+                changed["inputs"] = tuple(self._holding(k, kept) for k in node.inputs)
             case Maximum():
                 changed |= {"inputs": (self.place[node.inputs[0]],), "windows": self._within(node.inputs[0], node.windows[kept])}
             case Affine():
@@ -184,6 +184,8 @@ class _Maker:
 
     def _within(self, k: int, elements: Array) -> Array:
         """Elements of node k of the network as places in what is kept of it; -1 stays."""
+        if not np.isin(elements[elements >= 0], self.kept[k]).all():
+            raise Rejected("part", f"of {self.network.nodes[k].place} an element is missing that is read")
         return np.where(elements >= 0, np.searchsorted(self.kept[k], elements), -1)
 
     def _holding(self, k: int, elements: Array) -> int:
