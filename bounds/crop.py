@@ -35,18 +35,20 @@ LEAST_GAIN = 1.25  # times the elements of a part that the whole graph must have
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Node k of `graph` holds the elements `kept[k]` of node `source[k]` of the whole, the last one the tile."""
+    """Node k of `graph` holds the elements `kept[k]` of node `source[k]` of the whole, the last one the tile; `copies` hold some elements of another
+    node of the part once more."""
 
     graph: Graph
     source: list[int]
     kept: list[Array]
+    copies: set[int]
 
     def state(self, whole: State) -> State:
         """What a state of the whole graph says of these elements."""
         held = [(i, torch.from_numpy(kept).to(whole.lower[0].device)) for i, kept in zip(self.source, self.kept, strict=True)]
         lower, upper = ([end[i].index_select(-1, kept) for i, kept in held] for end in (whole.lower, whole.upper))
         magnitude = {
-            k: whole.magnitude[i].index_select(-1, kept) if i in whole.magnitude else torch.maximum(lower[k].abs(), upper[k].abs())
+            k: torch.maximum(lower[k].abs(), upper[k].abs()) if k in self.copies else whole.magnitude[i].index_select(-1, kept)
             for k, (i, kept) in enumerate(held) if isinstance(self.graph.nodes[k], Affine)
         }
         return replace(whole, lower=lower, upper=upper, magnitude=magnitude, planes={}, _sums={})
@@ -54,19 +56,22 @@ class Part:
 
 def ends(bounds: LinearBounds, state: State, i: int, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor] | None:
     """Lower bounds of the elements `below` of node i and upper ones of `above`, tile by tile; None where that gains little."""
-    asked = [below.cpu().numpy(), above.cpu().numpy()]
-    found = None
-    for part in parts(bounds.graph, i, np.concatenate(asked), len(state.lower[i])):
+    if bounds.net.replaced:  # a part is made of the graph's own numbers
+        return None
+    asked, batch = [below.cpu().numpy(), above.cpu().numpy()], len(state.lower[i])
+    low, high = (torch.full((batch, len(x)), worst, dtype=bounds.net.dtype, device=x.device) for x, worst in ((below, -math.inf), (above, math.inf)))
+    made = False
+    for part in parts(bounds.graph, i, np.concatenate(asked), batch):
         if part is None:
             return None
-        found = found or tuple(torch.full((len(state.lower[i]), len(x)), math.inf, dtype=bounds.net.dtype, device=x.device) for x in (below, above))
+        made = True
         mine = [np.flatnonzero(np.isin(x, part.kept[-1])) for x in asked]
         at = [torch.from_numpy(np.searchsorted(part.kept[-1], x[m])).to(below.device) for x, m in zip(asked, mine, strict=True)]
         net = TorchGraph(part.graph, bounds.net.dtype, bounds.net.device)
         of_tile = type(bounds)(net, bounds.memory).ends(part.state(state), len(part.kept) - 1, *at)
-        for side, places, values in zip(found, mine, of_tile, strict=True):
+        for side, places, values in zip((low, high), mine, of_tile, strict=True):
             side[:, torch.from_numpy(places).to(side.device)] = values
-    return None if found is None else (found[0], found[1])
+    return (low, high) if made else None
 
 
 def parts(graph: Graph, i: int, elements: Array, boxes: int = 1) -> Iterator[Part | None]:
@@ -175,13 +180,13 @@ class _Maker:
 
     def __init__(self, graph: Graph, kept: dict[int, Array]) -> None:
         self.graph, self.kept, self.place = graph, kept, dict[int, int]()
-        self.nodes, self.source, self.held = list[Node](), list[int](), list[Array]()
+        self.nodes, self.source, self.held, self.copies = list[Node](), list[int](), list[Array](), set[int]()
 
     def part(self) -> Part:
         for j in sorted(self.kept):
             self.place[j] = self._add(j, self._node(j), self.kept[j])
         inputs = tuple(k for k, node in enumerate(self.nodes) if isinstance(node, Input))
-        return Part(Graph(tuple(self.nodes), inputs, (len(self.nodes) - 1,), ("tile",), {}), self.source, self.held)
+        return Part(Graph(tuple(self.nodes), inputs, (len(self.nodes) - 1,), ("tile",), {}), self.source, self.held, self.copies)
 
     def _add(self, j: int, node: Node, kept: Array) -> int:
         self.nodes.append(node)
@@ -228,5 +233,6 @@ class _Maker:
         """A node of the part that holds just these elements of node k of the graph: its own, or a copy of some of them."""
         if np.array_equal(self.kept[k], elements):
             return self.place[k]
-        node = self.graph.nodes[k]
-        return self._add(k, Affine(elements.shape, (self.place[k],), node.origin, (self._selected(k, elements),), None), elements)
+        self.copies.add(len(self.nodes))
+        copy = Affine(elements.shape, (self.place[k],), self.graph.nodes[k].origin, (self._selected(k, elements),), None)
+        return self._add(k, copy, elements)

@@ -16,7 +16,8 @@ class TorchGraph:
     """`graph` with its constants as tensors of one dtype on one device.
 
     `weights` maps `id(array)` of a constant of the graph to a tensor used in its place, so that evaluation and bounds
-    can be differentiated through it. Inputs are given as one flat tensor: all graph inputs, concatenated in order.
+    can be differentiated through it; `replaced` says whether there are any. Inputs are given as one flat tensor: all
+    graph inputs, concatenated in order.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class TorchGraph:
         self.graph = graph
         self.dtype = dtype
         self.device = torch.device(device)
+        self.replaced = bool(weights)
         context = Context(dtype, self.device, weights)
         shared: dict[int, TorchMap] = {}
         self.maps: dict[int, tuple[TorchMap, ...]] = {}

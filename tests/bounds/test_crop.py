@@ -87,6 +87,31 @@ def test_a_tile_without_a_part_is_bounded_with_the_whole(monkeypatch: pytest.Mon
         assert torch.equal(a, b)
 
 
+def test_weights_that_are_replaced_are_bounded_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part is made of the graph's own numbers, not of the tensors used in their place."""
+    graph = load(residual()).graph
+    monkeypatch.setattr(crop, "LEAST_WORK", 0)
+    arrays = [m.weight for node in graph.nodes if isinstance(node, Affine) for m in node.maps if isinstance(m, Conv)]
+    weights = {id(a): 2 * torch.from_numpy(a.copy()).double() for a in arrays}
+    box = torch.zeros(1, 288, dtype=torch.float64) - 0.1, torch.zeros(1, 288, dtype=torch.float64) + 0.1
+    replaced = LinearBounds(TorchGraph(graph, torch.float64, weights=weights)).propagate(*box)
+    monkeypatch.setattr(crop, "LEAST_WORK", 1 << 60)
+    for a, b in zip(replaced.lower, LinearBounds(TorchGraph(graph, torch.float64, weights=weights)).propagate(*box).lower, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_what_roundings_cost_is_that_of_the_elements() -> None:
+    graph = load(residual()).graph
+    whole = bounded(graph)
+    part = crop.crop(graph, len(graph.nodes) - 1, (slice(0, 1), slice(0, 3), slice(0, 1), slice(0, 1)))
+    assert part is not None and part.copies
+    own = part.state(whole)
+    for k, (i, kept) in enumerate(zip(part.source, part.kept, strict=True)):
+        assert torch.equal(own.lower[k], whole.lower[i][:, kept]) and torch.equal(own.upper[k], whole.upper[i][:, kept])
+        if isinstance(part.graph.nodes[k], Affine):
+            assert torch.equal(own.magnitude[k], own.largest(k) if k in part.copies else whole.magnitude[i][:, kept])
+
+
 @pytest.mark.parametrize(
     ("m", "kept"),
     [
