@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -102,6 +102,7 @@ def test_slopes_of_many_rows(function: Function) -> None:
         assert (low[:, r : r + 1] == own[0]).all() and (high[:, r : r + 1] == own[1]).all()
 
 
+@example(np.full((2, 6), 3.4e-297), np.zeros(6))
 @given(arrays(np.float64, (2, 6), elements=st.floats(-1e3, 1e3)), arrays(np.float64, 6, elements=st.floats(-2, 2)))
 def test_relu(ends: Array, slope: Array) -> None:
     """Offset 0 below for default slopes, exactly; exact slopes and offset 0 for stable neurons; the fast path is the slow one."""

@@ -87,7 +87,8 @@ def _kink(slopes: tuple[float, float], lower: Array, upper: Array) -> tuple[Arra
 def _rising(lower: Array, upper: Array) -> Array:
     """0 where most of [lower, upper] is below 0, 1 where most is above; in between it rises steadily, so that bounds that differ by roundings get
     slopes that do."""
-    return np.asarray(np.clip(0.5 + STEEPNESS * (upper + lower) / np.maximum(upper - lower, TINY), 0.0, 1.0))
+    share = np.clip(0.5 + STEEPNESS * (upper + lower) / np.maximum(upper - lower, TINY), 0.0, 1.0)
+    return np.asarray(np.where(lower >= 0, 1.0, np.where(upper <= 0, 0.0, share)))
 
 
 def _least_area(function: Pieces, lower: Array, upper: Array, offset: Offset) -> tuple[Array, Array]:
