@@ -213,16 +213,18 @@ class Search:
     def _trials(self, bounder: Bounder, groups: Groups) -> list[InputSearch]:
         """Searches over inputs that a search over neurons begins with."""
         ways = [branch_input.weighted(self.net.graph, bounder), branch_input.loose(self.net.graph, bounder)]
-        return self._input_searches(bounder, groups, ways, self.batch_of_boxes(bounder))
+        return self._input_searches(bounder, groups, self._root(groups), ways, self.batch_of_boxes(bounder))
 
     def _racers(self, bounder: Bounder, groups: Groups, batch: int) -> list[InputSearch]:
         """Searches that differ in the choice of the input to halve, the preferred one first; alone where most boxes leave no choice."""
         boxes = self._root(groups)
         ways = self._ways(bounder) if 2 * int((boxes.varying() > 1).sum()) >= len(boxes) else self._ways(bounder)[:1]
-        return self._input_searches(bounder, groups, ways, batch)
+        return self._input_searches(bounder, groups, boxes, ways, batch)
 
-    def _input_searches(self, bounder: Bounder, groups: Groups, ways: list[branch_input.Branching], batch: int) -> list[InputSearch]:
-        queue, observer, boxes = self.allotment.queue_bytes, self.observer, self._root(groups)
+    def _input_searches(
+        self, bounder: Bounder, groups: Groups, boxes: Boxes, ways: list[branch_input.Branching], batch: int
+    ) -> list[InputSearch]:
+        queue, observer = self.allotment.queue_bytes, self.observer
         return [InputSearch(bounder, boxes, way, batch, self._probe(groups), queue, observer) for way in ways]
 
     def _ways(self, bounder: Bounder) -> list[branch_input.Branching]:
