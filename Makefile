@@ -124,6 +124,8 @@ dist: $(STAMP)
 clean:
 	rm -rf build dist *.egg-info
 
+# pip compiles what it installs, but not an editable project: where PYTHONDONTWRITEBYTECODE is set every start would.
+ROOMS := soundproof verifier graph bounds specs benchmarks
 # Installs once, and again when a requirement changes. A torch that is already in the environment is kept, whatever its build.
 # (A build such as 2.13.0+cpu of TORCH_INDEX ranks above the plain 2.13.0 of the usual index.)
 $(STAMP): pyproject.toml constraints.txt
@@ -132,4 +134,5 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt 'setuptools>=77'
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	$(BIN)/python -m compileall -q $(ROOMS)
 	touch $(STAMP)

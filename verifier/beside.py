@@ -43,10 +43,11 @@ def module_command(module: str) -> list[str]:
 
 def run(
     command: Sequence[str], options: Options, received: Sequence[int], doing: str,
-    make_room: Callable[[int], None] = lambda _: None, stdin: str = "",
+    make_room: Callable[[int], None] = lambda _: None, stdin: str = "", needless: Callable[[], bool] = lambda: False,
 ) -> Ended:
-    """Run `command` to its end or to a limit of `options`; a signal that arrives in `received` ends it too. `doing` is what happened
-    meanwhile, in words. `make_room` hears again and again how many bytes the process takes."""
+    """Run `command` to its end or to a limit of `options`; a signal that arrives in `received` ends it too, and so does an answer that
+    makes it `needless`, which is asked again and again. `doing` is what happened meanwhile, in words. `make_room` hears as often how many
+    bytes the process takes."""
     with _text_file() as given, _text_file() as out, _text_file() as log:
         given.write(stdin)
         given.seek(0)
@@ -58,6 +59,8 @@ def run(
                 peak = max(peak, 0 if memory is None else memory.peak)
                 make_room(0 if memory is None else memory.resident)
                 stopped = _stopped(options, received, 0 if memory is None else memory.resident, doing)
+                if stopped is None and needless():
+                    stopped = Reason("check-unfinished", f"the answer was known before {doing}")
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(min(POLL_SECONDS, max(0.0, options.limit - time.monotonic())))
         finally:

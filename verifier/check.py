@@ -41,10 +41,11 @@ def checker_command() -> list[str]:
 
 def run(
     options: Options, proof: Result, path: str, received: Sequence[int], command: Sequence[str] | None = None,
-    diagnosis: str | None = None, make_room: Callable[[int], None] = lambda _: None,
+    diagnosis: str | None = None, make_room: Callable[[int], None] = lambda _: None, needless: Callable[[], bool] = lambda: False,
 ) -> Answer:
     """Check the certificate at `path` within the limits of `options`; signals that arrive in `received` end the check. What is not
-    closed is told in the file `diagnosis`. `make_room` hears again and again how many bytes the checker takes."""
+    closed is told in the file `diagnosis`. `make_room` hears again and again how many bytes the checker takes, and `needless` is asked
+    as often whether it may stop."""
     left = options.limit - time.monotonic()
     if left <= 0:
         return Answer("unfinished", "check-unfinished", "no time was left to check the certificate")
@@ -52,7 +53,7 @@ def run(
     limits += [] if diagnosis is None else ["--diagnose", diagnosis]
     files, named = options.files
     whole = [*(command or checker_command()), *files, path, *named, *limits]
-    ended = beside.run(whole, options, received, "the certificate was checked", make_room)
+    ended = beside.run(whole, options, received, "the certificate was checked", make_room, needless=needless)
     if ended.stopped is not None:
         return Answer("unfinished", ended.stopped.code, ended.stopped.text, peak=ended.peak)
     return replace(_read(ended.out, ended.log, ended.exit_code, proof, _wanted(options, proof)), peak=ended.peak)

@@ -73,7 +73,7 @@ def _run(model: Model, prop: Property, problem: Problem, options: Options, obser
         return _decided(problem, clock, cases, notes=("every case is vacuous: nothing was proven about the network",))
     replayer = None if options.no_attack else Replayer(model, prop)
     if replayer is not None:
-        observer(Phase("probe", "centre, corners and random points"))
+        observer(Phase("probe", "centre, corners, random points and a few gradient steps"))
         witness = Probe(problem, replayer, options.seed).run(min(PROBE_SECONDS, max(budget.seconds_left(), 0.0)))
         clock.charge("attack")
         if witness is not None:

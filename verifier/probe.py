@@ -1,4 +1,4 @@
-"""The cheapest search: run the file itself at centres, corners and a few random points. Needs no torch.
+"""The cheapest search: run the file itself at centres, corners and a few random points, and where a few gradient steps lead. Needs no torch.
 
 Whatever the runtime returns has been executed by the program that would be deployed, so a violation seen here needs no
 further replay than the exact comparison. For a fixed seed the points depend on counts only; the clock may cut them short.
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.core import Affine
+from graph.evaluate import evaluate
+from graph.gradient import gradient
 from verifier.problem import Problem
 from verifier.replay import Replayer, Witness
 
@@ -27,10 +29,14 @@ ALL_CORNERS = 6  # varying inputs up to which every corner is tried
 RANDOM_CORNERS = 8
 RANDOM_POINTS = 24
 CANDIDATES = 3
+DESCENT_WORK = 1_000_000_000  # the same, for gradient steps in numpy: a tenth of a second; importing torch takes ten to twenty times that
+ELEMENT_WORK = 32  # what storing and reading one activation costs, in multiplications
+STEPS, LAST_STEP = 12, 0.02  # steps of one descent, and the length of the last one in half-widths of the box; the first has length 1
+LEAST_STARTS, MOST_STARTS = 4, 32
 
 
 def probe(problem: Problem, replayer: Replayer, seed: int = 0, seconds: float = float("inf")) -> Witness | None:
-    """A confirmed violation at a centre, a corner or a random point of some box, or None."""
+    """A confirmed violation at a centre, a corner or a random point of some box, or a few gradient steps further, or None."""
     return Probe(problem, replayer, seed).run(seconds)
 
 
@@ -47,7 +53,7 @@ class Probe:
         self._functionals = problem.functionals.dense(np.arange(len(problem.functionals)))
 
     def run(self, seconds: float) -> Witness | None:
-        """Centre of every box, then corners and random points, boxes with the smallest margin first."""
+        """Centre of every box, then corners and random points, boxes with the smallest margin first; then descents."""
         deadline = time.monotonic() + seconds
         left = max(8, min(MOST_RUNS, WORK // max(_work(self.problem), 1)))
         for boxes, points in self._points():
@@ -55,9 +61,11 @@ class Probe:
                 part = slice(at, min(at + BATCH, at + left))
                 witness = self._try(boxes[part], points[part], deadline)
                 left -= len(boxes[part])
-                if witness is not None or left <= 0 or time.monotonic() >= deadline:
+                if witness is not None or time.monotonic() >= deadline:
                     return witness
-        return None
+                if left <= 0:
+                    return self._descend(deadline)
+        return self._descend(deadline)
 
     def _points(self) -> Iterator[tuple[Array, Array]]:
         """(box [P], points float32 [P, n_in]), the most promising kinds first."""
@@ -110,14 +118,61 @@ class Probe:
     def _margins(self, points: Array, outputs: Array, point: Array, case: Array) -> Array:
         """Largest atom margin of each pair (point, case); +inf where the execution is not finite."""
         finite = np.asarray(np.isfinite(outputs).all(axis=1))
+        worst = self._atoms(points, np.where(finite[:, None], outputs, 0.0), point, case).max(axis=1, initial=-np.inf)
+        return np.where(finite[point] & ~np.isnan(worst), worst, np.inf)
+
+    def _atoms(self, points: Array, outputs: Array, point: Array, case: Array) -> Array:
+        """functional - bound of each atom of each pair (point, case); -inf where a case has no further atom."""
         on_outputs, on_inputs = self._functionals
-        values = np.where(finite[:, None], outputs, 0.0) @ on_outputs.T + points.astype(np.float64) @ on_inputs.T
+        values = outputs @ on_outputs.T + points.astype(np.float64) @ on_inputs.T
         rows = self.problem.case_rows[case]
         absent = np.asarray(rows < 0)
         atoms = values[point[:, None], np.maximum(rows, 0)] if rows.shape[1] else np.zeros(rows.shape)
-        margins = np.where(absent, -np.inf, atoms - np.where(absent, 0.0, self.problem.case_bounds[case]))
-        worst = margins.max(axis=1, initial=-np.inf)
-        return np.where(finite[point] & ~np.isnan(worst), worst, np.inf)
+        return np.where(absent, -np.inf, atoms - np.where(absent, 0.0, self.problem.case_bounds[case]))
+
+    # ---------------------------------------------------------------- descents
+
+    def _descend(self, deadline: float) -> Witness | None:
+        """Projected sign gradient steps in numpy, of cases with the smallest margins, from centres and random points. Where the graph seems to
+        violate a case the file is run."""
+        cases = self._starts()
+        if not len(cases):
+            return None
+        boxes = self.problem.case_box[cases]
+        lower, upper = self.problem.witness_lower[boxes], self.problem.witness_upper[boxes]
+        again = np.concatenate([[False], cases[1:] == cases[:-1]])[:, None]
+        x = _clip(lower + np.where(again, self._random.random(lower.shape), 0.5) * (upper - lower), lower, upper)
+        for length in np.geomspace(1.0, LAST_STEP, STEPS):
+            violates, slope = self._slope(x, cases)
+            witness = self._try(boxes[violates], x[violates], deadline) if violates.any() else None
+            if witness is not None or time.monotonic() >= deadline:
+                return witness
+            x = _clip(x - length * np.sign(slope) * (0.5 * upper - 0.5 * lower), lower, upper)
+        violates, _ = self._slope(x, cases)
+        return self._try(boxes[violates], x[violates], deadline) if violates.any() else None
+
+    def _starts(self) -> Array:
+        """The case of each descent, ascending: none where the network is large for numpy."""
+        work = _work(self.problem) + ELEMENT_WORK * sum(node.size for _, node in self.problem.graph)
+        rows = min(DESCENT_WORK // (3 * STEPS * work), MOST_STARTS)
+        nearest = np.argsort(self.best_margin, kind="stable")[: max(rows // 4, 1)]
+        return np.sort(np.resize(nearest, rows)) if rows >= LEAST_STARTS and self.problem.case_rows.shape[1] else nearest[:0]
+
+    def _slope(self, x: Array, case: Array) -> tuple[Array, Array]:
+        """Whether the graph violates each case [P] at its point [P, n_in], and the gradient of the largest margin of an atom."""
+        graph = self.problem.graph
+        values = evaluate(graph, np.split(x, np.cumsum([graph.nodes[i].size for i in graph.inputs])[:-1], axis=1), np.float32)
+        outputs = np.concatenate([values[i] for i in graph.outputs], axis=1).astype(np.float64)
+        atoms = self._atoms(x, np.where(np.isfinite(outputs), outputs, 0.0), np.arange(len(x)), case)
+        worst = self.problem.case_rows[case, atoms.argmax(axis=1)]
+        on_outputs, on_inputs = (part[worst] for part in self._functionals)
+        parts = np.split(on_outputs.astype(np.float32), np.cumsum([graph.nodes[i].size for i in graph.outputs])[:-1], axis=1)
+        towards: dict[int, Array] = {}
+        for i, part in zip(graph.outputs, parts, strict=True):  # a node may be an output twice
+            towards[i] = towards[i] + part if i in towards else part
+        found = gradient(graph, values, towards)
+        violates = np.isfinite(outputs).all(axis=1) & (atoms.max(axis=1) <= 0)
+        return violates, np.concatenate([found[i] for i in graph.inputs], axis=1) + on_inputs
 
 
 def _work(problem: Problem) -> int:

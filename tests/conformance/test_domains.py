@@ -20,9 +20,11 @@ from bounds.interval import propagate
 from bounds.linear import LinearBounds
 from bounds.torch_graph import TorchGraph
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node, Origin, check
+from graph.errors import MalformedGraph
 from graph.evaluate import evaluate
 from graph.functions import build
 from graph.functions.facts import Function, Pieces, Smooth
+from graph.gradient import gradient
 from graph.linear_map import Composition, Conv, Dense, Gather, LinearMap, Reshape, Scale, Sum, Transposed
 
 Array = Any
@@ -223,6 +225,24 @@ def test_the_domain_has_a_rule_and_concrete_runs_satisfy_it(file: str, name: str
         assert (high - low <= 40 * (width + 1e-12)).all(), f"{file}: the bounds of {name} claim next to nothing"
 
 
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_the_gradient_is_that_of_the_definition(name: str) -> None:
+    """No draw is near a kink; difference quotients of smooth functions are a millionth off."""
+    s, draw, reach = SUBJECTS[name], np.random.default_rng(6), 1e-6
+    x = draw.uniform(-1.5, 1.5, (4, sum(s.graph.nodes[i].size for i in s.graph.inputs)))
+    last = s.graph.outputs[0]
+    towards = draw.normal(size=(4, s.node.size))
+    found = gradient(s.graph, evaluate(s.graph, _split(s.graph, x)), {last: towards})
+    assert list(found) == list(s.graph.inputs)
+
+    def value(point: Array, d: Array) -> float:
+        return float(np.dot(s.definition(point.tolist()), d))
+
+    moves = reach * np.eye(x.shape[1])
+    slopes = [[(value(p + move, d) - value(p - move, d)) / (2 * reach) for move in moves] for p, d in zip(x, towards, strict=True)]
+    np.testing.assert_allclose(np.concatenate([found[i] for i in s.graph.inputs], axis=1), slopes, rtol=1e-4, atol=1e-5)
+
+
 class Novel(Node):
     """A node type that no domain knows."""
 
@@ -233,3 +253,9 @@ def test_a_node_type_without_a_rule_is_an_error_in_every_domain(file: str) -> No
     graph = subject(Novel((2,), (0,), FROM), [(2,)], lambda x: x).graph
     with pytest.raises(Exception, match="Novel"):
         (POINTS | BOXES)[file](graph, np.zeros(2), np.zeros(2))
+
+
+def test_a_node_type_without_a_gradient_is_an_error() -> None:
+    graph = subject(Novel((2,), (0,), FROM), [(2,)], lambda x: x).graph
+    with pytest.raises(MalformedGraph, match="Novel"):
+        gradient(graph, [np.zeros((1, 2))] * 2, {1: np.ones((1, 2))})

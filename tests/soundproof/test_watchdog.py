@@ -304,6 +304,38 @@ def test_a_conjecture_is_checked_for_seconds_only(options: Options, monkeypatch:
     assert isinstance(found, Result) and found.assurance == "unchecked" and (found.seconds["total"] or 99) < 10
 
 
+ZERO = {"name": "x", "shape": [1], "values": [0.0], "element_type": "float32"}
+WITNESS = {"inputs": [ZERO], "outputs": [ZERO], "inside_exact_box": True, "float32_only": None}
+
+
+@pytest.mark.parametrize(("told", "awaited"), [
+    ({"result": {**finished("unsat"), "verdict": "sat", "assurance": "replayed", "nodes": 7, "witness": WITNESS}}, False),
+    ({"proof": {**finished("unsat"), "nodes": 7}}, False),
+    ({"proof": {**finished("unsat"), "nodes": 1}}, True),  # as easy as the conjecture, whose check is ahead
+    ({"result": {**finished("unknown"), "nodes": 7, "reason": {"code": "numerical", "text": "stuck"}}}, True),
+])  # fmt: skip
+def test_a_conjecture_is_left_once_nothing_is_to_be_hoped_of_it(options: Options, told: dict[str, object], awaited: bool) -> None:
+    """The worker is done at once; the check of its conjecture takes a second, or ten minutes where nobody should wait for it."""
+    assert leaving(options, told, 1 if awaited else 600).nodes == (0 if awaited else 7)
+
+
+def test_a_run_that_is_counted_in_nodes_does_not_ask_who_was_first(options: Options) -> None:
+    assert leaving(limited(options, nodes=9), {"proof": {**finished("unsat"), "nodes": 7}}, 1).nodes == 0
+
+
+def leaving(options: Options, told: dict[str, object], seconds: int) -> Result:
+    """A run whose worker tells this after its conjecture, which takes so long to check."""
+    checker = f"time.sleep({seconds} if sys.argv[3].endswith('conjecture') else 0)\nsay('ACCEPTED ' + json.dumps({GOOD}))"
+    ending = "told = %r\nfor plain in told.values():\n    plain.update({k: result[k] for k in ('certificate', 'models', 'property')})\n"
+    proof = "if 'proof' in told:\n    told['path'] = path.replace('conjecture', 'certificate')\n    open(told['path'], 'w').write('a proof')\n"
+    worker = [sys.executable, "-c", PREAMBLE + CONJECTURE % finished("unsat") + ending % told + proof + "send(told)\ntime.sleep(60)\n"]
+    python = [sys.executable, "-c", "import os, sys, time, json\ndef say(m): print(m, flush=True)\n" + checker]
+    judge = [sys.executable, "-c", "print('CONFIRMED {\"inside_exact_box\": true}')"]
+    found = supervise(options, lambda _: None, worker, python, judge)
+    assert isinstance(found, Result)
+    return found
+
+
 def test_a_worker_that_dies_after_a_conjecture_is_noticed(options: Options) -> None:
     found = conjecturing(options, "sys.exit(7)\n", "sys.exit(5)")
     assert isinstance(found, Failure) and "exit code 7" in found.text

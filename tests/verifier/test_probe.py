@@ -85,6 +85,37 @@ def test_a_seed_fixes_the_points() -> None:
     assert margins[0] == margins[1]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_planted_needle_is_reached_by_descent(seed: int) -> None:
+    """No corner and no random point is near it."""
+    target = np.random.default_rng(seed).uniform(-0.9, 0.9, 16)
+    witness = probed(distance_net(target), text([("-1", "1")] * 16, 1, "(<= Y_0 0.7)"), seed)
+    assert witness is not None and np.abs(witness.inputs - target).sum() <= 0.7 + 1e-5
+
+
+def test_descents_reach_atoms_over_inputs_and_over_outputs_at_once() -> None:
+    net, box = distance_net(np.full(12, 0.75)), [("-1", "1")] * 12
+    witness = probed(net, text(box, 1, "(and (<= Y_0 1.5) (<= X_3 0.125))"))
+    assert witness is not None and witness.inputs[3] <= 0.125 and witness.outputs[0] <= 1.5
+
+
+def test_descents_are_of_the_cases_that_are_nearest() -> None:
+    net = distance_net(np.full(12, 0.3))
+    prop = text([("-1", "1")] * 12, 1, "(or (and (<= Y_0 -9.0)) (and (<= Y_0 0.5)) (and (>= Y_0 99.0)))")
+    search = Probe(compile_problem(net.graph, prop), Replayer(net, prop))
+    witness = search.run(60.0)
+    assert witness is not None and witness.case == 1
+    assert set(search._starts().tolist()) == {0, 1, 2}  # fewer cases than starts: all of them
+
+
+def test_a_large_network_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, prop = distance_net(np.zeros(8)), text([("-1", "1")] * 8, 1, "(<= Y_0 -1)")
+    search = Probe(compile_problem(net.graph, prop), Replayer(net, prop))
+    assert len(search._starts()) == 32
+    monkeypatch.setattr("verifier.probe.DESCENT_WORK", 100_000)
+    assert not len(search._starts()) and search.run(60.0) is None
+
+
 def test_a_probe_does_not_import_torch() -> None:
     code = "import sys, verifier.probe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
