@@ -118,7 +118,8 @@ class Probe:
     def _margins(self, points: Array, outputs: Array, point: Array, case: Array) -> Array:
         """Largest atom margin of each pair (point, case); +inf where the execution is not finite."""
         finite = np.asarray(np.isfinite(outputs).all(axis=1))
-        worst = self._atoms(points, np.where(finite[:, None], outputs, 0.0), point, case).max(axis=1, initial=-np.inf)
+        margins = self._atoms(points, np.where(finite[:, None], outputs, 0.0), point, case)
+        worst = margins.max(axis=1, initial=-np.inf)
         return np.where(finite[point] & ~np.isnan(worst), worst, np.inf)
 
     def _atoms(self, points: Array, outputs: Array, point: Array, case: Array) -> Array:

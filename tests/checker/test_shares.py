@@ -50,7 +50,7 @@ def scene(threshold: float, levels: int = 4) -> Arguments:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares, "LEAST_NODES", 1)
+    monkeypatch.setattr(shares, "LEAST_WORK", 1)
 
 
 def told(given: Arguments, processes: int) -> tuple[str, dict[int, tuple[str, float]]]:
@@ -118,6 +118,18 @@ def test_failures_are_told_with_their_boxes() -> None:
         with pytest.raises(Rejected, match="open"):
             check(*scene(1.0), keep)
     assert len(alone) > 5 and sorted(alone, key=str) == sorted(together, key=str)
+
+
+def test_shares_are_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many nodes of a small network, or few of a large one."""
+    given, begun = scene(4.5), []
+    nodes, elements = len(given[3].ending), sum(node.size for node in given[0].network.nodes)
+    started = shares._started
+    monkeypatch.setattr(shares, "_started", lambda work, rest: begun.append(len(rest)) or started(work, rest))
+    for least, more in ((nodes * elements + 1, 0), (nodes * elements // 3, 2), (1, 7)):
+        monkeypatch.setattr(shares, "LEAST_WORK", least)
+        shares.check(8, *given)
+        assert begun.pop() == more
 
 
 def test_a_refusal_of_any_process_refuses() -> None:

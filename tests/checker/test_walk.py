@@ -26,7 +26,7 @@ from verifier.checker.network import Affine, Elementwise, Input, Network, Node, 
 from verifier.checker.read_property import Cases
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
-from verifier.checker.state import Forms
+from verifier.checker.state import Forms, State
 from verifier.checker.walk import Chunk, Diagnose, Walk
 
 Atom = tuple[dict[int, float | Fraction], float]  # {place: coefficient} <= threshold; places are outputs, then inputs
@@ -592,6 +592,44 @@ def test_trees_of_several_boxes_and_widths() -> None:
         assert scene.rule(block) == ""
         bad = Scene(boxes=boxes, cases=[*cases[:4], (0, t[1])]).tree(leaf(), (1, 3)).tree(leaf(), (2,)).tree(leaf(), (4, 0))
         assert list(bad.best(block)) == [2]
+
+
+def test_trees_that_begin_with_one_box_share_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of a box under nothing is made once in a row; of another box, by another program, below a split or of a batch it is made again."""
+    made: list[int] = []
+    state = Checker.state
+
+    def counted(self: Checker, batch: int, *rest: Any) -> State:
+        made.append(batch)
+        return state(self, batch, *rest)
+
+    monkeypatch.setattr(Checker, "state", counted)
+    boxes, deep = [((-1.0, -1.0), (1.0, 1.0)), ((0.0, 0.0), (0.25, 0.25))], split(H, 0, 0.0, leaf(), leaf())
+    t = above(4.5, 4.25, 4.125)
+    for trees, batches in (
+        ([(leaf(), 0), (leaf(), 0), (leaf(), 0)], [1]), ([(leaf(), 0), (leaf(), 1), (leaf(), 0)], [1, 1, 1]),
+        ([(refine() + leaf(), 1), (leaf(), 1), (leaf(), 0)], [1, 1, 1]), ([(leaf(), 0), (deep, 0), (leaf(), 0)], [1, 2]),
+    ):  # fmt: skip
+        scene = Scene(cases=t)
+        for k, (stream, program) in enumerate(trees):
+            scene.tree(stream, (k,), program)
+        made.clear()
+        scene.walk(1 if batches != [1, 2] else 2).run()
+        assert sorted(made) == batches, trees
+    made.clear()
+    Scene(boxes=boxes, cases=[t[0], (1, t[1][1]), (0, t[2][1])]).tree(leaf(), (0,)).tree(leaf(), (1,)).tree(leaf(), (2,)).walk(1).run()
+    assert made == [1, 1, 1]
+
+
+def test_a_state_that_is_shared_stays_as_it_was() -> None:
+    walker = Scene(cases=above(4.5)).tree(leaf()).walk()
+    walker.mine = np.ones(1, dtype=bool)
+    root = walker._roots()[0]
+    first, lower = walker._state(root), [end.copy() for end in walker._state(root).lower]
+    first.lower[-1], first.crossed = first.lower[-1] + 1, ~first.crossed
+    first.charge.clear()
+    second = walker._state(root)
+    assert all(map(np.array_equal, second.lower, lower)) and not second.crossed.any() and second.charge
 
 
 def test_chunks_that_go_together_are_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:

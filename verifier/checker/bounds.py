@@ -64,8 +64,7 @@ class Checker:
         for i, node in enumerate(self.network.nodes[:stop]):
             low, high = self._interval(state, i, node, boxes)
             s = None if run is None else run.step(i, low, high)
-            if s is not None and not s.any():
-                s = None
+            s = None if s is None or not s.any() else s
             if s is not None:
                 low, high = dn(low - s), up(high + s)
                 self._pay(state, i, (1 + arithmetic.G(node.size + _products(node))) * s)
@@ -435,10 +434,7 @@ class _Backward:
         charge = arithmetic.G(terms + 1) * (h + arithmetic.FLOOR) + arithmetic.G(node.size) * (np.abs(above) + arithmetic.FLOOR)
         self._charge(d, charge + state.charge.get(i, 0.0), terms + node.size, j)
         self._add(_dot(d - positive, above))
-        total = maps[0].adjoint(share * chosen[:, None, :, 0])
-        for k in range(1, len(maps)):
-            total = total + maps[k].adjoint(share * chosen[:, None, :, k])
-        self._pass_on(j, total)
+        self._pass_on(j, sum((m.adjoint(share * chosen[:, None, :, k]) for k, m in enumerate(maps)), np.zeros(1)))
 
 
 def _dot(d: Array, v: Array) -> Array:

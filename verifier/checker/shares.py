@@ -24,7 +24,7 @@ from verifier.checker.read_property import Cases
 from verifier.checker.refusal import Refusal, Rejected
 from verifier.checker.tree import Forest
 
-LEAST_NODES = 500  # of a share: less does not pay for the process
+LEAST_WORK = 500_000  # of a share, in nodes times elements of the network: less does not pay for the process
 Told = dict[int, tuple[str, float, list[float], list[float], list[int]]]
 
 
@@ -56,7 +56,8 @@ def check(
 ) -> None:  # fmt: skip
     """`walk.check` in so many processes: returns only if every case of the property is closed. Raises Rejected otherwise."""
     nodes = len(forest.ending)
-    parts = int(np.clip(nodes // LEAST_NODES, 1, processes))
+    elements = sum(node.size for node in checker.network.nodes)
+    parts = int(np.clip(nodes * elements // LEAST_WORK, 1, np.minimum(processes, nodes)))
     ends = [nodes * k // parts for k in range(parts + 1)]
     shares = [slice(first, stop) for first, stop in pairwise(ends)]
     work = Work(checker, cases, certificate, forest, block, diagnose is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +38,10 @@ class State:
     planes: dict[int, Planes] = field(default_factory=dict)
     sums: dict[int, Array] = field(default_factory=dict)
     where: dict[int, Array] = field(default_factory=dict)
+
+    def copy(self) -> State:
+        """One with lists and dictionaries of its own. Nothing writes to the arrays in them."""
+        return State(*(copy.copy(part) for part in vars(self).values()))
 
     def largest(self, i: int) -> Array:
         """H of node i."""

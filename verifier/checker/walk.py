@@ -67,6 +67,7 @@ class Walk:
         self.diagnose, self.leaves = diagnose, forest.ending != SPLIT
         self.most_halved = int(np.maximum(MOST_HALVED, self.leaves.sum() // HALVED_OF))
         self.closed = self.failed = self.visited = self.halved = 0
+        self.kept: dict[object, State] = {}  # the last state with nothing but a box, by program and box: trees share boxes
         self.targets = [self._target(t) for t in range(len(certificate.tensors))]
         self.splits = [column.tolist() for column in (forest.parent, forest.tensor, forest.element, forest.threshold, forest.side)]
         starts = dict(zip(checker.network.inputs, np.cumsum([0, *checker.sizes]).tolist()[:-1], strict=True))
@@ -227,22 +228,20 @@ class Walk:
                 if i not in cuts:
                     shape = (len(part), self.checker.network.nodes[i].size)
                     cuts[i] = (np.full(shape, -np.inf), np.full(shape, np.inf))
-                low, high = cuts[i]
-                if side == 1:
-                    high[m, element] = np.minimum(high[m, element], threshold)
-                else:
-                    low[m, element] = np.maximum(low[m, element], threshold)
+                end, tighter = (cuts[i][1], np.minimum) if side == 1 else (cuts[i][0], np.maximum)
+                end[m, element] = tighter(end[m, element], threshold)
         return cuts
 
     def _state(self, part: Chunk, program: int | None = None, last: int | None = None) -> State:
         """The state of these nodes by their tree's program; a contradiction where nothing narrows the box is a defect."""
         paths = [self._path(int(node)) for node in part.nodes]
-        if program is None:
-            program = int(self.forest.program[self.forest.tree[part.nodes[0]]])
-        state = self.checker.state(len(part), *part.boxes(), part.known, self._cuts(part, paths), program, last)
+        program = int(self.forest.program[self.forest.tree[part.nodes[0]]]) if program is None else program
+        key = (program, *map(np.ndarray.tobytes, part.boxes())) if len(part) == 1 and last is None and not (part.known or any(paths)) else None
+        state = self.kept.get(key) or self.checker.state(len(part), *part.boxes(), part.known, self._cuts(part, paths), program, last)
+        self.kept = self.kept if key is None else {key: state}
         if (state.crossed & ~part.narrowed).any():
             raise Rejected("crossed", f"bounds contradict each other, {self.place(int(part.nodes[0]))}")
-        return state
+        return state.copy()
 
     def _is_empty(self, part: Chunk) -> Array:
         """Whether the bounds of the element that each record names contradict each other."""

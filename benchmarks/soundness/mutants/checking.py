@@ -400,7 +400,7 @@ PROOF = (
         "proof",
         CLASS[4],
         "both children of a split of a neuron are below its threshold",
-        (f"{WALK}._cuts", "if side == 1:", "if True:"),
+        (f"{WALK}._cuts", "if side == 1 else", "if True else"),
     ),
     _mutant(
         "known_from_the_sibling",
