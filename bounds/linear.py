@@ -123,6 +123,10 @@ class Lower:
     error: Tensor
     at: dict[int, Tensor]
 
+    def at_boxes(self, keep: Tensor) -> Lower:
+        """The bounds over the boxes `keep`, without recorded coefficients."""
+        return Lower(self.value[keep], self.coefficients[keep], self.constant[keep], self.error.expand(self.value.shape)[keep], {})
+
 
 class LinearBounds:
     """Interval and backward linear bounds of the nodes and functionals of one network.

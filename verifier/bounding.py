@@ -199,14 +199,27 @@ class Bounder:
                 break
             if whole:
                 self.retried = len(retry)
-                again = self._double.bound(lower[retry].double(), upper[retry].double(), group[retry], is_open[retry])
+                again = self._bound_in_double(lower, upper, group, is_open, retry)
             else:
                 again = self._double.bound_in(found.state.select(retry).to(torch.float64), group[retry], is_open[retry])
             self._keep_retry(retry)
             closed = closed.index_copy(0, retry, closed[retry] | again.closed)
-            at = (retry.unsqueeze(-1), torch.searchsorted(found.rows, again.rows))
-            linear = _improved(linear, again.lower, at, torch.maximum(-lower, upper)[retry])
+            linear = _improved(linear, found.rows, again, retry, torch.maximum(-lower, upper)[retry])
         return closed, linear
+
+    def sharpened(
+        self, linear: Lower, rows: Tensor, lower: Tensor, upper: Tensor, group: Tensor, is_open: Tensor, chosen: Tensor, place: Tensor
+    ) -> Lower:
+        """`linear`, about `rows` of these boxes, with what float64 says of the boxes `chosen`, where that is better. `place` is where those are
+        in the last batch, to whose passes this one is added."""
+        if not self._doubles:
+            return linear
+        again = self._bound_in_double(lower, upper, group, is_open, chosen)
+        self._keep_retry(place)
+        return _improved(linear, rows, again, chosen, torch.maximum(-lower, upper)[chosen])
+
+    def _bound_in_double(self, lower: Tensor, upper: Tensor, group: Tensor, is_open: Tensor, chosen: Tensor) -> Margins:
+        return self._double.bound(lower[chosen].double(), upper[chosen].double(), group[chosen], is_open[chosen])
 
     def confirm_in_double(
         self, found: Margins, group: Tensor, is_open: Tensor, slopes: Slopes, betas: Betas
@@ -233,20 +246,25 @@ class Bounder:
         return found.closed.index_copy(0, retry, found.closed[retry] | again.closed), margin.index_copy(0, retry, again.margin)
 
 
-def _improved(linear: Lower, again: Lower, at: tuple[Tensor, Tensor], largest: Tensor) -> Lower:
-    """`linear`, with `again`, of the boxes and rows `at`, where that bounds them better: rounded to the dtype of `linear`, downwards.
+def _improved(linear: Lower, rows: Tensor, again: Margins, boxes: Tensor, largest: Tensor) -> Lower:
+    """`linear`, about `rows`, with `again`, about these `boxes`, where that bounds them better: rounded to the dtype of `linear`, downwards.
 
     `largest` [boxes, n_in]: at least |x| over the boxes. What the coefficients change by is taken off the constant.
     """
-    coefficients = again.coefficients.to(linear.value.dtype)
-    changed = (coefficients.double() - again.coefficients).abs() @ largest.double().unsqueeze(-1)
-    unit = unit_error(largest.shape[-1] + 2, again.value.dtype)
-    constant = again.constant - changed.squeeze(-1) * (1 + unit) - unit * again.constant.abs()
+    at, better_bounds = (boxes.unsqueeze(-1), torch.searchsorted(rows, again.rows)), again.lower
+    coefficients = better_bounds.coefficients.to(linear.value.dtype)
+    changed = (coefficients.double() - better_bounds.coefficients).abs() @ largest.double().unsqueeze(-1)
+    unit = unit_error(largest.shape[-1] + 2, better_bounds.value.dtype)
+    constant = better_bounds.constant - changed.squeeze(-1) * (1 + unit) - unit * better_bounds.constant.abs()
     rounded = constant.to(linear.value.dtype)
     rounded = torch.where(rounded.double() > constant, torch.nextafter(rounded, torch.full_like(rounded, -torch.inf)), rounded)
-    better = (again.value > linear.value[at]) & rounded.isfinite() & coefficients.isfinite().all(-1)
+    better = (better_bounds.value > linear.value[at]) & rounded.isfinite() & coefficients.isfinite().all(-1)
     merged = torch.where(better, rounded, linear.constant[at]), torch.where(better.unsqueeze(-1), coefficients, linear.coefficients[at])
-    return replace(linear, constant=linear.constant.index_put(at, merged[0]), coefficients=linear.coefficients.index_put(at, merged[1]))
+    error = torch.where(better, better_bounds.error.to(linear.value.dtype), linear.error[at])
+    return replace(
+        linear, constant=linear.constant.index_put(at, merged[0]), coefficients=linear.coefficients.index_put(at, merged[1]),
+        error=linear.error.index_put(at, error),
+    )
 
 
 def raise_if_crossed(state: State) -> None:

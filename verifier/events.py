@@ -241,9 +241,9 @@ class Pending:
         """Keep an event for `send`."""
         self._events.append(event)
 
-    def send(self) -> None:
-        """Tell what was kept, in order."""
-        events, self._events = self._events, []
+    def send(self, *first: Event) -> None:
+        """Tell these events, then what was kept, in order."""
+        events, self._events = [*first, *self._events], []
         for event in events:
             self._observer(event)
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bounds.linear import Lower
 from verifier import portfolio
 from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
@@ -23,6 +24,25 @@ from verifier.replay import Witness
 
 # Given the open boxes of a batch, the coefficients of each box's hardest row [B, n_in]: a replayed witness, or None.
 Probe = Callable[[Boxes, Tensor], Witness | None]
+
+
+ROUNDED = 4.0  # times the rounding that a bound pays for itself: what bounds of the layers below, which pay for theirs, may add
+WIDEST_GAP = 0.0625  # of a box's width: how uncertain its ends may be
+RARE = 0.1  # of the boxes of a batch: so few uncertain ones are not worth a pass in float64; what the checker then misses is searched again
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Linear bounds of B boxes, which have these places in a batch: of `rows` [R], of which `member` [1 or B, C, R] says which a slot needs."""
+
+    bounds: Lower
+    rows: Tensor
+    member: Tensor
+    place: Tensor
+
+    def select(self, keep: Tensor) -> _Lines:
+        member = self.member if self.member.shape[0] == 1 else self.member[keep]
+        return _Lines(self.bounds.at_boxes(keep), self.rows, member, self.place[keep])
 
 
 @dataclass
@@ -105,7 +125,8 @@ class InputSearch:
         boxes = self.stack.pop(count)
         tally, stuck = replace(self.tally), len(self.stuck)
         if fits(lambda: self._bound(boxes)):
-            self._events.send()
+            watched = Bounded(self.name, boxes.id.numpy(), self.bounder.groups, boxes.group, boxes.is_open, self.bounder.passes)
+            self._events.send(*([watched] if self.bounder.watched else []))
             budget.spent += len(boxes)
             self._choose_precision(len(boxes))
         else:
@@ -131,8 +152,6 @@ class InputSearch:
         closed = closed & (boxes.id >= self.forced).unsqueeze(-1)
         self.tally.nodes += len(boxes)
         self.tally.closed_volume += float((torch.exp2(-boxes.depth.double()) * closed.sum(-1)).sum())
-        if self.bounder.watched:
-            self._events.add(Bounded(self.name, boxes.id.numpy(), self.bounder.groups, boxes.group, boxes.is_open, self.bounder.passes))
         self._closed(boxes.id, closed, "bound")
         is_open = boxes.is_open & ~closed
         margin = slot_margins(self.bounder, boxes.group, is_open, found)
@@ -147,25 +166,23 @@ class InputSearch:
             self.witness = self.probe(alive, hardest[keep])
             if self.witness is not None:
                 return
-        linear = (bounds.coefficients[keep], bounds.constant[keep], self._member(boxes.group[keep], found))
+        lines = _Lines(bounds.at_boxes(keep), found.rows, self._member(boxes.group[keep], found), keep)
         partly = closed[keep].any(-1)
         can = splittable(alive)
         if not bool(can.all()):
             self.stuck.append(alive.select(~can))
             alive, scores, partly = alive.select(can), scores[can], partly[can]
-            linear = (linear[0][can], linear[1][can], linear[2] if linear[2].shape[0] == 1 else linear[2][can])
-        self._push_halves(alive, scores, partly, *linear)
+            lines = lines.select(can)
+        self._push_halves(alive, scores, partly, lines)
 
-    def _push_halves(self, alive: Boxes, scores: Tensor, partly: Tensor, coefficients: Tensor, constant: Tensor, member: Tensor) -> None:
+    def _push_halves(self, alive: Boxes, scores: Tensor, partly: Tensor, lines: _Lines) -> None:
         """Halve the boxes and keep of each half what its parent's linear bounds do not show to be safe.
 
         It is told which boxes' linear bounds have a use below: they closed some slots (`partly`), or cut or close a half. Where few do, a
         certificate takes half the time to check.
         """
         children, parent, halvings = split(alive, scores, self._ways(len(alive)), self._next_id)
-        member = member if member.shape[0] == 1 else member[parent]
-        constant = constant[parent] - self.bounder.reserve[children.group].unsqueeze(-1)
-        lower, upper, is_open = clip(children.lower, children.upper, children.is_open, coefficients[parent], constant, member)
+        lower, upper, is_open = self._clipped(alive, children, parent, lines)
         clipped = children.is_open & ~is_open
         cut = clipped.any(-1) | (lower != children.lower).any(-1) | (upper != children.upper).any(-1)
         if bool(cut.sum() > portfolio.CONSTANTS.cut_share * len(cut)):  # all alike: the checker takes those together that are
@@ -185,6 +202,27 @@ class InputSearch:
         if bool(derived.any()):
             self._events.add(Derive(self.name, left.id[derived].numpy(), left.lower[derived].numpy(), left.upper[derived].numpy()))
         self.stack.push(left)
+
+    def _clipped(self, alive: Boxes, children: Boxes, parent: Tensor, lines: _Lines) -> tuple[Tensor, Tensor, Tensor]:
+        """(lower, upper, is_open) of the children, clipped by the linear bounds of their parents: in float64 where it is rounding that decides
+        how much is left. The checker rounds less, and where it would have cut off more than half it cannot halve what it has in the same place.
+        """
+        left, least = (self._cut(children, parent, lines, paid) for paid in (0.0, ROUNDED))
+        gap = torch.maximum(least[0] - left[0], left[1] - least[1]) > WIDEST_GAP * (left[1] - left[0])
+        unsure = left[2].any(-1) & (gap.any(-1) | ~least[2].any(-1))
+        if bool(unsure.sum() <= RARE * len(unsure)):
+            return left
+        again = torch.unique(parent[unsure])
+        better = self.bounder.sharpened(
+            lines.bounds, lines.rows, alive.lower, alive.upper, alive.group, alive.is_open, again, lines.place[again]
+        )
+        return self._cut(children, parent, replace(lines, bounds=better), 0.0)
+
+    def _cut(self, children: Boxes, parent: Tensor, lines: _Lines, paid: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Clipped children, as if the bounds had not had to pay so many times their own rounding."""
+        bounds, member = lines.bounds, lines.member if lines.member.shape[0] == 1 else lines.member[parent]
+        constant = (bounds.constant + paid * bounds.error)[parent] - self.bounder.reserve[children.group].unsqueeze(-1)
+        return clip(children.lower, children.upper, children.is_open, bounds.coefficients[parent], constant, member)
 
     def _closed(self, ids: Tensor, slots: Tensor, how: str) -> None:
         some = slots.any(-1)

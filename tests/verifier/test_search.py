@@ -20,6 +20,7 @@ from onnx import helper
 from small_networks import clause_net, decimal, distance_net, linear, model, relu_net, text
 
 from benchmarks.strategies import Instance, instances
+from bounds.linear import Lower
 from bounds.torch_graph import TorchGraph
 from graph.load import Model, load
 from specs.canonical import Property
@@ -31,7 +32,7 @@ from verifier.branch_input import split
 from verifier.budget import Budget
 from verifier.domains import Boxes, Stack
 from verifier.groups import group_cases
-from verifier.input_search import Tally
+from verifier.input_search import InputSearch, Tally, _Lines
 from verifier.options import Options
 from verifier.problem import compile_problem
 from verifier.result import Outcome
@@ -206,6 +207,39 @@ def test_linear_bounds_of_float64_are_kept_where_they_are_better_and_rounded_dow
     told, own = ((x @ one.coefficients.double().mT).squeeze(-1) + one.constant.double() for one in (linear, found.lower))
     assert bool((told <= exact).all()) and bool((told.amin(-1) > own.amin(-1)).any())
     assert bool((linear.constant > found.lower.constant + 0.01).any())
+    chosen = torch.tensor([3, 8])
+    some = bounder.sharpened(found.lower, found.rows, lower, upper, group, is_open, chosen, chosen)
+    told = (x @ some.coefficients.double().mT).squeeze(-1) + some.constant.double()
+    assert bool((told <= exact).all()) and bool((some.constant[chosen] > found.lower.constant[chosen] + 0.01).all())
+    assert bool((some.error[chosen] < 1e-3 * found.lower.error[chosen]).all())
+    others = torch.ones(16, dtype=torch.bool).index_fill(0, chosen, False)
+    assert all(torch.equal(getattr(some, part)[others], getattr(found.lower, part)[others]) for part in ("constant", "coefficients"))
+
+
+@pytest.mark.parametrize(("error", "few", "asked"), [(0.0, 0, []), (0.001, 0, []), (0.1, 0, [0, 1, 2, 3]), (0.1, 39, []), (9.0, 0, [0, 1, 2, 3])])
+def test_what_rounding_decides_is_clipped_by_bounds_of_float64(error: float, few: int, asked: list[int]) -> None:
+    """x - 1/3 over halves of [0, 1]: left is [0, 1/3] of the lower halves, or less, and of the upper halves nothing."""
+    count = 4 + few  # so many are certain
+    lower, upper = torch.zeros(count, 1), torch.ones(count, 1)
+    errors = torch.zeros(count, 1).index_fill(0, torch.arange(4), error)
+    bounds = Lower(torch.zeros(count, 1), torch.ones(count, 1, 1), torch.full((count, 1), -1 / 3), errors, {})
+    calls: list[list[int]] = []
+
+    def sharpened(linear: Lower, *given: torch.Tensor) -> Lower:
+        calls.append(given[-2].tolist())
+        return dataclasses.replace(linear, constant=linear.constant + 0.01)
+
+    one = InputSearch.__new__(InputSearch)
+    one.bounder = SimpleNamespace(reserve=torch.zeros(1), sharpened=sharpened)  # type: ignore[assignment]
+    group, is_open = torch.zeros(count, dtype=torch.long), torch.ones(count, 1, dtype=torch.bool)
+    whole = Boxes(lower, upper, group, is_open, torch.zeros(count), group, torch.arange(count))
+    children, parent, _ = split(whole, torch.ones(count, 1), 1, count)
+    lines = _Lines(bounds, torch.zeros(1, dtype=torch.long), torch.ones(1, 1, 1, dtype=torch.bool), group)
+    low, high, left = one._clipped(whole, children, parent, lines)
+    assert calls == ([asked] if asked else [])
+    first = children.lower[:, 0] == 0
+    assert left[first].all() and not left[~first].any() and bool((low[first] == 0).all())
+    assert high[first].flatten().tolist() == pytest.approx([1 / 3 - 0.01 * bool(asked)] * count, abs=1e-5)
 
 
 # ---------------------------------------------------------------- cover, budget, determinism
