@@ -69,7 +69,7 @@ class Bounder:
         self.passes: tuple[Pass, ...] = ()
         self.retried = 0  # boxes of the last batch that were bounded again in float64
         self._reserve = reserve
-        self._doubles = doubles and net.dtype != torch.float64
+        self.doubles = doubles and net.dtype != torch.float64
         self.problem, self.groups, self.net = problem, groups, net
         self.linear = LinearBounds(net, memory)
         self._memory = memory
@@ -190,7 +190,7 @@ class Bounder:
         """
         self.retried = 0
         closed, linear = found.closed, found.lower
-        if not self._doubles:
+        if not self.doubles:
             return closed, linear
         rescued = self.closes(found.margin + 4 * found.lower.error, group, found.rows) & is_open & ~found.closed
         for whole in (False, True) if hidden else (False,):
@@ -211,9 +211,7 @@ class Bounder:
         self, linear: Lower, rows: Tensor, lower: Tensor, upper: Tensor, group: Tensor, is_open: Tensor, chosen: Tensor, place: Tensor
     ) -> Lower:
         """`linear`, about `rows` of these boxes, with what float64 says of the boxes `chosen`, where that is better. `place` is where those are
-        in the last batch, to whose passes this one is added."""
-        if not self._doubles:
-            return linear
+        in the last batch, to whose passes this one is added. (Of a bounder that has `doubles`.)"""
         again = self._bound_in_double(lower, upper, group, is_open, chosen)
         self._keep_retry(place)
         return _improved(linear, rows, again, chosen, torch.maximum(-lower, upper)[chosen])
@@ -229,7 +227,7 @@ class Bounder:
         Also returns the margins [B, R] that show it.
         """
         margin = found.margin.double()
-        if not self._doubles:
+        if not self.doubles:
             return found.closed, margin
         rescued = self.closes(found.margin + 2 * found.lower.error, group, found.rows) & is_open & ~found.closed
         retry = torch.nonzero(rescued.any(-1)).squeeze(-1)

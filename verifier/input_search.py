@@ -207,7 +207,10 @@ class InputSearch:
         """(lower, upper, is_open) of the children, clipped by the linear bounds of their parents: in float64 where it is rounding that decides
         how much is left. The checker rounds less, and where it would have cut off more than half it cannot halve what it has in the same place.
         """
-        left, least = (self._cut(children, parent, lines, paid) for paid in (0.0, ROUNDED))
+        left = self._cut(children, parent, lines, 0.0)
+        if not self.bounder.doubles:
+            return left
+        least = self._cut(children, parent, lines, ROUNDED)
         gap = torch.maximum(least[0] - left[0], left[1] - least[1]) > WIDEST_GAP * (left[1] - left[0])
         unsure = left[2].any(-1) & (gap.any(-1) | ~least[2].any(-1))
         if bool(unsure.sum() <= RARE * len(unsure)):

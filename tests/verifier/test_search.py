@@ -216,8 +216,10 @@ def test_linear_bounds_of_float64_are_kept_where_they_are_better_and_rounded_dow
     assert all(torch.equal(getattr(some, part)[others], getattr(found.lower, part)[others]) for part in ("constant", "coefficients"))
 
 
-@pytest.mark.parametrize(("error", "few", "asked"), [(0.0, 0, []), (0.001, 0, []), (0.1, 0, [0, 1, 2, 3]), (0.1, 39, []), (9.0, 0, [0, 1, 2, 3])])
-def test_what_rounding_decides_is_clipped_by_bounds_of_float64(error: float, few: int, asked: list[int]) -> None:
+@pytest.mark.parametrize(("error", "few", "doubles", "asked"), [
+    (0.0, 0, True, []), (0.001, 0, True, []), (0.1, 0, True, [0, 1, 2, 3]), (0.1, 39, True, []), (9.0, 0, True, [0, 1, 2, 3]), (9.0, 0, False, []),
+])  # fmt: skip
+def test_what_rounding_decides_is_clipped_by_bounds_of_float64(error: float, few: int, doubles: bool, asked: list[int]) -> None:
     """x - 1/3 over halves of [0, 1]: left is [0, 1/3] of the lower halves, or less, and of the upper halves nothing."""
     count = 4 + few  # so many are certain
     lower, upper = torch.zeros(count, 1), torch.ones(count, 1)
@@ -230,7 +232,7 @@ def test_what_rounding_decides_is_clipped_by_bounds_of_float64(error: float, few
         return dataclasses.replace(linear, constant=linear.constant + 0.01)
 
     one = InputSearch.__new__(InputSearch)
-    one.bounder = SimpleNamespace(reserve=torch.zeros(1), sharpened=sharpened)  # type: ignore[assignment]
+    one.bounder = SimpleNamespace(reserve=torch.zeros(1), sharpened=sharpened, doubles=doubles)  # type: ignore[assignment]
     group, is_open = torch.zeros(count, dtype=torch.long), torch.ones(count, 1, dtype=torch.bool)
     whole = Boxes(lower, upper, group, is_open, torch.zeros(count), group, torch.arange(count))
     children, parent, _ = split(whole, torch.ones(count, 1), 1, count)
