@@ -27,8 +27,8 @@ Probe = Callable[[Boxes, Tensor], Witness | None]
 
 
 ROUNDED = 4.0  # times the rounding that a bound pays for itself: what bounds of the layers below, which pay for theirs, may add
-WIDEST_GAP = 0.0625  # of a box's width: how uncertain its ends may be
-RARE = 0.1  # of the boxes of a batch: so few uncertain ones are not worth a pass in float64; what the checker then misses is searched again
+WIDEST_GAP = 0.125  # of a box's width: how uncertain its ends may be
+RARE = 0.15  # of the boxes of a batch: so few uncertain ones are not worth a pass in float64; what the checker then misses is searched again
 
 
 @dataclass(frozen=True)
