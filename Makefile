@@ -126,6 +126,7 @@ clean:
 
 # pip compiles what it installs, but not an editable project: where PYTHONDONTWRITEBYTECODE is set every start would.
 ROOMS := soundproof verifier graph bounds specs benchmarks
+
 # Installs once, and again when a requirement changes. A torch that is already in the environment is kept, whatever its build.
 # (A build such as 2.13.0+cpu of TORCH_INDEX ranks above the plain 2.13.0 of the usual index.)
 $(STAMP): pyproject.toml constraints.txt

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds.torch_graph import TorchGraph
-from graph.core import Affine
+from verifier.probe import work_in_arrays
 from verifier.problem import Problem
 from verifier.replay import Witness
 
@@ -27,7 +27,6 @@ MEMORY_BYTES = 256 << 20  # what the activations of one batch may take, gradient
 MAX_ROWS = 1024
 CANDIDATES = 3  # points handed to the runtime per step in which new violations appear
 FIRST_WORK = 4_000_000_000  # multiplications the first round may take, estimated from the graph
-ELEMENT_WORK = 32  # what storing and reading one activation costs, in multiplications
 NEAR = 1e-6  # relative margin up to which a point that almost violates is tried in the runtime as well
 
 
@@ -41,10 +40,7 @@ class Budget:
     @classmethod
     def first(cls, problem: Problem) -> Budget:
         """A first round of about a second on one core, whatever the size of the network."""
-        nodes = [node for _, node in problem.graph]
-        products = sum(m.out_size * m.fan_in() for node in nodes if isinstance(node, Affine) for m in node.maps)
-        work = products + ELEMENT_WORK * sum(node.size for node in nodes)
-        return cls(int(min(max(FIRST_WORK // (work * cls.steps), 8), 256)))
+        return cls(int(min(max(FIRST_WORK // (work_in_arrays(problem) * cls.steps), 8), 256)))
 
     def escalated(self, level: int) -> Budget:
         """The budget of the level-th round: twice the starts each time, and more steps."""

@@ -26,11 +26,6 @@ from verifier.replay import Witness
 Probe = Callable[[Boxes, Tensor], Witness | None]
 
 
-ROUNDED = 4.0  # times the rounding that a bound pays for itself: what bounds of the layers below, which pay for theirs, may add
-WIDEST_GAP = 0.125  # of a box's width: how uncertain its ends may be
-RARE = 0.15  # of the boxes of a batch: so few uncertain ones are not worth a pass in float64; what the checker then misses is searched again
-
-
 @dataclass(frozen=True)
 class _Lines:
     """Linear bounds of B boxes, which have these places in a batch: of `rows` [R], of which `member` [1 or B, C, R] says which a slot needs."""
@@ -207,13 +202,13 @@ class InputSearch:
         """(lower, upper, is_open) of the children, clipped by the linear bounds of their parents: in float64 where it is rounding that decides
         how much is left. The checker rounds less, and where it would have cut off more than half it cannot halve what it has in the same place.
         """
-        left = self._cut(children, parent, lines, 0.0)
+        constants, left = portfolio.CONSTANTS, self._cut(children, parent, lines, 0.0)
         if not self.bounder.doubles:
             return left
-        least = self._cut(children, parent, lines, ROUNDED)
-        gap = torch.maximum(least[0] - left[0], left[1] - least[1]) > WIDEST_GAP * (left[1] - left[0])
+        least = self._cut(children, parent, lines, constants.clip_rounded)
+        gap = torch.maximum(least[0] - left[0], left[1] - least[1]) > constants.clip_gap * (left[1] - left[0])
         unsure = left[2].any(-1) & (gap.any(-1) | ~least[2].any(-1))
-        if bool(unsure.sum() <= RARE * len(unsure)):
+        if bool(unsure.sum() <= constants.clip_rare * len(unsure)):
             return left
         again = torch.unique(parent[unsure])
         better = self.bounder.sharpened(

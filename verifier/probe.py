@@ -55,17 +55,20 @@ class Probe:
     def run(self, seconds: float) -> Witness | None:
         """Centre of every box, then corners and random points, boxes with the smallest margin first; then descents."""
         deadline = time.monotonic() + seconds
+        witness = self._sample(deadline)
+        return witness if witness is not None or time.monotonic() >= deadline else self._descend(deadline)
+
+    def _sample(self, deadline: float) -> Witness | None:
+        """All points that do not depend on a gradient, as many as may be run."""
         left = max(8, min(MOST_RUNS, WORK // max(_work(self.problem), 1)))
         for boxes, points in self._points():
             for at in range(0, len(boxes), BATCH):
                 part = slice(at, min(at + BATCH, at + left))
                 witness = self._try(boxes[part], points[part], deadline)
                 left -= len(boxes[part])
-                if witness is not None or time.monotonic() >= deadline:
+                if witness is not None or left <= 0 or time.monotonic() >= deadline:
                     return witness
-                if left <= 0:
-                    return self._descend(deadline)
-        return self._descend(deadline)
+        return None
 
     def _points(self) -> Iterator[tuple[Array, Array]]:
         """(box [P], points float32 [P, n_in]), the most promising kinds first."""
@@ -143,19 +146,17 @@ class Probe:
         lower, upper = self.problem.witness_lower[boxes], self.problem.witness_upper[boxes]
         again = np.concatenate([[False], cases[1:] == cases[:-1]])[:, None]
         x = _clip(lower + np.where(again, self._random.random(lower.shape), 0.5) * (upper - lower), lower, upper)
-        for length in np.geomspace(1.0, LAST_STEP, STEPS):
+        for length in (*np.geomspace(1.0, LAST_STEP, STEPS), 0.0):  # after the last step only a look
             violates, slope = self._slope(x, cases)
             witness = self._try(boxes[violates], x[violates], deadline) if violates.any() else None
             if witness is not None or time.monotonic() >= deadline:
                 return witness
             x = _clip(x - length * np.sign(slope) * (0.5 * upper - 0.5 * lower), lower, upper)
-        violates, _ = self._slope(x, cases)
-        return self._try(boxes[violates], x[violates], deadline) if violates.any() else None
+        return None
 
     def _starts(self) -> Array:
         """The case of each descent, ascending: none where the network is large for numpy."""
-        work = _work(self.problem) + ELEMENT_WORK * sum(node.size for _, node in self.problem.graph)
-        rows = min(DESCENT_WORK // (3 * STEPS * work), MOST_STARTS)
+        rows = min(DESCENT_WORK // (3 * STEPS * work_in_arrays(self.problem)), MOST_STARTS)
         nearest = np.argsort(self.best_margin, kind="stable")[: max(rows // 4, 1)]
         return np.sort(np.resize(nearest, rows)) if rows >= LEAST_STARTS and self.problem.case_rows.shape[1] else nearest[:0]
 
@@ -179,6 +180,11 @@ class Probe:
 def _work(problem: Problem) -> int:
     """Multiplications of one execution, about."""
     return sum(m.out_size * m.fan_in() for _, node in problem.graph if isinstance(node, Affine) for m in node.maps)
+
+
+def work_in_arrays(problem: Problem) -> int:
+    """The same where every activation is stored: what evaluating the graph once costs, in multiplications."""
+    return _work(problem) + ELEMENT_WORK * sum(node.size for _, node in problem.graph)
 
 
 def _clip(points: Array, lower: Array, upper: Array) -> Array:
