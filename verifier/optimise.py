@@ -19,8 +19,10 @@ from bounds.relaxation import Planes
 from graph.core import Elementwise
 from graph.functions.facts import Pieces, Smooth
 from graph.functions.relu import relu
+from verifier.adam import Moments
 
 RELU = relu()
+DECAY = 0.98  # of the rate, per step
 SMOOTH_SHARE = 0.1  # of the rate, for multipliers of splits of smooth functions: larger steps throw their slopes off
 
 
@@ -243,8 +245,7 @@ def optimise(
     price = prices(sides, shares)
     if not (slopes or shares):
         return start
-    optimiser = _optimiser(bounds, slopes, shares, rate)
-    decay = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.98)
+    ascent = _Ascent(bounds, slopes, shares, rate)
     best = _Best(start)
     for step in range(steps + 1):
         with torch.enable_grad():
@@ -255,11 +256,8 @@ def optimise(
             finished = None if done is None else done(best.value)
             if step == steps or (finished is not None and bool(finished.all())) or not low.value.requires_grad:
                 break  # the last: nothing that is relaxed lies below the functional
-            optimiser.zero_grad(set_to_none=True)
             useful = low.value if finished is None else low.value[~finished]
-            (-useful.sum()).backward()
-        optimiser.step()
-        decay.step()
+            ascent.step(useful.sum())
         with torch.no_grad():
             for i, (lower, upper) in slopes.items():
                 _project(bounds.graph.nodes[i], lower, upper)
@@ -274,12 +272,24 @@ def optimise(
     return best.multipliers()
 
 
-def _optimiser(bounds: LinearBounds, slopes: Slopes, shares: dict[int, Tensor], rate: float) -> torch.optim.Optimizer:
-    """Adam over all of these."""
-    smooth = {n.inputs[0] for _, n in bounds.graph if isinstance(n, Elementwise) and isinstance(n.function, Smooth)}
-    tensors = [t for pair in slopes.values() for t in pair if t is not None] + [share for j, share in shares.items() if j not in smooth]
-    gently = [share for j, share in shares.items() if j in smooth]
-    return torch.optim.Adam([{"params": tensors, "lr": rate}, {"params": gently, "lr": rate * SMOOTH_SHARE}])
+class _Ascent:
+    """Adam over all of these, from `rate` on with less from step to step."""
+
+    def __init__(self, bounds: LinearBounds, slopes: Slopes, shares: dict[int, Tensor], rate: float) -> None:
+        smooth = {n.inputs[0] for _, n in bounds.graph if isinstance(n, Elementwise) and isinstance(n.function, Smooth)}
+        rates = [(t, rate) for pair in slopes.values() for t in pair if t is not None]
+        rates += [(share, rate * SMOOTH_SHARE if j in smooth else rate) for j, share in shares.items()]
+        self._tensors, self._rates = [t for t, _ in rates], [r for _, r in rates]
+        self._moments = [Moments.at_start(t) for t in self._tensors]
+
+    def step(self, value: Tensor) -> None:
+        """Move all tensors towards a larger `value` [], which was computed from them."""
+        gradients = torch.autograd.grad(value, self._tensors, allow_unused=True)
+        with torch.no_grad():
+            for k, gradient in enumerate(gradients):
+                if gradient is not None:
+                    self._tensors[k].add_(self._moments[k].direction(gradient), alpha=self._rates[k])
+        self._rates = [DECAY * rate for rate in self._rates]
 
 
 def _doubled(bounds: LinearBounds, found: Multipliers) -> Multipliers:

@@ -20,9 +20,9 @@ from bounds.linear import Functional, LinearBounds, State
 from bounds.relaxation import Planes
 from graph.core import Affine, Constant, Elementwise, Input
 from graph.functions.relu import relu
+from verifier.adam import Moments
 
 RELU = relu()
-MOMENTS = 0.9, 0.999  # of Adam (Kingma and Ba 2015)
 DECAY = 0.98
 PRUNED = 0.25  # of a batch that must have finished before the rest goes on alone
 
@@ -189,7 +189,7 @@ class _Ascent:
         self._alpha, self._beta = alpha, beta
         self._bent = ((known.lower < 0) & (known.upper > 0)).to(alpha.dtype)
         self._split = bool((known.signs != 0).any())
-        self._moments = [torch.zeros_like(alpha) for _ in range(4 if self._split else 2)]
+        self._moments = [Moments.at_start(alpha) for _ in range(2)]  # of slopes, of multipliers
         self._planes = net.planes(known, alpha, beta)
         self.best = self._now()
         self._unit = torch.cat([self.best.meets[:, b.start : b.stop].abs().amax(-1, keepdim=True).clamp(min=1e-12).expand(-1, b.stop - b.start)
@@ -208,7 +208,7 @@ class _Ascent:
         rest._rows, rest._known = self._rows.select(keep), self._known.select(keep)
         rest._alpha, rest._beta, rest._bent, rest._unit = self._alpha[keep], self._beta[keep], self._bent[keep], self._unit[keep]
         rest._met, rest._inputs = self._met[keep], self._inputs[keep]
-        rest._moments = [moment[keep] for moment in self._moments]
+        rest._moments = [moments.select(keep) for moments in self._moments]
         rest._planes = self._net.planes(rest._known, rest._alpha, rest._beta)
         rest.best = Guess(*(part[keep] for part in self.best.parts()))
         return rest
@@ -219,19 +219,12 @@ class _Ascent:
         self._steps += 1
         rate = self._rate * DECAY ** (self._steps - 1)
         slope = self._met.clamp(min=0) * z * self._bent
-        self._alpha = (self._alpha + rate * self._direction(slope, 0)).clamp(0, 1)
+        self._alpha = (self._alpha + rate * self._moments[0].direction(slope)).clamp(0, 1)
         if self._split:
             change = -self._known.signs * z * self._unit
-            self._beta = (self._beta + rate * self._unit * self._direction(change, 2)).clamp(min=0)
+            self._beta = (self._beta + rate * self._unit * self._moments[1].direction(change)).clamp(min=0)
         self._planes = self._net.planes(self._known, self._alpha, self._beta)
         self.best = self.best.better_of(self._now())
-
-    def _direction(self, gradient: Tensor, k: int) -> Tensor:
-        first, second = self._moments[k : k + 2]
-        first.lerp_(gradient, 1 - MOMENTS[0])
-        second.mul_(MOMENTS[1]).addcmul_(gradient, gradient, value=1 - MOMENTS[1])
-        corrected = (second / (1 - MOMENTS[1] ** self._steps)).sqrt_().add_(1e-8)
-        return first / corrected / (1 - MOMENTS[0] ** self._steps)
 
 
 def reducible(bounds: LinearBounds) -> bool:
