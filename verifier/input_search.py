@@ -78,6 +78,7 @@ class InputSearch:
         self.stuck: list[Boxes] = []  # open, and too small to halve
         self.tally = Tally()
         self.witness: Witness | None = None
+        self._sharpened = 0  # boxes of the last batch that were bounded again in float64, to clip their halves
         self._varying = int((boxes.upper > boxes.lower).any(0).sum()) if len(boxes) else 0
 
     @property
@@ -123,7 +124,7 @@ class InputSearch:
             watched = Bounded(self.name, boxes.id.numpy(), self.bounder.groups, boxes.group, boxes.is_open, self.bounder.passes)
             self._events.send(*([watched] if self.bounder.watched else []))
             budget.spent += len(boxes)
-            self._choose_precision(len(boxes))
+            self._choose_precision(boxes)
         else:
             self._events.drop()
             self.tally = tally
@@ -133,14 +134,22 @@ class InputSearch:
         if not self.batch or self.open_bytes() > self.queue_bytes:
             budget.out_of_memory()
 
-    def _choose_precision(self, boxes: int) -> None:
-        """Bound in float64 from now on where most boxes of a batch had to be bounded in both: once costs less, and its bounds are better."""
+    def _choose_precision(self, boxes: Boxes) -> None:
+        """Bound in float64 from now on where many boxes of a batch had to be bounded in both: once costs less, and its bounds are better.
+
+        Forwards it costs little more than float32. Where halves of halves are clipped, what rounding left too much of adds up, until the checker,
+        which rounds less, has cut off where they are halved: there those count, too, that were bounded in both to be clipped.
+        """
         constants = portfolio.CONSTANTS
-        if boxes >= constants.precision_boxes and self.bounder.retried > boxes * constants.precision_share:
+        twice, share = self.bounder.retried, constants.precision_share
+        if self.bounder.forward and bool((boxes.depth > 0).any()):
+            twice, share = twice + self._sharpened, constants.precision_forward
+        if len(boxes) >= constants.precision_boxes and twice > len(boxes) * share:
             self.bounder, self.batch = self.bounder.in_double(), max(1, self.batch // 2)
 
     def _bound(self, boxes: Boxes) -> None:
         """Bound these boxes and push what is left of their halves; the push comes last."""
+        self._sharpened = 0
         boxes = boxes.to(self.bounder.net.dtype)
         found = self.bounder.bound(boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         closed, bounds = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
@@ -211,6 +220,7 @@ class InputSearch:
         if bool(unsure.sum() <= constants.clip_rare * len(unsure)):
             return left
         again = torch.unique(parent[unsure])
+        self._sharpened = len(again)
         better = self.bounder.sharpened(
             lines.bounds, lines.rows, alive.lower, alive.upper, alive.group, alive.is_open, again, lines.place[again]
         )

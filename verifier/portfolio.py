@@ -30,6 +30,7 @@ class Constants:
     double_gap: float = 0.25  # float64 throughout where float32's rounding takes this share of the margin at a single point
     precision_boxes: int = 64  # of a batch of so many boxes, the share that had to be bounded in both precisions from which float64 alone is used
     precision_share: float = 0.5
+    precision_forward: float = 0.3  # the same where bounds go forwards: float64 takes a fifth longer there, not twice as long
     clip_rounded: float = 4.0  # times the rounding that a bound pays for itself: what bounds of the layers below, which pay for theirs, may add
     clip_gap: float = 0.125  # of a box's width: how uncertain its ends may be where float32 clips
     clip_rare: float = 0.15  # of a batch: so few uncertain boxes are not worth a pass in float64; what the checker then misses is searched again

@@ -164,8 +164,10 @@ def test_a_coefficient_that_float32_rounds_to_nothing_is_charged(kind: str) -> N
     assert decide(net, prop, attack=True).verdict == "sat"
 
 
-def test_the_search_goes_on_in_float64_where_that_saves_bounding_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """|x - y| + 4096 (x + y + 3) - 4096 (x + y + 3): where x is near y, what float32 may lose is more than the distance to the threshold."""
+@pytest.fixture
+def rounded(monkeypatch: pytest.MonkeyPatch) -> tuple[Callable[..., int], list[object]]:
+    """|x - y| + 4096 (x + y + 3) - 4096 (x + y + 3): where x is near y, what float32 may lose is more than the distance to the threshold. How many
+    boxes that takes with these constants, and a list that holds what goes on in float64."""
     hidden = np.array([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]])
     net = relu_net(hidden, np.array([0.0, 0.0, 3.0]), np.array([[1.0], [1.0], [4096.0]]), np.zeros(1))
     shifted = "(<= (- Y_0 (* 4096.0 (+ X_0 X_1))) 12287.999)"
@@ -183,9 +185,26 @@ def test_the_search_goes_on_in_float64_where_that_saves_bounding_twice(monkeypat
     switched: list[object] = []
     whole = Bounder.in_double
     monkeypatch.setattr(Bounder, "in_double", lambda self: switched.append(self) or whole(self))
+    return nodes, switched
+
+
+def test_the_search_goes_on_in_float64_where_that_saves_bounding_twice(rounded: tuple[Callable[..., int], list[object]]) -> None:
+    nodes, switched = rounded
     single = nodes(precision_share=float("inf"))
     assert not switched
     assert nodes(precision_boxes=1) <= single and switched
+
+
+def test_boxes_bounded_twice_to_be_clipped_count_where_bounds_go_forwards(
+    rounded: tuple[Callable[..., int], list[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes, switched = rounded
+    monkeypatch.setattr(Bounder, "retried", property(lambda self: 0, lambda self, count: None), raising=False)
+    often = {"precision_boxes": 1, "precision_share": 0.0, "precision_forward": 0.0, "clip_rare": 0.0, "clip_gap": 0.0}
+    nodes(**often)
+    assert not switched
+    nodes(**often, forward_ratio=-1)
+    assert switched
 
 
 def test_linear_bounds_of_float64_are_kept_where_they_are_better_and_rounded_downwards() -> None:
