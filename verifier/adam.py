@@ -6,6 +6,7 @@ from torch import Tensor
 
 DECAYS = 0.9, 0.999  # of the two moments
 LEAST = 1e-8
+RATE_DECAY = 0.98  # of the rate, per step, wherever bounds are optimised
 
 
 class Moments:

@@ -19,10 +19,9 @@ from bounds.relaxation import Planes
 from graph.core import Elementwise
 from graph.functions.facts import Pieces, Smooth
 from graph.functions.relu import relu
-from verifier.adam import Moments
+from verifier.adam import RATE_DECAY, Moments
 
 RELU = relu()
-DECAY = 0.98  # of the rate, per step
 SMOOTH_SHARE = 0.1  # of the rate, for multipliers of splits of smooth functions: larger steps throw their slopes off
 
 
@@ -289,7 +288,7 @@ class _Ascent:
             for k, gradient in enumerate(gradients):
                 if gradient is not None:
                     self._tensors[k].add_(self._moments[k].direction(gradient), alpha=self._rates[k])
-        self._rates = [DECAY * rate for rate in self._rates]
+        self._rates = [RATE_DECAY * rate for rate in self._rates]
 
 
 def _doubled(bounds: LinearBounds, found: Multipliers) -> Multipliers:

@@ -20,10 +20,9 @@ from bounds.linear import Functional, LinearBounds, State
 from bounds.relaxation import Planes
 from graph.core import Affine, Constant, Elementwise, Input
 from graph.functions.relu import relu
-from verifier.adam import Moments
+from verifier.adam import RATE_DECAY, Moments
 
 RELU = relu()
-DECAY = 0.98
 PRUNED = 0.25  # of a batch that must have finished before the rest goes on alone
 
 
@@ -185,7 +184,7 @@ class _Ascent:
     """Adam over slopes and multipliers, with the gradient in closed form. Multipliers are measured in the largest coefficient of their layer."""
 
     def __init__(self, net: Reduced, rows: Rows, known: Neurons, alpha: Tensor, beta: Tensor, rate: float) -> None:
-        self._net, self._rows, self._known, self._rate, self._steps = net, rows, known, rate, 0
+        self._net, self._rows, self._known, self._rate = net, rows, known, rate
         self._alpha, self._beta = alpha, beta
         self._bent = ((known.lower < 0) & (known.upper > 0)).to(alpha.dtype)
         self._split = bool((known.signs != 0).any())
@@ -204,7 +203,7 @@ class _Ascent:
     def select(self, keep: Tensor) -> _Ascent:
         """The same ascent of the sub-problems `keep` (mask)."""
         rest = object.__new__(_Ascent)
-        rest._net, rest._rate, rest._steps, rest._split = self._net, self._rate, self._steps, self._split
+        rest._net, rest._rate, rest._split = self._net, self._rate, self._split
         rest._rows, rest._known = self._rows.select(keep), self._known.select(keep)
         rest._alpha, rest._beta, rest._bent, rest._unit = self._alpha[keep], self._beta[keep], self._bent[keep], self._unit[keep]
         rest._met, rest._inputs = self._met[keep], self._inputs[keep]
@@ -216,13 +215,12 @@ class _Ascent:
     def step(self) -> None:
         """One step, and its guess."""
         z = self._net.forward(self._planes, self._met, self._inputs)
-        self._steps += 1
-        rate = self._rate * DECAY ** (self._steps - 1)
         slope = self._met.clamp(min=0) * z * self._bent
-        self._alpha = (self._alpha + rate * self._moments[0].direction(slope)).clamp(0, 1)
+        self._alpha = (self._alpha + self._rate * self._moments[0].direction(slope)).clamp(0, 1)
         if self._split:
             change = -self._known.signs * z * self._unit
-            self._beta = (self._beta + rate * self._unit * self._moments[1].direction(change)).clamp(min=0)
+            self._beta = (self._beta + self._rate * self._unit * self._moments[1].direction(change)).clamp(min=0)
+        self._rate *= RATE_DECAY
         self._planes = self._net.planes(self._known, self._alpha, self._beta)
         self.best = self.best.better_of(self._now())
 
