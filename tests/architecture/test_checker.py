@@ -29,6 +29,7 @@ NOT_KERNEL = {
     "read_property2": "a reader, with tests of its own",
     "compose": "what a query says about several models, compared with the engine's",
     "measured": "a reader of the table of measured activations",
+    "order": "heuristics: whichever nodes are taken next, all are, and their count is compared in the kernel",
     "slopes": "heuristics: whatever slope they return gives a bound that holds",
     "exact": "the second arithmetic",
     "exact_bounds": "the second arithmetic",

@@ -608,13 +608,13 @@ def test_trees_that_begin_with_one_box_share_its_state(monkeypatch: pytest.Monke
     t = above(4.5, 4.25, 4.125)
     for trees, batches in (
         ([(leaf(), 0), (leaf(), 0), (leaf(), 0)], [1]), ([(leaf(), 0), (leaf(), 1), (leaf(), 0)], [1, 1, 1]),
-        ([(refine() + leaf(), 1), (leaf(), 1), (leaf(), 0)], [1, 1, 1]), ([(leaf(), 0), (deep, 0), (leaf(), 0)], [1, 2]),
+        ([(refine() + leaf(), 1), (leaf(), 1), (leaf(), 0)], [1, 1, 1]), ([(leaf(), 0), (deep, 0), (leaf(), 0)], [2, 2]),
     ):  # fmt: skip
         scene = Scene(cases=t)
         for k, (stream, program) in enumerate(trees):
             scene.tree(stream, (k,), program)
         made.clear()
-        scene.walk(1 if batches != [1, 2] else 2).run()
+        scene.walk(1 if batches != [2, 2] else 2).run()
         assert sorted(made) == batches, trees
     made.clear()
     Scene(boxes=boxes, cases=[t[0], (1, t[1][1]), (0, t[2][1])]).tree(leaf(), (0,)).tree(leaf(), (1,)).tree(leaf(), (2,)).walk(1).run()
@@ -633,7 +633,7 @@ def test_a_state_that_is_shared_stays_as_it_was() -> None:
 
 
 def test_chunks_that_go_together_are_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever lies on the stack: one scope, one number of cases, forms of the same functionals, and not too many nodes."""
+    """Whatever waits: one scope, one number of cases, forms of the same functionals, and not too many nodes."""
     sizes: list[int] = []
     joined, process = walk._joined, Walk._process
 

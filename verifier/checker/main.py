@@ -33,7 +33,7 @@ from verifier.checker.refusal import Malformed, Refusal, Rejected
 GOOD, BAD, CRASHED = 0, 5, 4
 FILE_BYTES = 2_000_000_000  # of a model or a property, unpacked
 GB = 10**9
-BATCH, ELEMENTS = 2048, 1 << 20  # nodes of trees evaluated together at most, and elements of all their states
+BATCH, ELEMENTS = 512, 1 << 20  # nodes of trees evaluated together at most, and elements of all their states
 LONGEST_PLACE = 1000
 FEW_INPUTS = 100  # up to here --diagnose tells boxes
 Files = tuple[Path, Path, Path]

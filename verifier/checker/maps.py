@@ -60,7 +60,7 @@ class Map:
 
     def _times(self, x: Array, weight: Array, transposed: bool) -> Array:
         before, after = (self.out_size, self.in_size) if transposed else (self.in_size, self.out_size)
-        _require(x.dtype == np.float64, "dtype", f"argument of {type(self).__name__}: {x.dtype}")
+        _require(x.dtype == np.float64, "dtype", f"argument of {type(self).__name__}")  # names of dtypes take longer than most products
         _require(x.ndim > 0 and x.shape[-1] == before, f"argument of {type(self).__name__}: {x.shape} instead of {before}")
         return np.asarray(self._multiply(x.reshape(-1, before), weight, transposed)).reshape(*x.shape[:-1], after)
 

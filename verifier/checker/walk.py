@@ -1,6 +1,6 @@
 """The loop: every node of every tree, in batches; what is closed is counted, and the count must be the one the trees ask for.
 
-Nodes are taken from a stack in chunks, so that memory grows with depth. A child gets copies of what its parent knows, never views,
+Nodes wait in chunks, and are taken in blocks of one kind each (order.py). A child gets copies of what its parent knows, never views,
 or the same arrays, which nothing writes to.
 """
 
@@ -16,6 +16,7 @@ from verifier.checker.arithmetic import Array
 from verifier.checker.bounds import BACKWARD, Bounds, Checker
 from verifier.checker.certificate import Certificate
 from verifier.checker.network import Elementwise
+from verifier.checker.order import Kind, Order
 from verifier.checker.read_property import Cases
 from verifier.checker.refusal import Rejected
 from verifier.checker.state import Forms, State
@@ -65,6 +66,7 @@ class Walk:
     def __init__(self, checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int, diagnose: Diagnose | None) -> None:
         self.checker, self.cases, self.certificate, self.forest, self.block = checker, cases, certificate, forest, block
         self.diagnose, self.leaves = diagnose, forest.ending != SPLIT
+        self.order = Order([node.size for node in checker.network.nodes], checker.n_in, block)
         self.most_halved = int(np.maximum(MOST_HALVED, self.leaves.sum() // HALVED_OF))
         self.closed = self.failed = self.visited = self.halved = 0
         self.kept: dict[object, State] = {}  # the last state with nothing but a box, by program and box: trees share boxes
@@ -82,18 +84,31 @@ class Walk:
         closed, and all nodes that failed: walks of shares that make up the whole count together what `compare` asks for."""
         self.mine = np.isin(np.arange(len(self.leaves)), np.arange(len(self.leaves))[share])
         self.nodes_before, self.leaves_before = (np.concatenate([[0], np.cumsum(found)]) for found in (self.mine, self.mine & self.leaves))
-        stack = [part for part in map(self._shared, self._roots()) if len(part)]
-        while stack:
-            chunk = stack.pop()
-            while stack and len(chunk) + len(stack[-1]) <= self.block and _alike(chunk, stack[-1]):
-                chunk = _joined(chunk, stack.pop())
+        waiting: dict[Kind, list[Chunk]] = {}
+        self._push(waiting, self._roots())
+        while any(waiting.values()):
+            chunk = self._next(waiting)
             self.visited += int(self.mine[chunk.nodes].sum())
-            stack.extend(part for part in map(self._shared, self._process(chunk)) if len(part))
+            self._push(waiting, self._process(chunk))
 
-    def _shared(self, chunk: Chunk) -> Chunk:
-        """Without the nodes below which, and at which, nothing is of the share."""
-        keep = self.nodes_before[self.forest.end[chunk.nodes]] > self.nodes_before[chunk.nodes]
-        return chunk if keep.all() else chunk.select(np.flatnonzero(keep))
+    def _push(self, waiting: dict[Kind, list[Chunk]], chunks: list[Chunk]) -> None:
+        """Add blocks of nodes of one kind each. Left out are nodes below which, and at which, nothing is of the share."""
+        for chunk in chunks:
+            mine = self.nodes_before[self.forest.end[chunk.nodes]] > self.nodes_before[chunk.nodes]
+            signature, rows = np.where(mine, self.forest.signature[chunk.nodes], -1), None if chunk.forms is None else tuple(chunk.rows.tolist())
+            for one in np.unique(signature[mine]).tolist():
+                found = (near := np.argsort(chunk.nodes))[signature[near] == one]  # in preorder: nodes near each other have much in common
+                kind = Kind(one, bool(self.leaves[chunk.nodes[found[0]]]), chunk.open_.shape[1], rows, tuple(sorted(chunk.known)))
+                parts = [chunk.select(keep) for keep in np.array_split(found, -(-len(found) // self.block))]
+                waiting[kind] = waiting.pop(kind, []) + parts[::-1]
+
+    def _next(self, waiting: dict[Kind, list[Chunk]]) -> Chunk:
+        """A block of nodes of one kind: what came last, and as much of the rest as fits."""
+        kind = self.order.choose({kind: sum(map(len, parts)) for kind, parts in waiting.items() if parts})
+        chunk = (parts := waiting[kind]).pop()
+        while parts and len(chunk) + len(parts[-1]) <= self.block:
+            chunk = _joined(chunk, parts.pop())
+        return chunk
 
     # ---------------------------------------------------------------- names
 
@@ -110,13 +125,12 @@ class Walk:
         forest, cases = self.forest, self.cases
         roots, widths = np.flatnonzero(forest.parent < 0), np.diff(forest.tree_start)
         chunks = []
-        for width in np.unique(widths)[::-1]:
-            mine = roots[widths[forest.tree[roots]] == width]
-            for part in np.array_split(mine, -(-len(mine) // self.block)):
-                first = forest.tree_cases[forest.tree_start[forest.tree[part]]]
-                used, box = np.unique(cases.case_box[first], return_inverse=True)
-                is_open, narrowed = np.ones((len(part), width), dtype=bool), np.zeros(len(part), dtype=bool)
-                chunks.append(Chunk(part, box, cases.lower[used], cases.upper[used], is_open, None, np.zeros(0, np.int64), {}, narrowed))
+        for width in np.unique(widths):
+            part = roots[widths[forest.tree[roots]] == width]
+            first = forest.tree_cases[forest.tree_start[forest.tree[part]]]
+            used, box = np.unique(cases.case_box[first], return_inverse=True)
+            is_open, narrowed = np.ones((len(part), width), dtype=bool), np.zeros(len(part), dtype=bool)
+            chunks.append(Chunk(part, box, cases.lower[used], cases.upper[used], is_open, None, np.zeros(0, np.int64), {}, narrowed))
         return chunks
 
     def _pairs(self, chunk: Chunk) -> tuple[Array, Array, Array]:
@@ -137,15 +151,10 @@ class Walk:
     # ---------------------------------------------------------------- one chunk
 
     def _process(self, chunk: Chunk) -> list[Chunk]:
-        """Do the records of these nodes, close the leaves, return the children. Nodes with the same records go together."""
-        keys = self.forest.signature[chunk.nodes]
-        done: list[Chunk] = []
-        for key in np.unique(keys):
-            part = chunk.select(np.flatnonzero(keys == key))
-            kinds = self.forest.op[slice(*self.forest.derive_range(int(part.nodes[0])))].tolist()
-            for one in [part.select(np.array([m])) for m in range(len(part))] if ROWS in kinds else [part]:  # each node has rows of its own
-                done.extend(self._finish(self._records(one, kinds)))
-        return done
+        """Do the records of these nodes of one signature, close the leaves, return the children."""
+        kinds = self.forest.op[slice(*self.forest.derive_range(int(chunk.nodes[0])))].tolist()
+        parts = [chunk.select(np.array([m])) for m in range(len(chunk))] if ROWS in kinds else [chunk]  # each node has rows of its own
+        return [child for part in parts for child in self._finish(self._records(part, kinds))]
 
     def _records(self, part: Chunk, kinds: list[int]) -> Chunk:
         for k, kind in enumerate(kinds):
@@ -511,8 +520,7 @@ class Walk:
                 half = replace(half, box=np.arange(len(part)), lower=part.lower[part.box].copy(), upper=part.upper[part.box].copy())
                 (half.upper if side == 0 else half.lower)[cut, at] = x
             halves.append(half)
-        both = _joined(*halves)
-        return [both.select(keep) for keep in np.array_split(np.argsort(both.nodes), -(-len(both) // self.block))][::-1]
+        return [_joined(*halves)]
 
 
 def _all(mask: Array) -> Array:
@@ -520,17 +528,10 @@ def _all(mask: Array) -> Array:
     return np.asarray(mask.all(1))
 
 
-def _alike(a: Chunk, b: Chunk) -> bool:
-    """Whether nodes of both chunks may go together: bounds of the same nodes known, equally many cases, forms of the same functionals."""
-    same = a.known.keys() == b.known.keys() and a.open_.shape[1] == b.open_.shape[1] and (a.forms is None) == (b.forms is None)
-    return same and np.array_equal(a.rows, b.rows)
-
-
 def _joined(a: Chunk, b: Chunk) -> Chunk:
-    """Two chunks that are alike. Bounds that all their nodes share stay shared."""
-    forms = None
-    if a.forms is not None and b.forms is not None:
-        forms = Forms(*(np.concatenate([x, y]) for x, y in ((a.forms.coefficients, b.forms.coefficients), (a.forms.constant, b.forms.constant))))
+    """Two chunks of one kind. Bounds that all their nodes share stay shared."""
+    pairs = zip(*(vars(x.forms).values() for x in (a, b) if x.forms is not None), strict=True)
+    forms = None if a.forms is None else Forms(*map(np.concatenate, pairs))
     shared = a.lower is b.lower  # no input was split: the same boxes
     box = np.concatenate([a.box, b.box + (0 if shared else len(a.lower))])
     ends = (a.lower, a.upper) if shared else (np.concatenate([a.lower, b.lower]), np.concatenate([a.upper, b.upper]))
