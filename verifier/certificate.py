@@ -471,9 +471,9 @@ class _Trees:
                 if roots.inherit:
                     for n, order in zip(used, orders, strict=True):
                         self._add_inherited(columns, search, int(roots.ids[n]), roots.forward)
-                        self._add_nodes(columns, order, search, int(roots.cases[n][0]))
+                        self._add_nodes(columns, order, search, np.full(len(order), roots.cases[n][0]))
                 elif orders:
-                    self._add_nodes(columns, np.concatenate(orders), search, -1)
+                    self._add_nodes(columns, np.concatenate(orders), search, np.repeat(roots.cases[used, 0], list(map(len, orders))))
 
     def _add_inherited(self, columns: _Columns, search: _Search, root: int, forward: bool) -> None:
         """What holds below the root: default backward bounds, unless forward ones were made because these cost too much; and then those with
@@ -485,8 +485,8 @@ class _Trees:
                 columns.add(arg=event.codes)
                 columns.slopes.append((search.slopes, np.array([at]), np.array([len(event.codes) * int(self.set_size[which])])))
 
-    def _add_nodes(self, columns: _Columns, order: Array, search: _Search, case: int) -> None:
-        """The records of the sub-problems `order`, in preorder; `case` is the only one of their tree, where they have multipliers."""
+    def _add_nodes(self, columns: _Columns, order: Array, search: _Search, case: Array) -> None:
+        """The records of the sub-problems `order`, in preorder; `case` is the only one of their trees, where they have multipliers."""
         is_split = self.split[order] >= 0
         how = np.where(is_split, OPEN, self.how[order])
         if (how[~is_split] == OPEN).any():
@@ -503,8 +503,7 @@ class _Trees:
         if len(planes):
             columns.slopes.append((search.slopes, planes["slope_at"], self.set_size[planes["places"]]))
             columns.betas.append((search.betas, planes["beta_at"], planes["beta_count"].astype(np.int64)))
-            atoms = int((self.problem.case_rows[case] >= 0).sum())
-            columns.gammas.append((search.gammas, planes["gamma_at"], np.full(len(planes), atoms)))
+            columns.gammas.append((search.gammas, planes["gamma_at"], (self.problem.case_rows[case[at]] >= 0).sum(1)))
 
     def _planes(self, order: Array, how: Array, within: Array) -> tuple[Array, Array]:
         """The rows with multipliers of the sub-problems `order`, in the order of their records, and where in `order` their owners stand."""

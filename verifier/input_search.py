@@ -17,13 +17,15 @@ from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
 from verifier.branch_input import Branching, best_rows, slot_margins, split, splittable
 from verifier.budget import Budget
-from verifier.clip import clip
+from verifier.clip import clip, joint
 from verifier.domains import Boxes, Stack
-from verifier.events import Bounded, Closed, Derive, Formed, Observer, Pending, Roots, Split, ignore
+from verifier.events import Bounded, Closed, Derive, Formed, Multiplied, Observer, Pending, Places, Roots, Split, ignore
+from verifier.groups import atom_of_row
 from verifier.replay import Witness
 
 # Given the open boxes of a batch, the coefficients of each box's hardest row [B, n_in]: a replayed witness, or None.
 Probe = Callable[[Boxes, Tensor], Witness | None]
+NO_PLACES = Places(())
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class InputSearch:
         self.tally = Tally()
         self.witness: Witness | None = None
         self._sharpened = 0  # boxes of the last batch that were bounded again in float64, to clip their halves
+        conjunctions = bounder.groups.member.shape[1] == 1 and bool((bounder.groups.member.sum(-1) > 1).any())
+        self._atoms = atom_of_row(bounder.problem, bounder.groups) if conjunctions else None  # of a tree with multipliers, which has one case
         self._varying = int((boxes.upper > boxes.lower).any(0).sum()) if len(boxes) else 0
 
     @property
@@ -154,9 +158,10 @@ class InputSearch:
         found = self.bounder.bound(boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         closed, bounds = self.bounder.retry_in_double(found, boxes.lower, boxes.upper, boxes.group, boxes.is_open)
         closed = closed & (boxes.id >= self.forced).unsqueeze(-1)
+        self._closed(boxes.id, closed, "bound")
+        closed = closed | self._closed_jointly(boxes, found.rows, bounds, boxes.is_open & ~closed)
         self.tally.nodes += len(boxes)
         self.tally.closed_volume += float((torch.exp2(-boxes.depth.double()) * closed.sum(-1)).sum())
-        self._closed(boxes.id, closed, "bound")
         is_open = boxes.is_open & ~closed
         margin = slot_margins(self.bounder, boxes.group, is_open, found)
         keep = torch.nonzero(is_open.any(-1)).squeeze(-1)
@@ -236,6 +241,29 @@ class InputSearch:
         some = slots.any(-1)
         if bool(some.any()):
             self._events.add(Closed(self.name, ids[some].numpy(), slots[some].numpy(), how))
+
+    def _closed_jointly(self, boxes: Boxes, rows: Tensor, bounds: Lower, is_open: Tensor) -> Tensor:
+        """Slots [B, C] of boxes that a combination of linear bounds, about `rows`, refutes where none of them does alone."""
+        closed = torch.zeros_like(is_open)
+        some = torch.nonzero(is_open.any(-1) & (boxes.id >= self.forced)).squeeze(-1)
+        if self._atoms is None or some.numel() == 0:
+            return closed
+        group = boxes.group[some]
+        member = self.bounder.member[group, 0][:, rows]
+        chosen = bounds.at_boxes(some)
+        rounds = portfolio.CONSTANTS.joint_rounds
+        gamma, value = joint(boxes.lower[some], boxes.upper[some], chosen.coefficients, chosen.constant, member, rounds)
+        done = value > self.bounder.reserve[group]
+        closed[some[done]] = True
+        self._closed(boxes.id, closed, "bound")
+        if bool(done.any()):
+            ids, count = boxes.id[some[done]].numpy(), int(done.sum())
+            atoms = self._atoms[group[done].numpy()][:, rows.numpy()]
+            weights = np.zeros((count, self.bounder.problem.case_rows.shape[1]))
+            np.add.at(weights, (np.arange(count)[:, None], np.maximum(atoms, 0)), np.where(atoms >= 0, gamma[done].numpy(), 0.0))
+            nothing = np.zeros((count, 0), np.float32), np.zeros(count, np.int64), np.zeros(0, np.float32)
+            self._events.add(Multiplied(self.name, ids, weights, NO_PLACES, *nothing, value[done].numpy()))
+        return closed
 
     def _member(self, group: Tensor, found: Margins) -> Tensor:
         member = self.bounder.member[:, :, found.rows]
