@@ -83,7 +83,7 @@ def joint(lower: Tensor, upper: Tensor, coefficients: Tensor, constant: Tensor, 
         if not bool(((most > 0) & (value <= 0)).any()):
             break
         step, rise = scaled[every, row] - p, shift[every, row] - c
-        share = torch.nan_to_num(-p / step).clamp(0, 1)  # where a coefficient of (1 - share) p + share row changes its sign
+        share = torch.where(step == 0, 0.0, -p / step).clamp(0, 1)  # where a coefficient of (1 - share) p + share row changes its sign
         found = c.unsqueeze(-1) + share * rise.unsqueeze(-1) - (p.unsqueeze(1) + share.unsqueeze(-1) * step.unsqueeze(1)).abs().sum(-1)
         best, at = found.max(-1)
         share = torch.where(best > value, share[every, at], torch.zeros_like(best))

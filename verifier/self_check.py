@@ -381,7 +381,8 @@ def _shown(event: Bounded, k: int, slot: int, inputs: Array) -> Array:
         at = np.array([k]) if one.boxes is None else np.flatnonzero(one.boxes.numpy() == k)
         if len(at):
             value, error = _forms(one.found, np.full(len(inputs), at[0]), inputs)
-            shown |= (rows[one.found.rows.numpy()] & (value + error > 0)).any(axis=1)
+            with np.errstate(all="ignore"):  # of rows of padding
+                shown |= (rows[one.found.rows.numpy()] & (value + error > 0)).any(axis=1)
     return shown
 
 
