@@ -37,6 +37,15 @@ def bound_in(asked: Problem, known: dict[int, tuple[np.ndarray, np.ndarray]]) ->
     return linear, linear.propagate(torch.from_numpy(asked.lower), torch.from_numpy(asked.upper), known=ends)
 
 
+@pytest.mark.parametrize("unsafe", ["(<= (* 0.0 Y_0) 0.25)", "(and (<= (* 0.0 Y_0) 0.25) (<= X_0 3.0))"])
+def test_a_split_of_what_no_atom_reads_has_no_multiplier(unsafe: str) -> None:
+    """Seen where a case holds everywhere: nothing refutes it, and its splits end at a program."""
+    asked = problem(network(random_layers(np.random.default_rng(0), (3, 5, 4, 2)), [relu(), relu()]), -np.ones(3), np.ones(3), unsafe)
+    linear, state = bound_in(asked, {1: (np.full(5, -np.inf), np.array([0.0] + [np.inf] * 4))})
+    leaf = attempt(linear, asked, 0, state, [Cut(1, 0, 0.0, -1)], [2, 4], 0.0)
+    assert leaf is None or (leaf.betas.tolist() == [0.0] and not leaf.margin > 0)
+
+
 @fast
 @given(st.integers(0, 2**32 - 1), st.sampled_from([relu(), clip(-0.5, 0.25), sign()]))
 def test_any_multipliers_give_a_bound_that_holds(seed: int, function: Pieces) -> None:
