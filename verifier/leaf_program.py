@@ -109,8 +109,9 @@ def _paid(cuts: list[Cut], found: Duals) -> Array:
         if same is None or cut.side * (cut.threshold - cuts[same].threshold) >= 0:
             last[cut.node, cut.element, cut.side] = k
     for (node, element, side), k in last.items():
-        mine, other = found.betas.get(node, (np.zeros(element + 1),) * 2)[::side]  # no atom reads what is not in the program
-        betas[k] = mine[element] if mine[element] > other[element] else 0.0
+        if node in found.betas:  # else no atom reads it
+            mine, other = found.betas[node][::side]
+            betas[k] = mine[element] if mine[element] > other[element] else 0.0
     return betas
 
 

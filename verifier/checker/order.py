@@ -32,7 +32,7 @@ class Order:
     def choose(self, waiting: Mapping[Kind, int]) -> Kind:
         """One of the kinds, of which so many nodes wait each, those that came last at the end."""
         if sum(count * self._numbers(kind) for kind, count in waiting.items()) > MOST_WAITING * self.block * sum(self.sizes):
-            return next(reversed([*waiting]))
+            return [*waiting][-1]
         return sorted(waiting, key=lambda kind: (waiting[kind] >= self.block, not kind.leaf, waiting[kind]))[-1]
 
     def _numbers(self, kind: Kind) -> int:

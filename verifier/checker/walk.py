@@ -94,10 +94,10 @@ class Walk:
     def _push(self, waiting: dict[Kind, list[Chunk]], chunks: list[Chunk]) -> None:
         """Add blocks of nodes of one kind each. Left out are nodes below which, and at which, nothing is of the share."""
         for chunk in chunks:
-            mine = self.nodes_before[self.forest.end[chunk.nodes]] > self.nodes_before[chunk.nodes]
+            mine, near = self.nodes_before[self.forest.end[chunk.nodes]] > self.nodes_before[chunk.nodes], np.argsort(chunk.nodes)
             signature, rows = np.where(mine, self.forest.signature[chunk.nodes], -1), None if chunk.forms is None else tuple(chunk.rows.tolist())
             for one in np.unique(signature[mine]).tolist():
-                found = (near := np.argsort(chunk.nodes))[signature[near] == one]  # in preorder: nodes near each other have much in common
+                found = near[signature[near] == one]  # in preorder: nodes near each other have much in common
                 kind = Kind(one, bool(self.leaves[chunk.nodes[found[0]]]), chunk.open_.shape[1], rows, tuple(sorted(chunk.known)))
                 parts = [chunk.select(keep) for keep in np.array_split(found, -(-len(found) // self.block))]
                 waiting[kind] = waiting.pop(kind, []) + parts[::-1]
