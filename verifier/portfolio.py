@@ -34,7 +34,7 @@ class Constants:
     clip_rounded: float = 4.0  # times the rounding that a bound pays for itself: what bounds of the layers below, which pay for theirs, may add
     clip_gap: float = 0.125  # of a box's width: how uncertain its ends may be where float32 clips
     clip_rare: float = 0.15  # of a batch: so few uncertain boxes are not worth a pass in float64; what the checker then misses is searched again
-    joint_rounds: int = 8  # atoms mixed into a combination that refutes a box: robot_8 took 33,796 boxes (halves tried too), 34,074 with 4, 33,681 with 16
+    joint_rounds: int = 8  # atoms mixed into one combination: robot_8 took 33,796 boxes (halves too), 34,074 with 4, 33,681 with 16
     race_handicap: float = 2.0  # how much nearer to 0 another way's worst bound must be to win over the weighted width
     input_split_most: int = 12  # varying inputs up to which halving inputs is tried first
     forward_most: int = 24  # varying inputs up to which hidden layers may be bounded forwards
