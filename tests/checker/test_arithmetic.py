@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from verifier.checker import arithmetic
-from verifier.checker.arithmetic import FLOOR, MOST_TERMS, MU, THETA, TINY, Array, G, T, dn, finite, g, positive, probe_machine, up
+from verifier.checker.arithmetic import FLOOR, LEAST, MOST_TERMS, MU, SMALLEST, THETA, TINY, Array, G, T, dn, finite, g, positive, probe_machine, up
 from verifier.checker.refusal import Rejected
 
 
 def test_constants_are_those_of_the_text() -> None:
-    assert (FLOOR, THETA, TINY, MOST_TERMS) == (2.0**-960, 2.0**-126, 2.0**-1022, 2**40)
+    """But for those of underflow, which are larger: what the text's leave behind is multiplied as subnormals, many times more slowly."""
+    assert (THETA, TINY, MOST_TERMS) == (2.0**-126, 2.0**-1022, 2**40)
+    assert FLOOR > 2.0**-960 and LEAST > TINY
     assert Fraction(MU) == Fraction(1, 2**24) * (1 + Fraction(1, 2**10))
 
 
@@ -22,7 +24,7 @@ def test_constants_are_those_of_the_text() -> None:
 def test_error_factors_are_those_of_the_text(m: int) -> None:
     assert G(m) == (m + 4) * 2.0**-52
     sizes = np.array([[1.0, 2.0], [0.0, 0.5]])
-    assert T(m, sizes).tolist() == [(2 * m + 8) * 2.0**-1022 * 4, (2 * m + 8) * 2.0**-1022 * 1.5]
+    assert T(m, sizes).tolist() == [(2 * m + 8) * LEAST * 4, (2 * m + 8) * LEAST * 1.5]
     assert T(m, sizes[0]).shape == () and T(m, sizes[None]).tolist() == [T(m, sizes).tolist()]  # the last axis, of however many
     if m <= 2**19:
         assert abs(Fraction(g(m)) - m * Fraction(MU) / (1 - m * Fraction(MU))) <= Fraction(g(m)) / 2**51
@@ -53,10 +55,33 @@ def test_a_sum_of_products_loses_less_than_its_error_factor() -> None:
         assert abs(Fraction(float(a @ b)) - sum(terms)) <= Fraction(G(n)) / 2 * sum(map(abs, terms))
 
 
-def test_steps_go_outward_by_one_double() -> None:
-    x = np.array([1.0, -1.0, 0.0, 2.0**-1074])
-    assert up(x).tolist() == [1 + 2.0**-52, -1 + 2.0**-53, 2.0**-1074, 2.0**-1073]
-    assert dn(x).tolist() == [1 - 2.0**-53, -1 - 2.0**-52, -(2.0**-1074), 0.0]
+@pytest.mark.parametrize(("least", "exact_from"), [(LEAST, 2.0**-840), (SMALLEST, 2.0**-1019)])
+def test_steps_go_outward_by_one_double(least: float, exact_from: float) -> None:
+    """Or further, where numbers are tiny. At every power of two and its neighbours, and at doubles with random bits."""
+    powers = np.ldexp(1.0, np.arange(-1074, 1024))
+    around = np.concatenate([np.zeros(1), powers, np.nextafter(powers, np.inf), np.nextafter(powers, 0), np.array([np.finfo(np.float64).max])])
+    bits = np.random.default_rng(0).integers(0, 0x7FF << 52, 1_000_000).view(np.float64)
+    for x in (around, -around, bits, -bits):
+        with np.errstate(over="ignore"):
+            above, below, next_above, next_below = up(x, least), dn(x, least), np.nextafter(x, np.inf), np.nextafter(x, -np.inf)
+        assert (above >= next_above).all() and (below <= next_below).all()
+        usual = np.abs(x) >= exact_from
+        assert usual.sum() > 1000 and (above[usual] == next_above[usual]).all() and (below[usual] == next_below[usual]).all()
+        assert (above - x <= 2.0**-52 * exact_from)[~usual].all() and (x - below <= 2.0**-52 * exact_from)[~usual].all()
+
+
+def test_no_step_makes_a_number_of_what_is_none() -> None:
+    """The next double below infinity is a number; it must not become an end of an interval."""
+    with np.errstate(invalid="ignore"):
+        for x in (np.inf, -np.inf, np.nan):
+            assert not np.isfinite(up(np.array(x))) and not np.isfinite(dn(np.array(x)))
+
+
+def test_nothing_that_a_step_or_an_error_term_leaves_is_subnormal() -> None:
+    """Subnormal operands made checks of networks with many zeros take twice as long. A dense layer and its error terms on zeros."""
+    zero, weight = np.zeros(8), np.full((8, 8), 2.0**-20)
+    left = [up(zero), -dn(zero), T(1, zero), np.array(G(1) * FLOOR)]
+    assert all((np.abs(x @ weight if x.ndim else x * weight) >= 2.0**-1022).all() for x in left)
 
 
 def test_what_is_finite_and_of_doubles_passes() -> None:

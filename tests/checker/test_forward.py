@@ -98,6 +98,8 @@ class ForwardAccounts(Accounts):
             for o, k, r in radii:
                 lost[o] += (1 + rounding(n)) * r * self.large[j][k]
             lost = [x + underflow(2 * n, sum(size, ZERO)) for x in lost]
+        if bounds._is_pure(node):
+            return low, high
         bias = [ZERO] * node.size if node.bias is None else exact(node.bias)
         down = [b - e - 2 * STEP for b, e in zip(bias, lost, strict=True)]
         return _moved((low, high), down, [b + e + 2 * STEP for b, e in zip(bias, lost, strict=True)])

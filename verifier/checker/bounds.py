@@ -59,7 +59,7 @@ class Checker:
         boxes = dict(zip(self.network.inputs, zip(np.split(lower, ends, 1), np.split(upper, ends, 1), strict=True), strict=True))
         run = None if self.slack is None else self.slack.start(batch)
         whole = [np.broadcast_to(end, (batch if cuts or known else len(end), self.n_in)) for end in (lower, upper)]  # paths may differ
-        forward = Forward(self.network, self.planes, *whole) if program & FORWARD else None
+        forward = Forward(self.network, self.planes, self.pure, *whole) if program & FORWARD else None
         stop = None if last is None else int(np.max([last, *self.network.inputs])) + 1  # every bound ends at all of the inputs
         for i, node in enumerate(self.network.nodes[:stop]):
             low, high = self._interval(state, i, node, boxes)
@@ -169,9 +169,7 @@ class Checker:
             return low, high
         n, (z, q, p, d, tiny) = _products(node), (np.zeros((1, node.size)) for _ in range(5))
         for j, m in zip(node.inputs, node.maps, strict=True):
-            low, high = state.lower[j], state.upper[j]
-            c = low / 2 + high / 2
-            rho = np.maximum(up(high - c), up(c - low))
+            c, rho = _centre(state.lower[j], state.upper[j], (m.in_size,))
             h = state.largest(j)
             size = m.magnitude(np.concatenate([rho, np.abs(c)]))
             z, q, p = z + m.apply(c), q + size[: len(c)], p + size[len(c) :]
@@ -181,8 +179,7 @@ class Checker:
         weight = p + q  # at least |W| H
         if node.bias is not None:
             z, p = z + node.bias, p + np.abs(node.bias)
-        if node.bias_radius is not None:
-            d = d + node.bias_radius
+        d = d if node.bias_radius is None else d + node.bias_radius
         charge = arithmetic.G(_meets(node) + len(node.maps)) * (weight + arithmetic.FLOOR)
         charge = charge if node.bias is None else charge + arithmetic.G(node.size) * (np.abs(node.bias) + arithmetic.FLOOR)
         self._pay(state, i, charge + (1 + arithmetic.G(node.size + n)) * d)
@@ -456,7 +453,7 @@ def _scaled(d: Array, by: Array) -> Array:
 
 def _centre(lower: Array, upper: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     c = lower / 2 + upper / 2
-    return c.reshape(-1, *shape), np.maximum(up(upper - c), up(c - lower)).reshape(-1, *shape)
+    return c.reshape(-1, *shape), up(np.maximum(upper - c, c - lower)).reshape(-1, *shape)
 
 
 def _product_interval(low_x: Array, low_y: Array, high_x: Array, high_y: Array) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ are lowered and raised by that, and by what underflow can lose.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from verifier.checker.arithmetic import Array, dn, up
 from verifier.checker.network import Affine, Elementwise, Input, Network, Node, Product
 from verifier.checker.state import Planes, State
 
+Relaxation = Callable[[State, int, Elementwise], Planes]
 NEGLIGIBLE = 2.0**-12  # of the widest input: a narrower one enters as an interval (any choice is sound)
 
 
@@ -36,13 +37,13 @@ class Form:
 class Forward:
     """One pass over boxes [B, n_in]; `step` is called for every node in order, after its interval is known. `planes` relaxes functions."""
 
-    def __init__(self, network: Network, planes: Callable[[State, int, Elementwise], Planes], lower: Array, upper: Array) -> None:
-        self.planes, self.forms = planes, list[Form]()
+    def __init__(self, network: Network, planes: Relaxation, pure: Mapping[int, bool], lower: Array, upper: Array) -> None:
+        self.planes, self.pure, self.forms = planes, pure, list[Form]()
         width = upper - lower
         self.varying = np.flatnonzero((width > NEGLIGIBLE * width.max(-1, keepdims=True)).any(0))
         low, high = lower[:, self.varying], upper[:, self.varying]
         centre = low / 2 + high / 2
-        self.radius = np.maximum(up(high - centre), up(centre - low))
+        self.radius = up(np.maximum(high - centre, centre - low))
         self.weight = np.concatenate([np.ones((len(lower), 1)), self.radius], 1)[..., None]
         ends = np.cumsum([network.nodes[i].size for i in network.inputs])[:-1]
         sides = [np.split(self._identity(end, centre), ends, -1) for end in (lower, upper)]
@@ -61,6 +62,8 @@ class Forward:
         match node:
             case Input():
                 form = self.inputs[i]
+            case Affine() if self.pure[i]:
+                form = _sum([(m.apply(self.forms[j].low), m.apply(self.forms[j].high)) for j, m in zip(node.inputs, node.maps, strict=True)])
             case Affine():
                 form = self._affine(state, node)
             case Elementwise():
@@ -73,25 +76,22 @@ class Forward:
         return self._ends(self.forms[i])
 
     def _flat(self, low: Array, high: Array) -> Form:
-        shape = (len(self.radius), len(self.varying), low.shape[-1])
-        ends = (np.broadcast_to(end, (shape[0], shape[2]))[:, None] for end in (low, high))
-        return Form(*(np.concatenate([end, np.zeros(shape)], 1) for end in ends))
+        constant = np.repeat(np.eye(1 + len(self.varying), 1)[None], len(self.radius), 0)
+        return Form(constant * low[:, None], constant * high[:, None])
 
     def _affine(self, state: State, node: Affine) -> Form:
         """With m, d half the sum and half the difference of an input's functions: W m - |W| d is W+ low + W- high."""
-        low, high = np.zeros((1, 1, node.size)), np.zeros((1, 1, node.size))
-        lost, n = np.zeros((1, node.size)), sum(m.products for m in node.maps)
+        ends, lost, n = list[tuple[Array, Array]](), np.zeros((1, node.size)), sum(m.products for m in node.maps)
         for j, m in zip(node.inputs, node.maps, strict=True):
             form, size = self.forms[j], self._size(self.forms[j])
             middle, spread = m.apply((form.low + form.high) / 2), m.magnitude((form.high - form.low) / 2)
-            low, high = low + (middle - spread), high + (middle + spread)
+            ends.append((middle - spread, middle + spread))
             lost = lost + arithmetic.G(n + 6 + len(node.maps)) * m.magnitude(size) + arithmetic.T(2 * n, size)[:, None]
             radius = m.radius(state.largest(j))
             lost = lost if radius is None else lost + (1 + arithmetic.G(n)) * radius
-        if node.bias_radius is not None:
-            lost = lost + node.bias_radius
+        lost = up(lost if node.bias_radius is None else lost + node.bias_radius)
         bias = np.zeros(node.size) if node.bias is None else node.bias
-        return _shifted(Form(low, high), dn(bias - up(lost)), up(bias + up(lost)))
+        return _shifted(_sum(ends), dn(bias - lost), up(bias + lost))
 
     def _elementwise(self, state: State, i: int, node: Elementwise) -> Form:
         planes, form = self.planes(state, i, node), self.forms[node.inputs[0]]
@@ -113,16 +113,20 @@ class Forward:
 
     def _size(self, form: Form) -> Array:
         """At least |low| + |high| anywhere in the box, term by term [B, size]."""
-        return np.asarray(((np.abs(form.low) + np.abs(form.high)) * self.weight).sum(1))
+        return np.asarray((self.weight.mT @ (np.abs(form.low) + np.abs(form.high)))[:, 0])
 
     def _ends(self, form: Form) -> tuple[Array, Array]:
         """Bounds of the form over the box."""
-        reach, unit = self.weight[:, 1:], arithmetic.G(len(self.varying) + 4)
-        down, rise = ((np.abs(end[:, 1:]) * reach).sum(1) for end in (form.low, form.high))
+        reach, unit = self.weight[:, 1:].mT, arithmetic.G(len(self.varying) + 4)
+        down, rise = ((reach @ np.abs(end[:, 1:]))[:, 0] for end in (form.low, form.high))
         tiny = arithmetic.T(len(self.varying) + 1, self.radius)[:, None]
         least = form.low[:, 0] - down - unit * (np.abs(form.low[:, 0]) + down) - tiny
         most = form.high[:, 0] + rise + unit * (np.abs(form.high[:, 0]) + rise) + tiny
         return dn(least), up(most)
+
+
+def _sum(ends: list[tuple[Array, Array]]) -> Form:
+    return Form(*(sum(sides[1:], sides[0]) for sides in zip(*ends, strict=True)))
 
 
 def _times(slope: Array, form: Form) -> Form:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from verifier.checker import activations, shapes, slopes
-from verifier.checker.arithmetic import Array, dn, finite, up
+from verifier.checker.arithmetic import SMALLEST, Array, dn, finite, up
 from verifier.checker.network import Function, Pieces, Smooth
 
 TINY = 2.0**-1010
@@ -80,7 +80,7 @@ def _read(function: Pieces, lower: Array, upper: Array, widen: float) -> tuple[A
     """The interval that a function reads: wider for one that jumps, if float32 may flush its argument to zero."""
     if widen == 0.0 or not (function.step or any(shapes.jumps(function))):
         return lower, upper
-    return dn(lower - widen), up(upper + widen)
+    return dn(lower - widen, SMALLEST), up(upper + widen, SMALLEST)
 
 
 def _least(side: int, d: Array, x: Array | float, c: Array | float = 0.0) -> Array:

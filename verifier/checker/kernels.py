@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from verifier.checker.arithmetic import Array, dn, up
+from verifier.checker.arithmetic import SMALLEST, Array, dn, up
 from verifier.checker.refusal import Rejected
 
 U = 2.0**-53
@@ -189,4 +189,4 @@ def derivative_enclosure(name: str, parameter: float, x: Array) -> tuple[Array, 
 
 def _outward(y: Array, error: Array) -> tuple[Array, Array]:
     error = error + 2.0**-1021
-    return dn(y - error), up(y + error)
+    return dn(y - error, SMALLEST), up(y + error, SMALLEST)

@@ -145,7 +145,7 @@ class Run:
         if op is not None and rounding is not None:
             s = s + (self.affine(i, op, rounding, LARGEST) if op.linear else self._rule(i, op, rounding, size))
             _require(size + s <= LARGEST, "float32-overflow", place)
-        self.note(dn(lower - s), up(upper + s))
+        self.note(dn(lower - s, arithmetic.SMALLEST), up(upper + s, arithmetic.SMALLEST))
         self.slacks.append(s)
         return s
 

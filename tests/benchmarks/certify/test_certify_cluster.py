@@ -15,7 +15,7 @@ import pytest
 from tests.benchmarks.certify import campaigns
 from tests.benchmarks.certify.campaigns import soundproof
 
-ASKED = ["--region", "linf:0.05,0.1", "--nodes", "1", "--split", "4", "--jobs", "2"]  # some queries are answered in parts
+ASKED = ["--region", "linf:0.05,0.13", "--nodes", "1", "--split", "4", "--jobs", "2"]  # some queries are answered in parts
 
 
 def answers(folder: Path) -> Any:
