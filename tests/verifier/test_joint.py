@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -17,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
+from proofs import checked
 from scipy.optimize import linprog
 from small_networks import onnx_file
 from test_search import searching
@@ -170,15 +168,7 @@ def test_fewer_boxes_are_needed_and_the_checker_follows(tmp_path: Path) -> None:
             verdict, nodes = run(model, prop, watch)
         assert verdict == "unsat" and bool(watch.weights) == bool(most)
         counts.append(nodes)
-        recorder.write(str(tmp_path / "proof"), *(hashlib.sha256(data).hexdigest() for data in (model, prop.encode())), "real")
-        recorder.close()
-        (tmp_path / "m").write_bytes(model)
-        (tmp_path / "p").write_text(prop)
-        done = subprocess.run(
-            [sys.executable, "-m", "verifier.checker", *(str(tmp_path / name) for name in ("m", "p", "proof"))],
-            cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
-        )
-        assert done.stdout.splitlines()[-1].startswith("ACCEPTED"), done.stdout + done.stderr
+        assert checked(tmp_path, recorder, model, prop).startswith("ACCEPTED")
     assert counts[1] < 0.8 * counts[0], counts
     weights = np.concatenate(watch.weights)
     assert (weights >= 0).all() and ((weights > 0).sum(1) >= 2).all()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ import pytest
 from exact_relu import Question, questions
 from hypothesis import given, settings
 from onnx import helper
+from proofs import checked
 from small_networks import onnx_file, vnnlib_file
 from test_certificate import grown
 from test_search import searching, slow
@@ -147,19 +145,6 @@ def test_bounds_that_are_too_tight_are_found_out(monkeypatch: pytest.MonkeyPatch
             run(model, prop, Watch(), nodes=30, self_check=True)
 
 
-def check(folder: Path, model: bytes, prop: str) -> str:
-    """The checker's last line on folder/proof."""
-    (folder / "m.onnx").write_bytes(model)
-    (folder / "p.vnnlib").write_text(prop)
-    command = [sys.executable, "-m", "verifier.checker", folder / "m.onnx", folder / "p.vnnlib", folder / "proof"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    return (done.stdout or done.stderr).splitlines()[-1]
-
-
-def hashes(model: bytes, prop: str) -> list[str]:
-    return [hashlib.sha256(data).hexdigest() for data in (model, prop.encode())]
-
-
 @pytest.mark.parametrize(("seed", "room", "widths"), [(1, 0.02, (24,)), (1, 0.02, (16, 12)), (3, 0.01, (12, 8, 8))])
 def test_the_checker_follows(seed: int, room: float, widths: tuple[int, ...], tmp_path: Path) -> None:
     model, prop = question(seed, room, *widths)
@@ -168,9 +153,7 @@ def test_the_checker_follows(seed: int, room: float, widths: tuple[int, ...], tm
     with rounds(3):
         assert run(model, prop, watch, nodes=20000) == "unsat"
     assert watch.within and watch.splits
-    recorder.write(str(tmp_path / "proof"), *hashes(model, prop), "real")
-    recorder.close()
-    assert check(tmp_path, model, prop).startswith("ACCEPTED")
+    assert checked(tmp_path, recorder, model, prop).startswith("ACCEPTED")
 
 
 def test_a_contradiction_at_a_root_can_be_written(tmp_path: Path) -> None:
