@@ -47,7 +47,7 @@ def run(tests: list[str], folder: Path) -> str:
     loaded = Path(sys.modules["verifier"].__path__[0]).parent if "verifier" in sys.modules else folder
     if loaded != folder:
         return f"lost: the tests import {loaded}"
-    return first.name if code else ""
+    return (first.name or f"pytest ended with {code}") if code else ""
 
 
 def forked(tests: list[str], seconds: float, folder: Path) -> dict[str, object]:

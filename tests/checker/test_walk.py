@@ -165,8 +165,9 @@ class Step:
     side: int
 
 
-def drawn(seed: int) -> tuple[Random, Scene, list[Step]]:
-    """A network with a case of one to three atoms that nothing can prove, and splits on its sites, as a path."""
+def drawn(seed: int, least: float = 100.0) -> tuple[Random, Scene, list[Step]]:
+    """A network with a case of one to three atoms, and splits on its sites, as a path. Thresholds are 100 to 200, so that nothing can prove it,
+    or from `least` on."""
     r = Random(seed)
     of = random_network(r, 6)
     lower, upper = random_box(r, of)
@@ -174,7 +175,7 @@ def drawn(seed: int) -> tuple[Random, Scene, list[Step]]:
     atoms: list[Atom] = []
     for _ in range(r.randint(1, 3)):
         row = {r.choice(places): r.choice((1.0, -2.0, Fraction(1, 10), Fraction(-7, 3))) for _ in range(r.randint(1, 2))}
-        atoms.append((row, r.uniform(100, 200)))
+        atoms.append((row, r.uniform(least, 200)))
     if r.random() < 0.3:
         atoms.append((atoms[0][0], 300.0))
     scene = Scene(of, [(lower.tolist(), upper.tolist())], [(0, atoms)], kind=Loose)
@@ -282,9 +283,9 @@ def test_a_leaf_by_bound_pays_what_arithmetic_says() -> None:
 
 
 def test_a_leaf_by_multipliers_pays_what_arithmetic_says() -> None:
-    checked = 0
-    for seed in range(examples(100, 40)):
-        r, scene, path = drawn(seed)
+    checked = negative = 0
+    for seed in range(examples(160, 60)):
+        r, scene, path = drawn(seed, -60.0)
         atoms = scene.cases[0][1]
         gamma, beta = [r.choice((0.0, 1.0, r.uniform(0, 2))) for _ in atoms], [r.choice((0.0, r.uniform(0, 2))) for _ in path]
         scene.tree(along(path, multipliers(0, gamma=gamma, beta=beta)))
@@ -298,8 +299,8 @@ def test_a_leaf_by_multipliers_pays_what_arithmetic_says() -> None:
             continue
         wanted = multiplied(scene, path, accounts, [Fraction(x) for x in gamma], [Fraction(x) for x in beta])
         assert near(best[node], wanted, abs(wanted) + accounts.error), seed
-        checked += 1
-    assert checked > examples(40)
+        checked, negative = checked + 1, negative + any(x * d < 0 for x, (_, d) in zip(gamma, atoms, strict=True))
+    assert checked > examples(40) and negative > 2
 
 
 def multiplied(scene: Scene, path: list[Step], accounts: Accounts, gamma: list[Fraction], beta: list[Fraction]) -> Fraction:

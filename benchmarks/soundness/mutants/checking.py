@@ -493,7 +493,7 @@ ROUNDING = (
         "rounding",
         "ARITHMETIC 1",
         "products do not underflow",
-        ("verifier.checker.arithmetic:T", "return np.asarray((2 * m + 8) * LEAST * (1 + magnitude.sum(-1)))", "return np.zeros(magnitude.shape[:-1])"),
+        ("verifier.checker.arithmetic:T", "np.asarray((2 * m + 8) * LEAST * (1 + magnitude.sum(-1)))", "np.zeros(magnitude.shape[:-1])"),
         note="A result is off by less than 2^-1000 there; what forgers of the suite build does not come so near to 0.",
     ),
     _mutant(
