@@ -14,9 +14,10 @@ import torch
 from exact_relu import Question, questions
 from hypothesis import given, settings
 from onnx import helper
+from proofs import checked
 from small_networks import onnx_file
 from test_search import searching, slow
-from test_within import Watch, check, hashes, network_file, question
+from test_within import Watch, network_file, question
 from torch import Tensor
 
 from bounds.linear import LinearBounds, State
@@ -187,9 +188,7 @@ def test_the_checker_follows(seed: int, room: float, widths: tuple[int, ...], tm
     with guided() as made:
         assert run(model, prop, 20000, watch) == "unsat"
     assert made and watch.splits and not watch.within
-    recorder.write(str(tmp_path / "proof"), *hashes(model, prop), "real")
-    recorder.close()
-    assert check(tmp_path, model, prop).startswith("ACCEPTED")
+    assert checked(tmp_path, recorder, model, prop).startswith("ACCEPTED")
 
 
 def test_a_guide_that_lies_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
