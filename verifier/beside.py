@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from verifier.memory import memory_of
@@ -48,32 +48,97 @@ def run(
     """Run `command` to its end or to a limit of `options`; a signal that arrives in `received` ends it too, and so does an answer that
     makes it `needless`, which is asked again and again. `doing` is what happened meanwhile, in words. `make_room` hears as often how many
     bytes the process takes."""
-    with _text_file() as given, _text_file() as out, _text_file() as log:
-        given.write(stdin)
-        given.seek(0)
-        process = subprocess.Popen(command, stdin=given, stdout=out, stderr=log, start_new_session=True)
-        peak, stopped = 0, None
-        try:
-            while process.poll() is None and stopped is None:
-                memory = memory_of(process.pid)
-                peak = max(peak, 0 if memory is None else memory.peak)
-                make_room(0 if memory is None else memory.resident)
-                stopped = _stopped(options, received, 0 if memory is None else memory.resident, doing)
-                if stopped is None and needless():
-                    stopped = Reason("check-unfinished", f"the answer was known before {doing}")
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(min(POLL_SECONDS, max(0.0, options.limit - time.monotonic())))
-        finally:
+    with contextlib.closing(Process(command, stdin)) as process:
+        return process.ended(process.wait(options, received, doing, make_room, needless))
+
+
+class Process:
+    """A process that was started, and leads a session of its own. Its standard input is `stdin`, or else what it is told; what it prints goes to
+    files without names."""
+
+    def __init__(self, command: Sequence[str], stdin: str | None = None) -> None:
+        self._out, self._log, self._peak, self._gone = _text_file(), _text_file(), 0, False
+        with _text_file() as given:
+            given.write(stdin or "")
+            given.seek(0)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE if stdin is None else given, stdout=self._out, stderr=self._log, start_new_session=True, text=True,
+            )  # fmt: skip
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def tell(self, line: str) -> None:
+        """A line for its standard input. (One that has ended does not hear it.)"""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(line + "\n")
+                self._process.stdin.flush()
+
+    def tell_no_more(self) -> None:
+        """Close its standard input."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    def printed(self) -> str:
+        """What it has printed so far."""
+        return _content(self._out)
+
+    def wait(
+        self, options: Options, received: Sequence[int], doing: str, make_room: Callable[[int], None] = lambda _: None,
+        needless: Callable[[], bool] = lambda: False, lines: int | None = None,
+    ) -> Reason | None:
+        """Wait for its end, or until it has printed so many lines; or for one of the reasons to end it that `run` states, and return that."""
+        process = self._process
+        while process.poll() is None and (lines is None or self.printed().count("\n") < lines):
+            memory = memory_of(process.pid)
+            self._peak = max(self._peak, 0 if memory is None else memory.peak)
+            make_room(0 if memory is None else memory.resident)
+            stopped = _stopped(options, received, 0 if memory is None else memory.resident, doing)
+            if stopped is None and needless():
+                stopped = Reason("check-unfinished", f"the answer was known before {doing}")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(min(POLL_SECONDS, max(0.0, options.limit - time.monotonic())))
+            if stopped is not None:
+                return stopped
+        return None
+
+    def so_far(self, code: int) -> Ended:
+        """All about it, as if it had ended with this exit code."""
+        return Ended(self.printed(), _content(self._log), code, self._peak)
+
+    def ended(self, stopped: Reason | None) -> Ended:
+        """All about it; it is ended if it has not ended. `stopped`: why it has to end."""
+        self._kill()
+        code = self._process.returncode
+        return replace(self.so_far(code), stopped=stopped if code < 0 else None)
+
+    def close(self) -> None:
+        """Leave neither the process behind nor files."""
+        self._kill()
+        self.tell_no_more()
+        self._out.close()
+        self._log.close()
+
+    def _kill(self) -> None:
+        """End it, and every process it started."""
+        if not self._gone:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        out.seek(0)
-        log.seek(0)
-        return Ended(out.read(), log.read(), process.returncode, peak, stopped if process.returncode < 0 else None)
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._gone = True
 
 
 def _text_file() -> IO[str]:
     return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+
+
+def _content(file: IO[str]) -> str:
+    """All that others have written to it; its place stays."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
 
 
 def last_line(log: str) -> str:

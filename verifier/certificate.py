@@ -28,7 +28,7 @@ Array = NDArray[Any]
 
 FORMAT = 1
 SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS, WITHIN = range(8)  # records
-BY_BOUND, BY_FORMS, BY_MULTIPLIERS, CROSSED, OPEN = range(5)  # how a node without a split ended; the first three are modes of LEAF
+BY_BOUND, BY_FORMS, BY_MULTIPLIERS, OPEN, CROSSED = range(5)  # how a node without a split ended; all but the last are modes of LEAF
 BACKWARD, FORWARD = 1, 2  # bits of a program
 DIRECT = ("intervals", "root")  # phases that close cases where they stand
 DTYPES = {
@@ -49,6 +49,18 @@ class Written:
     path: str
     sha256: str
     bytes: int
+
+
+class Told:
+    """What parts of a proof have said of sub-problems: that they are `closed`, or split, or else that they are open; and which are `settled`,
+    they and all that is below them closed. Both [sub-problems], growing."""
+
+    def __init__(self) -> None:
+        self.said, self.settled = np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
+
+    def grow(self, size: int) -> None:
+        """Make room for so many."""
+        self.said, self.settled = (np.pad(column, (0, max(0, size - len(column)))) for column in (self.said, self.settled))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,15 +119,24 @@ CROSSINGS = [("id", "i8"), ("node", "i4"), ("element", "i4")]
 
 
 class _Search:
-    """What the events of one search told."""
+    """What the events of one search told. `is_open` [sub-problems, slots]: which cases nothing has closed yet, there or above; rows grow."""
 
     def __init__(self, folder: str, slope: str) -> None:
+        self.is_open = np.zeros((0, 0), dtype=bool)
         self.roots: list[Roots] = []
         self.given_up: set[int] = set()  # cases
         self.tightened: list[tuple[Tightened, int, int]] = []  # without its slopes; the number of its places; where its slopes are
         self.splits, self.ended, self.crossings = (_Table(folder, d) for d in (SPLITS, ENDED, CROSSINGS))
         self.stored, self.within = _Table(folder, STORED), _Table(folder, PLANES)
         self.formed, self.clipped, self.gammas, self.betas, self.slopes = (_Table(folder, d) for d in ("i8", "i8", "f8", "f4", slope))
+
+    def begin(self, ids: Array, is_open: Array) -> None:
+        """Sub-problems that are new, and their slots that are open."""
+        rows, slots = max(len(self.is_open), 1 + int(ids.max(initial=-1))), max(self.is_open.shape[1], is_open.shape[1])
+        if (rows, slots) != self.is_open.shape:
+            more = (max(rows, 2 * len(self.is_open)) - len(self.is_open), slots - self.is_open.shape[1])
+            self.is_open = np.pad(self.is_open, ((0, more[0]), (0, more[1])))
+        self.is_open[ids, : is_open.shape[1]] = is_open
 
     def close(self) -> None:
         tables = (self.splits, self.ended, self.stored, self.within, self.crossings, self.formed, self.clipped)
@@ -140,6 +161,9 @@ class Recorder:
         self._number_of: dict[bytes, int] = {}
         self._seen: dict[int, int] = {}  # id of an object in self._told -> number
         self._told: list[Places] = []
+        self._names: _Names | None = None
+        self._parts: dict[str, Told] = {}  # of a search
+        self._latest = ""  # search that told of something
 
     def __call__(self, event: Event) -> None:
         """Take note of one event."""
@@ -158,6 +182,7 @@ class Recorder:
                 self._close_directly(event)
             case Roots() | Split() | Formed() | Derive() | Closed() | Tightened() | Multiplied() | Within() | Crossed():
                 if self._chosen in (None, event.search):
+                    self._latest = event.search
                     self._note(self._search(event.search), event)
 
     def _search(self, name: str) -> _Search:
@@ -196,24 +221,30 @@ class Recorder:
         match event:
             case Roots():
                 search.roots.append(event)
+                search.begin(event.ids, event.cases >= 0)
             case Split():
+                for ids in (event.low, event.high):
+                    search.begin(ids, search.is_open[event.ids])
                 search.splits.columns(event.ids, event.low, event.high, event.node, event.element, event.threshold)
             case Formed():
                 search.formed.append(event.ids)
             case Derive():
                 search.clipped.append(event.ids)
             case Closed():
+                search.is_open[event.ids, : event.slots.shape[1]] &= ~event.slots
                 search.ended.columns(event.ids, np.full(len(event.ids), BY_FORMS if event.how == "clip" else BY_BOUND))
             case Tightened():
                 at = search.slopes.append(event.slopes)
                 search.tightened.append((replace(event, slopes=event.slopes[:0]), self._number(event.places), at))
             case Multiplied():
                 search.stored.columns(*self._plane(search, event), event.margin)
+                search.is_open[event.ids] = False
                 search.ended.columns(event.ids, np.full(len(event.ids), BY_MULTIPLIERS))
             case Within():
                 search.within.columns(*self._plane(search, event))
             case Crossed():
                 search.crossings.columns(event.ids, event.node, event.element)
+                search.is_open[event.ids] = False
                 search.ended.columns(event.ids, np.full(len(event.ids), CROSSED))
 
     def _plane(self, search: _Search, event: Multiplied | Within) -> tuple[Array, ...]:
@@ -238,7 +269,7 @@ class Recorder:
     def write(self, path: str, model: str, prop: str, semantics: str) -> Written:
         """Write the proof of the files with these hashes to `path`. Raises IncompleteProof, OSError."""
         problem = self._known()
-        columns = _Columns(problem)
+        columns = self._columns()
         for cases, roots in self._direct:
             columns.add_tree(cases, roots)
             columns.add(op=[LEAF], arg=[BY_BOUND])
@@ -246,9 +277,31 @@ class Recorder:
         trees = _Trees(problem, [*self._kept, *([] if chosen is None else [chosen])], self._grafts, self._places)
         trees.add_to(columns)
         self._written = (len(self._direct), trees)
-        if not np.array_equal(np.sort(columns.cases()), np.arange(len(problem.case_box))):
+        if not columns.complete:
             raise IncompleteProof(f"the trees hold {len(columns.cases())} cases, not each of {len(problem.case_box)} exactly once")
         return columns.write(path, self._places, {"model": model, "property": prop, "semantics": semantics})
+
+    def write_part(self, path: str, model: str, prop: str, semantics: str, *, most: int, least: int) -> int:
+        """Write to `path` what the search that runs has proven and was in no part before, `most` sub-problems of it or fewer, and return how many.
+        Of anything else the part claims nothing. 0, and nothing is written, where there are fewer than `least`. To be called between batches."""
+        search, told = self._searches.get(self._latest), self._parts.setdefault(self._latest, Told())
+        if search is None or self._kept or search.splits.count + search.ended.count < told.said.sum() + least:
+            return 0
+        columns = self._columns()
+        for cases, roots in self._direct:
+            columns.add_tree(cases, roots)
+            columns.add(op=[LEAF], arg=[OPEN])
+        count = _Trees(self._known(), [search], {}, self._places).add_part_to(columns, told, most)
+        if not count or not columns.complete:
+            return 0
+        columns.write(path, self._places, {"model": model, "property": prop, "semantics": semantics}, compressed=False)
+        return count
+
+    def _columns(self) -> _Columns:
+        """Those of a certificate: tensors have the same numbers in all that are written, so that parts of a proof can be compared with it."""
+        if self._names is None:
+            self._names = _Names(self._known().graph)
+        return _Columns(self._known(), self._names)
 
     def conjecture(self) -> Recorder:
         """Another one, of a proof that there may be: default linear bounds over the whole boxes refute every case."""
@@ -317,8 +370,8 @@ class _Names:
 class _Columns:
     """The columns of a certificate, growing by trees. Slopes, betas and gammas stay in their tables until they are written."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem, self.names = problem, _Names(problem.graph)
+    def __init__(self, problem: Problem, names: _Names) -> None:
+        self.problem, self.names = problem, names
         self.parts: dict[str, list[Array]] = {name: [] for name in DTYPES}
         self.slopes: list[tuple[_Table, Array, Array]] = []  # table, starts, counts
         self.betas: list[tuple[_Table, Array, Array]] = []
@@ -333,6 +386,11 @@ class _Columns:
         """All cases of all trees."""
         return np.concatenate([np.zeros(0, np.int64), *self.parts["tree_cases"]])
 
+    @property
+    def complete(self) -> bool:
+        """Whether the trees hold each case exactly once."""
+        return np.array_equal(np.sort(self.cases()), np.arange(len(self.problem.case_box)))
+
     def add_tree(self, cases: Array, roots: Roots) -> None:
         """Begin a tree for these cases."""
         self.add(tree_cases=cases, tree_count=[len(cases)], tree_program=[self._program(roots)])
@@ -340,7 +398,7 @@ class _Columns:
     def _program(self, roots: Roots) -> int:
         return BACKWARD * roots.refine + FORWARD * roots.forward
 
-    def write(self, path: str, places: list[Places], facts: dict[str, str]) -> Written:
+    def write(self, path: str, places: list[Places], facts: dict[str, str], compressed: bool = True) -> Written:
         """Write everything, the manifest first."""
         self._add_sets(places)
         centres = self.problem.graph.centres
@@ -354,7 +412,7 @@ class _Columns:
         arrays = {name: {"dtype": dtypes[name], "shape": [counts[name]]} for name in DTYPES}
         tool = {"name": NAME, "version": VERSION}
         manifest = {"format": FORMAT, **facts, "tensors": self.names.entries, "arrays": arrays, "tool": tool}
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, allowZip64=False, compresslevel=4) as archive:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, allowZip64=False, compresslevel=4 if compressed else 0) as archive:
             archive.writestr(_member("manifest.json"), json.dumps(manifest))
             for name in DTYPES:
                 with archive.open(_member(name), "w") as member:
@@ -429,6 +487,7 @@ class _Trees:
         for k, leaves in grafts.items():  # a leaf becomes what the root is that goes on in its place; how its own box was cut, stays
             for column in (self.split, self.low, self.high, self.how, self.formed, self.stored_at, self.crossed_at):
                 column[leaves] = column[self.first[k] + np.arange(len(leaves))]
+        self.cut = np.zeros(size, dtype=bool)  # of which nothing is said
         self.order: list[Array] = []  # the nodes of all trees, as they were written
         self.graftable: list[bool] = []  # per part of `order`
 
@@ -456,9 +515,32 @@ class _Trees:
         within[mine] = narrowed[nodes[mine]]
         return Located(ids, how, margin, within)
 
-    def add_to(self, columns: _Columns) -> None:
-        """Add all trees: those with bounds of their own at the root one by one, the others at once."""
-        low, high = self.low.tolist(), self.high.tolist()
+    def add_part_to(self, columns: _Columns, told: Told, most: int) -> int:
+        """Add all trees, cut off where all is settled, and after `most` sub-problems that are new; returns of how many that are they tell."""
+        ((search, size),) = zip(self.searches, self.first[1:].tolist(), strict=True)
+        told.grow(size)
+        parent = np.full(size, -1)
+        parent[self.splits["low"]] = parent[self.splits["high"]] = self.splits["id"]
+        self.how = np.where(search.is_open[:size].any(1), OPEN, self.how)
+        self.cut = told.settled[:size].copy()
+        is_new = ~told.said[:size] & ~self.cut & ((self.split >= 0) | (self.how != OPEN))
+        low, high = (np.where(self.cut, -1, side).tolist() for side in (self.low, self.high))
+        order = np.concatenate([np.zeros(0, np.int64), *(_preorder(int(root), low, high) for roots in search.roots for root in roots.ids)])
+        places = np.flatnonzero(is_new[order])[:most]
+        order = order[: places[-1] + 1] if len(places) else order[:0]
+        told.said[order[places]] = True
+        reached = np.zeros(size, dtype=bool)
+        reached[order] = True
+        self.cut |= ~reached
+        self.add_to(columns, whole=False)
+        for node in order[::-1].tolist():
+            told.settled[node] |= told.settled[low[node]] and told.settled[high[node]] if low[node] >= 0 else self.how[node] != OPEN
+        return len(places)
+
+    def add_to(self, columns: _Columns, whole: bool = True) -> None:
+        """Add all trees: those with bounds of their own at the root one by one, the others at once. Raises IncompleteProof where the `whole` is
+        asked for and nothing closed a leaf."""
+        low, high = (np.where(self.cut, -1, side).tolist() for side in (self.low, self.high))
         for k, search in enumerate(self.searches):
             for roots in search.roots if k not in self.grafts else ():
                 lasting = (roots.cases >= 0) & ~np.isin(roots.cases, list(search.given_up))
@@ -471,9 +553,9 @@ class _Trees:
                 if roots.inherit:
                     for n, order in zip(used, orders, strict=True):
                         self._add_inherited(columns, search, int(roots.ids[n]), roots.forward)
-                        self._add_nodes(columns, order, search, np.full(len(order), roots.cases[n][0]))
+                        self._add_nodes(columns, order, search, np.full(len(order), roots.cases[n][0]), whole)
                 elif orders:
-                    self._add_nodes(columns, np.concatenate(orders), search, np.repeat(roots.cases[used, 0], list(map(len, orders))))
+                    self._add_nodes(columns, np.concatenate(orders), search, np.repeat(roots.cases[used, 0], list(map(len, orders))), whole)
 
     def _add_inherited(self, columns: _Columns, search: _Search, root: int, forward: bool) -> None:
         """What holds below the root: default backward bounds, unless forward ones were made because these cost too much; and then those with
@@ -485,13 +567,14 @@ class _Trees:
                 columns.add(arg=event.codes)
                 columns.slopes.append((search.slopes, np.array([at]), np.array([len(event.codes) * int(self.set_size[which])])))
 
-    def _add_nodes(self, columns: _Columns, order: Array, search: _Search, case: Array) -> None:
+    def _add_nodes(self, columns: _Columns, order: Array, search: _Search, case: Array, whole: bool) -> None:
         """The records of the sub-problems `order`, in preorder; `case` is the only one of their trees, where they have multipliers."""
-        is_split = self.split[order] >= 0
-        how = np.where(is_split, OPEN, self.how[order])
-        if (how[~is_split] == OPEN).any():
+        cut = self.cut[order]
+        is_split = (self.split[order] >= 0) & ~cut
+        how = np.where(is_split | cut, OPEN, self.how[order])
+        if whole and (how[~is_split] == OPEN).any():
             raise IncompleteProof(f"nothing closed {int((how[~is_split] == OPEN).sum())} leaves")
-        formed, clipped, within = self.formed[order] & is_split, self.clipped[order], self.within_count[order]
+        formed, clipped, within = self.formed[order] & is_split, self.clipped[order] & ~cut, np.where(cut, 0, self.within_count[order])
         end = np.cumsum(1 + formed.astype(np.int64) + clipped + within)
         op = np.full(int(end[-1]), WITHIN, dtype=np.uint8)
         op[end - 1] = np.where(is_split, SPLIT, np.where(how == CROSSED, EMPTY, LEAF))
@@ -499,7 +582,7 @@ class _Trees:
         op[(end - 2 - formed)[clipped]] = CLIP
         columns.add(op=op, threshold=self.splits["threshold"][self.split[order[is_split]]])
         planes, at = self._planes(order, how, within)
-        self._add_arguments(columns, order, how, planes["places"], at)
+        self._add_arguments(columns, order, is_split, how, planes["places"], at)
         if len(planes):
             columns.slopes.append((search.slopes, planes["slope_at"], self.set_size[planes["places"]]))
             columns.betas.append((search.betas, planes["beta_at"], planes["beta_count"].astype(np.int64)))
@@ -515,9 +598,8 @@ class _Trees:
         ending = self.stored[self.stored_at[order[leaf]]][[name for name, _ in PLANES]].astype(PLANES)
         return np.concatenate([above, ending])[records], at[records]
 
-    def _add_arguments(self, columns: _Columns, order: Array, how: Array, sets: Array, at: Array) -> None:
+    def _add_arguments(self, columns: _Columns, order: Array, is_split: Array, how: Array, sets: Array, at: Array) -> None:
         """A slope set for every row with multipliers, before it the mode of a leaf; a tensor and an element of a split or a contradiction."""
-        is_split = self.split[order] >= 0
         splits, crossed = self.splits[self.split[order[is_split]]], self.crossings[self.crossed_at[order[how == CROSSED]]]
         leaves = np.flatnonzero(~is_split & (how != CROSSED))
         pairs = ((np.flatnonzero(is_split), splits), (np.flatnonzero(how == CROSSED), crossed))

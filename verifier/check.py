@@ -20,6 +20,8 @@ from verifier.result import Reason, ReasonCode, Result, sync_and_rename
 from verifier.statement import statement
 
 FEW_NODES = 100
+REFUSED = 5  # exit code
+DOING = "the certificate was checked"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ def checker_command() -> list[str]:
     return beside.module_command("verifier.checker")
 
 
+LATE = Answer("unfinished", "check-unfinished", "no time was left to check the certificate")
+
+
 def run(
     options: Options, proof: Result, path: str, received: Sequence[int], command: Sequence[str] | None = None,
     diagnosis: str | None = None, make_room: Callable[[int], None] = lambda _: None, needless: Callable[[], bool] = lambda: False,
@@ -46,14 +51,24 @@ def run(
     """Check the certificate at `path` within the limits of `options`; signals that arrive in `received` end the check. What is not
     closed is told in the file `diagnosis`. `make_room` hears again and again how many bytes the checker takes, and `needless` is asked
     as often whether it may stop."""
-    left = options.limit - time.monotonic()
-    if left <= 0:
-        return Answer("unfinished", "check-unfinished", "no time was left to check the certificate")
-    limits = ["--timeout", f"{left:.3f}", *_cores(options, proof.nodes or 0), *([] if options.memory is None else ["--memory", str(options.memory)])]
-    limits += [] if diagnosis is None else ["--diagnose", diagnosis]
+    found = limits(options, proof.nodes or 0)
+    if found is None:
+        return LATE
+    found += [] if diagnosis is None else ["--diagnose", diagnosis]
     files, named = options.files
-    whole = [*(command or checker_command()), *files, path, *named, *limits]
-    ended = beside.run(whole, options, received, "the certificate was checked", make_room, needless=needless)
+    whole = [*(command or checker_command()), *files, path, *named, *found]
+    return answer(options, proof, beside.run(whole, options, received, DOING, make_room, needless=needless))
+
+
+def limits(options: Options, nodes: int) -> list[str] | None:
+    """What of the options of a run the checker of a proof of so many nodes gets; None where no time is left."""
+    left = options.limit - time.monotonic()
+    memory = [] if options.memory is None else ["--memory", str(options.memory)]
+    return ["--timeout", f"{left:.3f}", *_cores(options, nodes), *memory] if left > 0 else None
+
+
+def answer(options: Options, proof: Result, ended: beside.Ended) -> Answer:
+    """What a checker that has ended says about this proof."""
     if ended.stopped is not None:
         return Answer("unfinished", ended.stopped.code, ended.stopped.text, peak=ended.peak)
     return replace(_read(ended.out, ended.log, ended.exit_code, proof, _wanted(options, proof)), peak=ended.peak)
@@ -78,7 +93,7 @@ def _read(out: str, log: str, code: int, proof: Result, semantics: str) -> Answe
         facts = json.loads(rest)
     except ValueError:
         facts = None
-    if not isinstance(facts, dict) or (word, code) not in (("ACCEPTED", 0), ("REJECTED", 5), ("MALFORMED", 5)):
+    if not isinstance(facts, dict) or (word, code) not in (("ACCEPTED", 0), ("REJECTED", REFUSED), ("MALFORMED", REFUSED)):
         return Answer("unfinished", "check-unfinished", f"the checker ended without an answer (exit code {code}): {beside.last_line(log)}")
     wanted = {
         "certificate": proof.certificate.sha256, "model": proof.models_sha256, "property": proof.property_file.sha256, "semantics": semantics,

@@ -42,6 +42,11 @@ class Progress:
     closed_volume: float
 
 
+@dataclass(frozen=True)
+class Paused:
+    """A batch is done: all that belongs to it has been told."""
+
+
 @dataclass(frozen=True, eq=False)
 class Begun:
     """A run begins, on this problem: nodes, cases and boxes of later events are its."""
@@ -220,8 +225,8 @@ class Hit:
 
 
 Event = (
-    Begun | Phase | Progress | Conjectured | Roots | Chosen | Split | Bounded | Formed | Derive | Closed | Tightened | Multiplied | Within | Crossed
-    | Mended | Hit
+    Begun | Phase | Progress | Paused | Conjectured | Roots | Chosen | Split | Bounded | Formed | Derive | Closed | Tightened | Multiplied | Within
+    | Crossed | Mended | Hit
 )
 Observer = Callable[[Event], None]
 
@@ -246,6 +251,7 @@ class Pending:
         events, self._events = [*first, *self._events], []
         for event in events:
             self._observer(event)
+        self._observer(Paused())
 
     def drop(self) -> None:
         """Forget what was kept."""

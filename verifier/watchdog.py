@@ -7,10 +7,13 @@ The worker does everything that is slow or may fail; it reports over its standar
     {"result": {...}}     the answer; the run is over
     {"proof": {...}, "path": "..."}             the answer is `unsat` if the checker accepts the certificate at this path
     {"conjecture": {...}, "path": "..."}        the same, but nobody has computed whether it will: the worker goes on meanwhile
+    {"part": "...", "count": n}       a part of the proof, n sub-problems that are new, stands at this path; the worker goes on meanwhile
     {"error": "text", "kind": "ModelError"}     the input is unusable; the run is over
 
-It reads one line, the request. After a proof it stays: a second line may ask for a better one, where the checker could not follow it.
+It reads one line, the request. While it searches, it is asked for another part of the proof when the checker has begun with the last one. After a
+proof it stays: another line may ask for a better one, where the checker could not follow it.
 
+    {"part_at": seconds that the checker took for each sub-problem of the last part, or 0 where it is not known}
     {"repair": path of what the checker missed, "check_seconds": what the check took}
 
 This module imports only the standard library, so that the worker starts at once and a hung worker cannot delay the answer.
@@ -32,6 +35,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from verifier import beside, check, confirm
+from verifier.follow import Follower
 from verifier.memory import memory_of
 from verifier.options import Options
 from verifier.result import FileIdentity, Result, write_atomically
@@ -89,7 +93,7 @@ def supervise(
                 command or worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True, env=_environment(options),
             )
-        watch = _Watch(options, say, worker, log.name, folder)
+        watch = _Watch(options, say, worker, log.name, folder, checker)
         keep = ""
         try:
             answer = _answer(watch, received, checker)
@@ -100,6 +104,7 @@ def supervise(
             write_files(options, answer, say)
         finally:
             _clean_up(worker)
+            watch.follower.close()
             _tidy(folder, keep)
             if not watch.keep_log:
                 with contextlib.suppress(FileNotFoundError):  # somebody may have tidied the folder of temporary files
@@ -170,11 +175,14 @@ def _checked(watch: _Watch, proof: Proof, received: list[int], command: Sequence
 def _until_accepted(watch: _Watch, proof: Proof, received: list[int], command: Sequence[str] | None) -> tuple[check.Answer, Proof, float]:
     """Check, let the worker mend what the checker could not follow, check again: as long as there is time and that helps. Returns the
     last answer, what it is about (or a witness that was found on the way), and the seconds that checks took."""
-    diagnosis = os.path.join(watch.folder, "diagnosis")
+    diagnosis, few = watch.diagnosis, (proof.result.nodes or 0) <= check.FEW_NODES
     seconds, fewest = 0.0, MOST_MISSED
     for left in range(MENDED_MOST, -1, -1):
         began = time.monotonic()
-        answer = check.run(watch.options, proof.result, proof.path, received, command, diagnosis, watch.make_room)
+        if few:
+            answer = check.run(watch.options, proof.result, proof.path, received, command, diagnosis, watch.make_room)
+        else:
+            answer = watch.follower.check(proof.result, proof.path, received)
         took = time.monotonic() - began
         seconds += took
         missed = _lines(diagnosis)
@@ -210,8 +218,12 @@ def _lines(path: str) -> int:
 class _Watch:
     """One worker being listened to. `draft` is the JSON of the result as far as it is known."""
 
-    def __init__(self, options: Options, say: Say, worker: subprocess.Popen[bytes], log: str, folder: str) -> None:
+    def __init__(
+        self, options: Options, say: Say, worker: subprocess.Popen[bytes], log: str, folder: str, checker: Sequence[str] | None
+    ) -> None:
         self.options, self.say, self.worker, self.log, self.folder = options, say, worker, log, folder
+        self.diagnosis = os.path.join(folder, "diagnosis")
+        self.follower = Follower(options, checker, self.diagnosis, self.make_room)
         self.draft = _first_draft(options)
         self.keep_log = False
         self._asked = False
@@ -230,6 +242,8 @@ class _Watch:
             ahead, self._ahead = self._ahead, None
             return ahead
         while True:
+            if (rate := self.follower.asks()) is not None:
+                self._send({"part_at": rate})
             ending = self._hear(self._seconds_to_wait())
             if ending is None and received:
                 ending = self._unknown("interrupted", f"interrupted by {signal.Signals(received[0]).name}")
@@ -300,6 +314,8 @@ class _Watch:
                 self.draft.update(facts)
             case {"say": str(text)}:
                 self.say(text)
+            case {"part": str(path), "count": int(count)}:
+                self.follower.take(path, count)
             case {"result": dict(plain)}:
                 return self._timed(Result.from_dict(plain))
             case {"proof": dict(plain), "path": str(path)}:

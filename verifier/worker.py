@@ -29,7 +29,7 @@ from specs.errors import PropertyError
 from verifier import engine
 from verifier.budget import Budget
 from verifier.certificate import Recorder, Written
-from verifier.events import Conjectured, Event, Observer, Phase, Progress
+from verifier.events import Conjectured, Event, Observer, Paused, Phase, Progress
 from verifier.fit import check_fit, compare_with_runtime, semantics_of
 from verifier.memory import keep_freed_memory, own_peak
 from verifier.networks import load_models
@@ -41,6 +41,11 @@ from verifier.result import Cases, CertificateFacts, FileIdentity, Outcome, Reas
 PROGRESS_SECONDS = 0.2
 SAY_SECONDS = 5.0
 CHECKED_AGAIN = 1.2  # times what the last check took: the next one
+PART_SECONDS = 1.0  # that the checker should need for a part of a proof
+FIRST_PART, LEAST_PART = 500, 100  # sub-problems in the first part, and in any
+MOST_SECONDS = 3.0  # of that, where a batch takes longer than PART_SECONDS and the next part comes only after it
+FASTER = 4.0  # times the sub-problems of the last part may be in the next one
+UNKNOWN = 0.0  # in place of a rate, before there is one
 BOOKED_ON = {"probe": "attack", "attack": "attack", "interval": "bound", "bound": "bound", "search": "search"}
 
 
@@ -53,9 +58,12 @@ def main() -> int:
     folder = request.pop("folder")
     options = Options.from_request(request)
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    parts: queue.SimpleQueue[float] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, parts), daemon=True).start()
+    if options.threads > 1 and options.memory is None and options.nodes is None:  # a run that is counted in nodes has to repeat
+        parts.put(UNKNOWN)
     try:
-        session = Session(options, channel, folder, conjectures=True)
+        session = Session(options, channel, folder, conjectures=True, parts=parts)
         message = session.decide()
         channel.send(message)
         while "proof" in message:
@@ -80,19 +88,29 @@ class Channel:
         self._file.flush()
 
 
-def _listen(requests: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Pass requests on. End when the watchdog has ended, however it ended: then this process' standard input is closed."""
+def _listen(requests: queue.SimpleQueue[dict[str, Any]], parts: queue.SimpleQueue[float]) -> None:
+    """Pass requests on: those for a part of the proof, which are answered while the engine runs, by a way of their own. End when the watchdog
+    has ended, however it ended: then this process' standard input is closed."""
     for line in iter(sys.stdin.readline, ""):
-        requests.put(json.loads(line))
+        request = json.loads(line)
+        if "part_at" in request:
+            parts.put(request["part_at"])
+        else:
+            requests.put(request)
     os._exit(0)
 
 
 class Session:
     """One run: from the files to an answer; and to a better proof, as long as the checker does not follow the one that there is."""
 
-    def __init__(self, options: Options, channel: Channel, folder: str, conjectures: bool = False) -> None:
-        """`conjectures`: who listens asks the checker about what is not proven."""
+    def __init__(
+        self, options: Options, channel: Channel, folder: str, conjectures: bool = False, parts: queue.SimpleQueue[float] | None = None
+    ) -> None:
+        """`conjectures`: who listens asks the checker about what is not proven. `parts` holds, when a part of the proof is asked for,
+        the seconds that the checker took for a sub-problem, or UNKNOWN."""
         self._conjectures = conjectures
+        self._parts, self._told = parts, FIRST_PART  # sub-problems in the last part
+        self._paused = self._batch = 0.0  # when the last batch was done, and how long it took
         if options.memory is None:  # a limit is about what is resident
             keep_freed_memory()
         began = time.monotonic()
@@ -122,6 +140,22 @@ class Session:
         self._proof(event)
         if self._conjectures and isinstance(event, Conjectured):
             self._conjecture(event.outcome)
+        if isinstance(event, Paused) and self._parts is not None:
+            now = time.monotonic()
+            self._paused, self._batch = now, now - self._paused
+            if not self._parts.empty():
+                self._tell_part(self._parts, min(max(PART_SECONDS, self._batch), MOST_SECONDS))
+
+    def _tell_part(self, asked: queue.SimpleQueue[float], seconds: float) -> None:
+        """Write what of the proof is new, as much as the checker will take so many seconds for. Where there is not much yet, the answer waits."""
+        rate = asked.get()
+        most = FIRST_PART if rate == UNKNOWN else int(min(seconds / rate, FASTER * self._told))
+        path, count = self._proof.part(self._loaded, self._options, max(most, LEAST_PART))
+        if count:
+            self._told = count
+            self._channel.send({"part": path, "count": count})
+        else:
+            asked.put(rate)
 
     def _conjecture(self, outcome: Outcome) -> None:
         """Write what the checker is to find out; a disk that is full costs the conjecture only."""
@@ -165,6 +199,7 @@ class Notary:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._recorder: Recorder | None = Recorder(folder)
+        self._parts = 0
         self.trouble = ""
 
     def __call__(self, event: Event) -> None:
@@ -199,6 +234,16 @@ class Notary:
             self._give_up(error)
             return None
 
+    def part(self, loaded: Loaded, options: Options, most: int) -> tuple[str, int]:
+        """Where what is new of the proof was written, `most` sub-problems of it or fewer, and of how many: of none where there are not enough yet,
+        or where it could not be written, which costs this part only."""
+        path = os.path.join(self._folder, f"part-{self._parts}")
+        with contextlib.suppress(OSError):
+            if self._recorder is not None and (count := self._recorder.write_part(path, *_about(loaded, options), most=most, least=LEAST_PART)):
+                self._parts += 1
+                return path, count
+        return path, 0
+
     def conjectured(self, loaded: Loaded, options: Options) -> Written | None:
         """The certificate of what may be a proof; None where it could not be written."""
         with contextlib.suppress(OSError):
@@ -207,12 +252,17 @@ class Notary:
 
     def _write(self, recorder: Recorder, name: str, loaded: Loaded, options: Options) -> Written:
         path = os.path.join(self._folder, name)
-        found = recorder.write(path + ".part", loaded.model.sha256, loaded.property_sha256, options.semantics)
+        found = recorder.write(path + ".part", *_about(loaded, options))
         os.replace(path + ".part", path)
         return replace(found, path=path)
 
     def _give_up(self, error: OSError) -> None:
         self.trouble, self._recorder = error.strerror or str(error), None
+
+
+def _about(loaded: Loaded, options: Options) -> tuple[str, str, str]:
+    """What a certificate is about: hashes of model and property, semantics."""
+    return loaded.model.sha256, loaded.property_sha256, options.semantics
 
 
 def _load(options: Options, channel: Channel) -> Loaded:

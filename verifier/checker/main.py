@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import NoReturn, TypeVar
 import numpy as np
 
 from verifier.checker import certificate as certificates
-from verifier.checker import compose, exact, read_model, read_property, read_property2, shares, slack, tree, walk
+from verifier.checker import compose, exact, ledger, read_model, read_property, read_property2, shares, slack, tree, walk
 from verifier.checker.arithmetic import Array, probe_machine
 from verifier.checker.bounds import Checker
 from verifier.checker.network import Affine, Network
@@ -49,6 +49,7 @@ class Process:
         self.options, self.memory = options, int(options.memory * GB)
         self.models: dict[str, Network] = {}
         self.properties: dict[str, read_property.PropertyText | read_property2.Query] = {}
+        self.parts: list[ledger.Entry] = []  # of a proof that is followed
 
     def outcome(self, files: Files, networks: Networks = ()) -> tuple[str, bool]:
         """The result line of one certificate, and whether it was accepted. `networks` are those of a query that names several, by name; then
@@ -100,6 +101,9 @@ class Process:
         return certificate
 
     def _walk(self, network: Network, cases: read_property.Cases, certificate: certificates.Certificate, forest: tree.Forest) -> None:
+        part = bool((forest.mode == tree.OPEN).any())
+        if part and not self.options.follow:
+            raise Rejected("open", "a part of a proof: it has leaves of which it claims nothing")
         loss = slack.Slack(network) if certificate.semantics == "float32" else None
         if loss is not None:
             sys.stderr.write(f"activations in float32: {loss.table.key}, {'assumed' if loss.table.assumed else 'measured'}\n")
@@ -108,9 +112,21 @@ class Process:
             return
         width = 64 * sum(node.size for node in network.nodes)  # bytes of one node's state: eight doubles an element
         block = max(1, min(BATCH, self.memory // 4 // self.options.processes // width, max(32, ELEMENTS * 64 // width)))
+        checker = Checker(network, loss)
         check = walk.check if self.options.processes == 1 else partial(shares.check, self.options.processes)
+        if part:
+            self.parts.append(ledger.walk_part(self.parts, checker, cases, certificate, forest, block))
+            raise Rejected("open", "a part of a proof")
+        if self.options.follow:
+            before = ledger.done_before(self.parts, certificate, forest)
+            sys.stderr.write(f"{int(before.sum())} of {len(before)} nodes were done before\n")
+
+            def keep(done: Array) -> None:
+                self.parts.append(ledger.Entry(ledger.Proof(certificate, forest), done, []))
+
+            check = partial(shares.check, self.options.processes, before=before, keep=keep)
         if self.options.diagnose is None:
-            check(Checker(network, loss), cases, certificate, forest, block)
+            check(checker, cases, certificate, forest, block)
             return
         with open(self.options.diagnose, "w", encoding="utf-8") as file:
 
@@ -118,7 +134,7 @@ class Process:
                 box = {"lower": lower.tolist(), "upper": upper.tolist()} if len(lower) <= FEW_INPUTS else {}
                 file.write(json.dumps({"node": node, "rule": rule, "best": repr(best), "cases": cases.tolist(), **box}) + "\n")
 
-            check(Checker(network, loss), cases, certificate, forest, block, write)
+            check(checker, cases, certificate, forest, block, write)
 
 
 def main(options: argparse.Namespace, parser: argparse.ArgumentParser) -> NoReturn:
@@ -126,16 +142,22 @@ def main(options: argparse.Namespace, parser: argparse.ArgumentParser) -> NoRetu
     sys.excepthook = _crash
     networks = tuple(_named(text, parser) for text in options.network)
     single = ["", *options.files] if networks else options.files
-    work = [_files(single, parser)] if options.batch is None else _list(Path(options.batch), parser)
+    work = _followed(single) if options.follow else [_files(single, parser)] if options.batch is None else _list(Path(options.batch), parser)
     _limit_memory(int(options.memory * GB))
     np.seterr(all="ignore")  # whatever is not finite is refused where it is used
-    process, accepted = Process(options), 0
+    process, accepted = Process(options), list[bool]()
     for files in work:
         line, good = process.outcome(files, networks)
-        accepted += good
+        accepted.append(good)
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-    os._exit(GOOD if accepted == len(work) > 0 else BAD)
+    os._exit(GOOD if accepted and all(accepted[-1:] if options.follow else accepted) else BAD)
+
+
+def _followed(names: list[str]) -> Iterator[Files]:
+    """Certificates about one model and property, whose paths are lines of standard input."""
+    for line in sys.stdin:
+        yield Path(names[0]), Path(names[1]), Path(line.rstrip("\n"))
 
 
 def _files(names: list[str], parser: argparse.ArgumentParser) -> Files:

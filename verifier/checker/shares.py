@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from verifier.checker import walk
+from verifier.checker import ledger, walk
 from verifier.checker.arithmetic import Array
 from verifier.checker.bounds import Checker
 from verifier.checker.certificate import Certificate
 from verifier.checker.read_property import Cases
 from verifier.checker.refusal import Refusal, Rejected
-from verifier.checker.tree import Forest
+from verifier.checker.tree import SPLIT, Forest
 
 LEAST_WORK = 500_000  # of a share, in nodes times elements of the network: less does not pay for the process
 Told = dict[int, tuple[str, float, list[float], list[float], list[int]]]
@@ -39,8 +39,8 @@ class Work:
     block: int
     diagnosed: bool
 
-    def count(self, share: slice) -> tuple[list[int], Told]:
-        """Nodes visited, leaves closed, nodes failed; and what failed, by node."""
+    def count(self, share: Array) -> tuple[list[int], Told]:
+        """Of a share of the nodes how many are visited, and leaves closed; nodes failed; and what failed, by node."""
         told: Told = {}
 
         def tell(node: int, rule: str, best: float, lower: Array, upper: Array, cases: Array) -> None:
@@ -53,13 +53,16 @@ class Work:
 
 def check(
     processes: int, checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int, diagnose: walk.Diagnose | None = None,
+    before: Array | None = None, keep: Callable[[Array], None] = lambda done: None,
 ) -> None:  # fmt: skip
-    """`walk.check` in so many processes: returns only if every case of the property is closed. Raises Rejected otherwise."""
-    nodes = len(forest.ending)
+    """`walk.check` in so many processes: returns only if every case of the property is closed. Raises Rejected otherwise. The nodes
+    `before` [nodes] were done before this (ledger.py), and are not walked for their own sake. `keep` gets which nodes are done [nodes]."""
+    before = np.zeros(len(forest.ending), dtype=bool) if before is None else before
+    mine = np.flatnonzero(~before)
     elements = sum(node.size for node in checker.network.nodes)
-    parts = int(np.clip(nodes * elements // LEAST_WORK, 1, np.minimum(processes, nodes)))
-    ends = [nodes * k // parts for k in range(parts + 1)]
-    shares = [slice(first, stop) for first, stop in pairwise(ends)]
+    parts = int(np.maximum(1, np.minimum(processes, len(mine) * elements // LEAST_WORK)))
+    ends = [len(mine) * k // parts for k in range(parts + 1)]
+    shares = [mine[first:stop] for first, stop in pairwise(ends)]
     work = Work(checker, cases, certificate, forest, block, diagnose is not None)
     with _started(work, shares[1:]) as pipes:
         counted = [work.count(shares[0]), *map(_answer, pipes)]
@@ -67,11 +70,14 @@ def check(
     for node, (rule, best, lower, upper, open_cases) in failures.items():
         if diagnose is not None:
             diagnose(node, rule, best, np.array(lower), np.array(upper), np.array(open_cases, np.int64))
-    walk.compare(forest, *(sum(column) for column in zip(*(counts for counts, _ in counted), strict=True)))
+    first = [int(before.sum()), int((before & (forest.ending != SPLIT)).sum()), 0]
+    visited, closed, failed = (sum(column) for column in zip(first, *(counts for counts, _ in counted), strict=True))
+    keep(ledger.done(forest, np.ones(len(forest.ending), dtype=bool), [*failures], visited, closed))
+    walk.compare(forest, visited, closed, failed)
 
 
 @contextmanager
-def _started(work: Work, shares: list[slice]) -> Iterator[list[int]]:
+def _started(work: Work, shares: list[Array]) -> Iterator[list[int]]:
     """A process for each share; yields the ends of pipes that their answers can be read from. None of them outlives this."""
     children, pipes = [], []
     try:
@@ -92,7 +98,7 @@ def _started(work: Work, shares: list[slice]) -> Iterator[list[int]]:
             os.close(pipe)
 
 
-def _child(work: Work, share: slice, pipe: int) -> None:
+def _child(work: Work, share: Array, pipe: int) -> None:
     """Write counts, or a refusal, and end. Whatever else happens ends the process without an answer."""
     try:
         try:

@@ -18,7 +18,7 @@ from verifier.checker.network import Network
 from verifier.checker.refusal import Malformed
 
 SPLIT, LEAF, EMPTY, FORMS, CLIP, REFINE, ROWS, WITHIN = range(8)
-MODES, PROGRAMS, MULTIPLIERS = 3, 4, 2  # how many there are; the mode of a leaf that stores multipliers
+MODES, PROGRAMS, MULTIPLIERS, OPEN = 4, 4, 2, 3  # how many there are; modes of leaves that store multipliers, and that nothing is claimed of
 DEPTH = 10_000
 
 

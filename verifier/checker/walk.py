@@ -79,8 +79,8 @@ class Walk:
         self.count()
         compare(self.forest, self.visited, self.closed, self.failed)
 
-    def count(self, share: slice = slice(None)) -> None:
-        """Walk a share of the nodes, a slice of their preorder, and what is above them. Counts, of the share, nodes visited and leaves
+    def count(self, share: slice | Array = slice(None)) -> None:
+        """Walk a share of the nodes, a part of their preorder, and what is above them. Counts, of the share, nodes visited and leaves
         closed, and all nodes that failed: walks of shares that make up the whole count together what `compare` asks for."""
         self.mine = np.isin(np.arange(len(self.leaves)), np.arange(len(self.leaves))[share])
         self.nodes_before, self.leaves_before = (np.concatenate([[0], np.cumsum(found)]) for found in (self.mine, self.mine & self.leaves))
