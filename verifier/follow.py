@@ -14,7 +14,6 @@ from verifier import beside, check
 from verifier.options import Options
 from verifier.result import Result
 
-
 AHEAD = 2  # parts that the checker may have
 
 

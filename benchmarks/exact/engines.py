@@ -38,7 +38,7 @@ Said = dict[str, Any]  # JSON: "verdict", "seconds", and what belongs to the eng
 REFUSED = "refused"
 BLOCK = 1 << 26  # bytes of coefficients at a time
 MENDED_MOST, MENDABLE = 6, ("open", "leaf", "threshold")
-CHECKER = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 100_000_000, "processes": 1, "arithmetic": "float64"}
+CHECKER = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 100_000_000, "processes": 1, "arithmetic": "float64", "follow": False}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.forgery.subjects import Subject
 from verifier.checker.main import Process
 
-OPTIONS = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 100_000_000, "processes": 1, "arithmetic": "float64", "diagnose": None}
+OPTIONS = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 100_000_000, "processes": 1, "arithmetic": "float64", "diagnose": None, "follow": False}
 
 
 @dataclass(frozen=True)

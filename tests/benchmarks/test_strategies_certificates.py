@@ -18,7 +18,7 @@ from tests.effort import examples
 from verifier.checker.main import Process
 
 OPERATORS = ("Gemm", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Conv", "Flatten", "Mul", "Exp", "Abs", "Softmax")
-OPTIONS = argparse.Namespace(memory=4.0, timeout=0.0, arithmetic="float64", limit_bytes=10**8, diagnose=None, processes=1)
+OPTIONS = argparse.Namespace(memory=4.0, timeout=0.0, arithmetic="float64", limit_bytes=10**8, diagnose=None, processes=1, follow=False)
 quick = settings(max_examples=examples(40), suppress_health_check=list(HealthCheck))
 
 

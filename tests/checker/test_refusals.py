@@ -136,7 +136,7 @@ def check(model: bytes, text: bytes, data: bytes, folder: Path, **options: Any) 
     for path, content in zip(files, (model, text, data), strict=True):
         path.write_bytes(content)
     with contextlib.redirect_stderr(io.StringIO()), np.errstate(all="ignore"):
-        Process(argparse.Namespace(**chosen))._check(files)
+        Process(argparse.Namespace(follow=False, **chosen))._check(files)
 
 
 SAFE, CLOSE = small.text("(>= Y_0 3.5)"), small.text("(>= Y_0 2.01)")
@@ -342,7 +342,7 @@ reaches("tree:sizes:tensors")(of_model(small.model(), SAFE, names=lambda draft: 
 reaches("tree:sizes:shift")(certified(None, shift=[1.0]))
 reaches("tree:grow:index", "tree:_below:index")(certified(empty(7, 0)))
 reaches("tree:grow:index 2")(certified(empty(H, 2)))
-reaches("tree:grow:index 3")(certified(leaf(3)))
+reaches("tree:grow:index 3")(certified(leaf(4)))
 reaches("tree:grow:index 4")(certified(multipliers(1, gamma=[1])))
 reaches("tree:grow:stream")(certified(HALF, threshold=[0.0, 0.0]))
 reaches("tree:_run:stream")(certified(split(9, 0, 0.0, leaf(), leaf())))

@@ -123,7 +123,7 @@ class Asked:
     def checked(self, recorder: Recorder, semantics: str, arithmetic: str = "float64") -> str:
         path = self.folder / "certificate"
         recorder.write(str(path), self.model.sha256, hashed(self.text), semantics)
-        options = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 10**8, "processes": 1, "arithmetic": arithmetic, "diagnose": None}
+        options = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 10**8, "processes": 1, "arithmetic": arithmetic, "diagnose": None, "follow": False}
         networks = tuple((name, Path(file)) for name, file in self.models) if len(self.models) > 1 else ()
         with contextlib.redirect_stderr(io.StringIO()), np.errstate(all="ignore"):
             line, _ = Process(argparse.Namespace(**options)).outcome((Path(self.models[0][1]), self.folder / "q.vnnlib", path), networks)

@@ -85,10 +85,13 @@ def _parser() -> argparse.ArgumentParser:
 def _check(changed: Sequence[Change], arguments: Sequence[str]) -> int:
     """`python -m verifier.checker` with the mutant; ends the process."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("files", nargs=3)
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--network", action="append", default=[])
+    parser.add_argument("--follow", action="store_true")
     parser.add_argument("--timeout", type=float, default=0.0)
     parser.add_argument("--memory", type=float, default=8.0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--diagnose")
     options = parser.parse_args(arguments)
     options.batch, options.arithmetic, options.limit_bytes = None, "float64", CHECK_LIMIT

@@ -36,7 +36,7 @@ from verifier.report import Loaded, build_result
 from verifier.result import InvalidResult, Result
 
 MENDED_MOST = 2
-CHECKER = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 100_000_000, "processes": 1, "arithmetic": "float64"}
+CHECKER = {"timeout": 0.0, "memory": 8.0, "limit_bytes": 100_000_000, "processes": 1, "arithmetic": "float64", "follow": False}
 REFUSALS = (ModelError, PropertyError)
 CRASHES = (  # what a mutant may end in, and no other program would take for an answer
     ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError, MalformedGraph, engine.LostCases, CrossedBounds,
