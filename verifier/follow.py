@@ -29,11 +29,11 @@ class Follower:
         self._given = 0  # certificates
         self._parts: list[tuple[str, int]] = []  # that were given: where they are, and of how many sub-problems they tell
         self._done, self._since, self._asked = 0, 0.0, False  # parts; when the next one began; whether another one was asked for
-        self._rate = 0.0
+        self._rate, self._whole = 0.0, False  # seconds for a sub-problem of the last part; whether no more parts are wanted
 
     def asks(self) -> float | None:
         """If it is time for another part, the seconds that a sub-problem of the last one took, 0 where that is not known yet. Two may wait."""
-        if self._process is None or not self._process.running:
+        if self._whole or self._process is None or not self._process.running:
             return None
         now, done = time.monotonic(), self._process.printed().count("\n")
         if done > self._done:
@@ -59,6 +59,7 @@ class Follower:
 
     def check(self, proof: Result, path: str, received: Sequence[int]) -> check.Answer:
         """Whether the certificate at `path` is accepted within the limits of the options; signals that arrive in `received` end the check."""
+        self._whole = True
         if self._process is None or not self._process.running:
             self._start(proof.nodes or 0)
         if self._process is None:

@@ -468,3 +468,81 @@ def test_a_certificate_that_cannot_be_moved_stays(options: Options, tmp_path: Pa
     found = checked(asked, f"say('ACCEPTED ' + json.dumps({GOOD}))", said)
     assert found.assurance == "certified" and "could not write" in said[-1]
     kept(found)
+
+
+# ---------------------------------------------------------------- proofs that are followed
+
+PARTS = """
+path = os.path.join(request['folder'], 'part-')
+send({'facts': {'nodes': 500}})
+for k in range(3):
+    open(path + str(k), 'w').write('a part')
+    send({'part': path + str(k), 'count': 10})
+    send({'say': str(json.loads(sys.stdin.readline())['part_at'] > 0)})
+send({'say': str(os.path.exists(path + '0'))})
+"""
+# Answers each line of its input: what is no part of a proof as the list says, where it ends with what is accepted; and tells how often it began.
+FOLLOWING = """
+left, at = %r, sys.argv.index('--diagnose') + 1
+assert '--follow' in sys.argv and not any('certificate' in word for word in sys.argv)
+for line in sys.stdin:
+    if 'part-' in line:
+        say('REJECTED ' + json.dumps({'rule': 'open', 'place': 'a part'}))
+    elif left:
+        open(sys.argv[at], 'w').write('{}\\n' * left.pop(0))
+        say('REJECTED ' + json.dumps({'rule': 'leaf', 'place': 'x'}))
+    else:
+        say('ACCEPTED ' + json.dumps(%r))
+"""
+
+
+def following(options: Options, script: str, left: list[int], said: list[str], more: str = "") -> Result | Failure:
+    """A run whose worker does this before it has a proof of many nodes, and `more` after it."""
+    proof = (PROOF % {**finished("unsat"), "nodes": 500}).replace("time.sleep(60)\n", "")
+    checker = "import os, sys, json, time\ndef say(m): print(m, flush=True)\n" + FOLLOWING % (left, GOOD)
+    return supervise(options, said.append, [sys.executable, "-c", PREAMBLE + script + proof + more], [sys.executable, "-c", checker])
+
+
+def test_a_proof_is_followed_while_it_is_found(options: Options) -> None:
+    """The worker is asked for another part as long as the checker has fewer than two; parts that were walked are deleted."""
+    said: list[str] = []
+    found = following(options, PARTS, [], said)
+    assert isinstance(found, Result) and (found.verdict, found.assurance, found.certificate.path) == ("unsat", "certified", None), found
+    assert len(said) == 4 and said[0] == "False" and "True" in said[1:3] and said[3] == "False", said
+
+
+@pytest.mark.parametrize("script", [PARTS, ""])
+def test_a_better_proof_is_followed_by_the_same_process(options: Options, script: str) -> None:
+    said: list[str] = []
+    again = AGAIN.replace("result['nodes'] = k", "result['nodes'] = 500 + k")
+    found = following(options, script, [5, 2], said, again)
+    assert isinstance(found, Result) and (found.verdict, found.nodes) == ("unsat", 502), found
+    assert len([line for line in said if "diagnosis" in line]) == 2
+
+
+def test_a_follower_that_dies_is_started_again(options: Options) -> None:
+    said: list[str] = []
+    dying = "import os, sys, json, time\ndef say(m): print(m, flush=True)\nif not os.path.exists(%r):\n    open(%r, 'w').close()\n    sys.exit(3)\n"
+    mark = os.path.join(os.path.dirname(options.json or ""), "began")
+    proof = PROOF % {**finished("unsat"), "nodes": 500}
+    checker = dying % (mark, mark) + FOLLOWING % ([], GOOD)
+    part = "path = os.path.join(request['folder'], 'part-0')\nopen(path, 'w').close()\nsend({'part': path, 'count': 10})\ntime.sleep(1)\n"
+    found = supervise(options, said.append, [sys.executable, "-c", PREAMBLE + part + proof], [sys.executable, "-c", checker])
+    assert isinstance(found, Result) and found.verdict == "unsat", found
+
+
+def test_the_limit_ends_a_check_that_follows(options: Options) -> None:
+    hanging = "import sys, time\ntime.sleep(60)\n"
+    proof = PROOF % {**finished("unsat"), "nodes": 500}
+    found = supervise(limited(options, timeout=3.0), lambda _: None, [sys.executable, "-c", PREAMBLE + proof], [sys.executable, "-c", hanging])
+    assert isinstance(found, Result) and found.verdict == "unknown" and found.reason is not None and found.reason.code == "check-unfinished", found
+    kept(found)
+
+
+def test_a_checker_that_follows_must_also_end_well(options: Options) -> None:
+    """The word alone is not enough: the exit code has to say so, too."""
+    lying = f"import sys, json\nfor line in sys.stdin:\n    print('ACCEPTED ' + json.dumps({GOOD!r}), flush=True)\nsys.exit(4)\n"
+    proof = PROOF % {**finished("unsat"), "nodes": 500}
+    found = supervise(options, lambda _: None, [sys.executable, "-c", PREAMBLE + proof], [sys.executable, "-c", lying])
+    assert isinstance(found, Result) and found.verdict == "unknown" and found.assurance == "none", found
+    kept(found)
