@@ -44,6 +44,7 @@ TESTED_BY = {  # file of the kernel -> its tests, the quickest first
     "forward": ("forward",),
     "functions": ("bounds", "functions"),
     "kernels": ("kernels", "functions"),
+    "ledger": ("ledger",),
     "maps": ("maps",),
     "refusal": ("maps", "certificate", "walk"),
     "shapes": ("shapes", "functions"),

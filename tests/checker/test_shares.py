@@ -16,6 +16,7 @@ from tests.checker.random_certificates import drawn, grown
 from tests.checker.test_walk import Scene, above
 from tests.effort import examples
 from verifier.checker import shares, walk
+from verifier.checker.arithmetic import Array
 from verifier.checker.bounds import Checker
 from verifier.checker.certificate import Certificate
 from verifier.checker.refusal import Rejected
@@ -153,8 +154,8 @@ def test_a_process_without_an_answer_refuses(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_process_that_counts_too_little_leaves_nodes_open(monkeypatch: pytest.MonkeyPatch) -> None:
     count = shares.Work.count
 
-    def less(self: shares.Work, share: slice) -> tuple[list[int], shares.Told]:
-        return count(self, slice(share.start, share.stop - 1))
+    def less(self: shares.Work, share: Array) -> tuple[list[int], shares.Told]:
+        return count(self, share[:-1])
 
     monkeypatch.setattr(shares.Work, "count", less)
     with pytest.raises(Rejected, match="open"):

@@ -239,7 +239,7 @@ STREAMS: dict[str, tuple[str, Records]] = {
     "an unknown record": ("stream", [Record(8), *leaf()]),
     "record 255": ("stream", [Record(255), *leaf()]),
     "a leaf without a mode": ("stream", [Record(1)]),
-    "a leaf of mode 3": ("index", leaf(3)),
+    "a leaf of mode 4": ("index", leaf(4)),
     "a split without an element": ("stream", [Record(0, (0,), (0.5,)), *leaf(), *leaf()]),
     "a split without a threshold": ("stream", [Record(0, (0, 0)), *leaf(), *leaf()]),
     "a threshold too many": ("stream", [Record(1, (0,), (0.5,))]),
