@@ -119,10 +119,10 @@ CROSSINGS = [("id", "i8"), ("node", "i4"), ("element", "i4")]
 
 
 class _Search:
-    """What the events of one search told. `is_open` [sub-problems, slots]: which cases nothing has closed yet, there or above; rows grow."""
+    """What the events of one search told. `still_open` [sub-problems]: how many cases nothing has closed yet, there or above; it grows."""
 
     def __init__(self, folder: str, slope: str) -> None:
-        self.is_open = np.zeros((0, 0), dtype=bool)
+        self.still_open = np.zeros(0, np.int32)
         self.roots: list[Roots] = []
         self.given_up: set[int] = set()  # cases
         self.tightened: list[tuple[Tightened, int, int]] = []  # without its slopes; the number of its places; where its slopes are
@@ -130,13 +130,11 @@ class _Search:
         self.stored, self.within = _Table(folder, STORED), _Table(folder, PLANES)
         self.formed, self.clipped, self.gammas, self.betas, self.slopes = (_Table(folder, d) for d in ("i8", "i8", "f8", "f4", slope))
 
-    def begin(self, ids: Array, is_open: Array) -> None:
-        """Sub-problems that are new, and their slots that are open."""
-        rows, slots = max(len(self.is_open), 1 + int(ids.max(initial=-1))), max(self.is_open.shape[1], is_open.shape[1])
-        if (rows, slots) != self.is_open.shape:
-            more = (max(rows, 2 * len(self.is_open)) - len(self.is_open), slots - self.is_open.shape[1])
-            self.is_open = np.pad(self.is_open, ((0, more[0]), (0, more[1])))
-        self.is_open[ids, : is_open.shape[1]] = is_open
+    def begin(self, ids: Array, still_open: Array) -> None:
+        """Sub-problems that are new, with so many open cases each."""
+        if (size := 1 + int(ids.max(initial=-1))) > len(self.still_open):
+            self.still_open = np.pad(self.still_open, (0, max(size, 2 * len(self.still_open)) - len(self.still_open)))
+        self.still_open[ids] = still_open
 
     def close(self) -> None:
         tables = (self.splits, self.ended, self.stored, self.within, self.crossings, self.formed, self.clipped)
@@ -221,30 +219,30 @@ class Recorder:
         match event:
             case Roots():
                 search.roots.append(event)
-                search.begin(event.ids, event.cases >= 0)
+                search.begin(event.ids, (event.cases >= 0).sum(1))
             case Split():
                 for ids in (event.low, event.high):
-                    search.begin(ids, search.is_open[event.ids])
+                    search.begin(ids, search.still_open[event.ids])
                 search.splits.columns(event.ids, event.low, event.high, event.node, event.element, event.threshold)
             case Formed():
                 search.formed.append(event.ids)
             case Derive():
                 search.clipped.append(event.ids)
             case Closed():
-                search.is_open[event.ids, : event.slots.shape[1]] &= ~event.slots
+                search.still_open[event.ids] -= event.slots.sum(1, dtype=np.int32)
                 search.ended.columns(event.ids, np.full(len(event.ids), BY_FORMS if event.how == "clip" else BY_BOUND))
             case Tightened():
                 at = search.slopes.append(event.slopes)
                 search.tightened.append((replace(event, slopes=event.slopes[:0]), self._number(event.places), at))
             case Multiplied():
                 search.stored.columns(*self._plane(search, event), event.margin)
-                search.is_open[event.ids] = False
+                search.still_open[event.ids] = 0
                 search.ended.columns(event.ids, np.full(len(event.ids), BY_MULTIPLIERS))
             case Within():
                 search.within.columns(*self._plane(search, event))
             case Crossed():
                 search.crossings.columns(event.ids, event.node, event.element)
-                search.is_open[event.ids] = False
+                search.still_open[event.ids] = 0
                 search.ended.columns(event.ids, np.full(len(event.ids), CROSSED))
 
     def _plane(self, search: _Search, event: Multiplied | Within) -> tuple[Array, ...]:
@@ -519,9 +517,7 @@ class _Trees:
         """Add all trees, cut off where all is settled, and after `most` sub-problems that are new; returns of how many that are they tell."""
         ((search, size),) = zip(self.searches, self.first[1:].tolist(), strict=True)
         told.grow(size)
-        parent = np.full(size, -1)
-        parent[self.splits["low"]] = parent[self.splits["high"]] = self.splits["id"]
-        self.how = np.where(search.is_open[:size].any(1), OPEN, self.how)
+        self.how = np.where(search.still_open[:size] > 0, OPEN, self.how)
         self.cut = told.settled[:size].copy()
         is_new = ~told.said[:size] & ~self.cut & ((self.split >= 0) | (self.how != OPEN))
         low, high = (np.where(self.cut, -1, side).tolist() for side in (self.low, self.high))
@@ -558,8 +554,10 @@ class _Trees:
                     self._add_nodes(columns, np.concatenate(orders), search, np.repeat(roots.cases[used, 0], list(map(len, orders))), whole)
 
     def _add_inherited(self, columns: _Columns, search: _Search, root: int, forward: bool) -> None:
-        """What holds below the root: default backward bounds, unless forward ones were made because these cost too much; and then those with
-        slopes of their own."""
+        """What holds below the root, if anything is said of that: default backward bounds, unless forward ones were made because these cost too
+        much; and then those with slopes of their own."""
+        if self.cut[self.first[self.searches.index(search)] + root]:
+            return
         columns.add(op=[] if forward else [REFINE])
         for event, which, at in search.tightened:
             if root in event.ids:

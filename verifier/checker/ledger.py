@@ -75,22 +75,28 @@ def done_before(entries: list[Entry], certificate: Certificate, forest: Forest) 
     return found
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Resumed:
+    """Where walks may go on: chunks of nodes, and of every node whether it is one of these or below."""
+
+    starts: list[Chunk]
+    inside: Array
+
+
 def walk_part(entries: list[Entry], checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int) -> Entry:
     """Walk a part, from where the walks of others came to its nodes, which are no longer left there.
 
     No box is halved here: how often that may be done, a walk of the whole counts.
     """
-    proof, failed = Proof(certificate, forest), list[int]()
-    one = _PartWalk(checker, cases, certificate, forest, block, lambda node, *_: failed.append(node))
+    failed = list[int]()
+    one = PartWalk(checker, cases, certificate, forest, block, lambda node, *_: failed.append(node))
     one.most_halved = 0
-    one.starts = _resumed(entries, proof) if entries else one._roots()
-    inside = np.zeros(len(forest.ending) + 1, np.int64)
-    for chunk in one.starts:
-        np.add.at(inside, chunk.nodes, 1)
-        np.add.at(inside, forest.end[chunk.nodes], -1)
-    claimed = (inside.cumsum()[:-1] > 0) & (forest.mode != OPEN)
+    claimed = forest.mode != OPEN
+    if entries:
+        resumed = resume(entries, certificate, forest)
+        one.starts, claimed = resumed.starts, claimed & resumed.inside
     one.count(claimed)
-    return Entry(proof, done(forest, claimed, failed, one.visited, one.closed), one.left)
+    return Entry(Proof(certificate, forest), done(forest, claimed, failed, one.visited, one.closed), one.left)
 
 
 def done(forest: Forest, walked: Array, failed: list[int], visited: int, closed: int) -> Array:
@@ -101,13 +107,13 @@ def done(forest: Forest, walked: Array, failed: list[int], visited: int, closed:
     return found if agrees else np.zeros_like(found)
 
 
-class _PartWalk(Walk):
-    """A walk that begins with the chunks `starts`, and keeps what it comes to and nothing is claimed of."""
+class PartWalk(Walk):
+    """A walk that begins with the chunks `starts`, if there are any, and keeps what it comes to and nothing is claimed of."""
 
-    starts: list[Chunk]
+    starts: list[Chunk] | None = None
 
     def _roots(self) -> list[Chunk]:
-        return self.starts if "starts" in vars(self) else super()._roots()
+        return super()._roots() if self.starts is None else self.starts
 
     def _push(self, waiting: dict[Kind, list[Chunk]], chunks: list[Chunk]) -> None:
         self.left = vars(self).get("left", list[Chunk]())
@@ -117,22 +123,26 @@ class _PartWalk(Walk):
         super()._push(waiting, chunks)
 
 
-def _resumed(entries: list[Entry], part: Proof) -> list[Chunk]:
-    """What is left in the entries and stands in the part, which claims something of it; it is taken from there."""
-    found = []
+def resume(entries: list[Entry], certificate: Certificate, forest: Forest) -> Resumed:
+    """What is left in the entries and stands in this certificate, which claims something of it; it is taken from there."""
+    found, proof = list[Chunk](), Proof(certificate, forest)
+    inside = np.zeros(len(forest.ending) + 1, np.int64)
     for entry in entries:
         place = np.full(len(entry.done), -1)
-        for old, new, _ in _levels(entry.proof, part) if entry.left else ():
+        for old, new, _ in _levels(entry.proof, proof) if entry.left else ():
             place[old] = new
         left, entry.left = entry.left, []
         for chunk in left:
             at = place[chunk.nodes]
-            goes_on = (at >= 0) & (part.forest.mode[at] != OPEN)
+            goes_on = (at >= 0) & (forest.mode[at] != OPEN)
             if goes_on.any():
                 found.append(replace(chunk.select(np.flatnonzero(goes_on)), nodes=at[goes_on]))
             if not goes_on.all():
                 entry.left.append(chunk.select(np.flatnonzero(~goes_on)))
-    return found
+    for chunk in found:
+        np.add.at(inside, chunk.nodes, 1)
+        np.add.at(inside, forest.end[chunk.nodes], -1)
+    return Resumed(found, inside.cumsum()[:-1] > 0)
 
 
 def _same_tables(part: Certificate, whole: Certificate) -> bool:

@@ -118,13 +118,7 @@ class Process:
             self.parts.append(ledger.walk_part(self.parts, checker, cases, certificate, forest, block))
             raise Rejected("open", "a part of a proof")
         if self.options.follow:
-            before = ledger.done_before(self.parts, certificate, forest)
-            sys.stderr.write(f"{int(before.sum())} of {len(before)} nodes were done before\n")
-
-            def keep(done: Array) -> None:
-                self.parts.append(ledger.Entry(ledger.Proof(certificate, forest), done, []))
-
-            check = partial(shares.check, self.options.processes, before=before, keep=keep)
+            check = partial(shares.check, self.options.processes, entries=self.parts)
         if self.options.diagnose is None:
             check(checker, cases, certificate, forest, block)
             return

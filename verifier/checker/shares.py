@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,7 +31,7 @@ Told = dict[int, tuple[str, float, list[float], list[float], list[int]]]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Work:
-    """What is walked, and whether all failures are asked for."""
+    """What is walked, whether all failures are asked for, and where walks may go on."""
 
     checker: Checker
     cases: Cases
@@ -38,6 +39,7 @@ class Work:
     forest: Forest
     block: int
     diagnosed: bool
+    resumed: ledger.Resumed | None = None
 
     def count(self, share: Array) -> tuple[list[int], Told]:
         """Of a share of the nodes how many are visited, and leaves closed; nodes failed; and what failed, by node."""
@@ -46,24 +48,38 @@ class Work:
         def tell(node: int, rule: str, best: float, lower: Array, upper: Array, cases: Array) -> None:
             told[node] = (rule, best, lower.tolist(), upper.tolist(), cases.tolist())
 
-        one = walk.Walk(self.checker, self.cases, self.certificate, self.forest, self.block, tell if self.diagnosed else None)
-        one.count(share)
-        return [one.visited, one.closed, one.failed], told
+        counts = np.zeros(3, np.int64)
+        for starts, nodes in self._walks(share):
+            one = ledger.PartWalk(self.checker, self.cases, self.certificate, self.forest, self.block, tell if self.diagnosed else None)
+            one.starts = starts
+            one.count(nodes)
+            counts += [one.visited, one.closed, one.failed]
+        return counts.tolist(), told
+
+    def _walks(self, share: Array) -> list[tuple[list[walk.Chunk] | None, Array]]:
+        """From where on (None: the roots) which nodes are walked."""
+        if self.resumed is None:
+            return [(None, share)]
+        inside = self.resumed.inside[share]
+        return [(starts, nodes) for starts, nodes in ((self.resumed.starts, share[inside]), (None, share[~inside])) if len(nodes)]
 
 
 def check(
     processes: int, checker: Checker, cases: Cases, certificate: Certificate, forest: Forest, block: int, diagnose: walk.Diagnose | None = None,
-    before: Array | None = None, keep: Callable[[Array], None] = lambda done: None,
+    entries: list[ledger.Entry] | None = None,
 ) -> None:  # fmt: skip
-    """`walk.check` in so many processes: returns only if every case of the property is closed. Raises Rejected otherwise. The nodes
-    `before` [nodes] were done before this (ledger.py), and are not walked for their own sake. `keep` gets which nodes are done [nodes]."""
-    before = np.zeros(len(forest.ending), dtype=bool) if before is None else before
+    """`walk.check` in so many processes: returns only if every case of the property is closed. Raises Rejected otherwise. What was done
+    before, by `entries`, is not walked again; what is done now is added to them."""
+    before, resumed = np.zeros(len(forest.ending), dtype=bool), None
+    if entries is not None:
+        before, resumed = ledger.done_before(entries, certificate, forest), ledger.resume(entries, certificate, forest)
+        sys.stderr.write(f"{int(before.sum())} of {len(before)} nodes were done before\n")
     mine = np.flatnonzero(~before)
     elements = sum(node.size for node in checker.network.nodes)
     parts = int(np.maximum(1, np.minimum(processes, len(mine) * elements // LEAST_WORK)))
     ends = [len(mine) * k // parts for k in range(parts + 1)]
     shares = [mine[first:stop] for first, stop in pairwise(ends)]
-    work = Work(checker, cases, certificate, forest, block, diagnose is not None)
+    work = Work(checker, cases, certificate, forest, block, diagnose is not None, resumed)
     with _started(work, shares[1:]) as pipes:
         counted = [work.count(shares[0]), *map(_answer, pipes)]
     failures = {node: told for _, found in counted for node, told in found.items()}
@@ -72,7 +88,9 @@ def check(
             diagnose(node, rule, best, np.array(lower), np.array(upper), np.array(open_cases, np.int64))
     first = [int(before.sum()), int((before & (forest.ending != SPLIT)).sum()), 0]
     visited, closed, failed = (sum(column) for column in zip(first, *(counts for counts, _ in counted), strict=True))
-    keep(ledger.done(forest, np.ones(len(forest.ending), dtype=bool), [*failures], visited, closed))
+    if entries is not None:
+        done = ledger.done(forest, np.ones(len(forest.ending), dtype=bool), [*failures], visited, closed)
+        entries.append(ledger.Entry(ledger.Proof(certificate, forest), done, []))
     walk.compare(forest, visited, closed, failed)
 
 
