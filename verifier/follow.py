@@ -55,7 +55,7 @@ class Follower:
             self._since = time.monotonic()
         self._asked = False
         self._parts.append((part, count))
-        self._give(part)
+        self._give(f"part\t{part}")
 
     def check(self, proof: Result, path: str, received: Sequence[int]) -> check.Answer:
         """Whether the certificate at `path` is accepted within the limits of the options; signals that arrive in `received` end the check."""
@@ -86,7 +86,7 @@ class Follower:
         if limits is not None:
             self._process = beside.Process([*self._command, *files, *named, "--follow", "--diagnose", self._diagnosis, *limits])
 
-    def _give(self, path: str) -> None:
+    def _give(self, line: str) -> None:
         if self._process is not None:
             self._given += 1
-            self._process.tell(path)
+            self._process.tell(line)

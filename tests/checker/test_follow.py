@@ -22,7 +22,7 @@ def follow(folder: Path, *certificates: bytes, options: tuple[str, ...] = ()) ->
     for path, data in zip(paths, certificates, strict=True):
         path.write_bytes(data)
     command = [sys.executable, "-I", "-c", START.format(root=str(ROOT), before="pass"), folder / "model", folder / "property", "--follow", *options]
-    given = "".join(f"{path}\n" for path in paths)
+    given = "".join(f"{path}\n" for path in paths)  # told as wholes, so that none is left out
     done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
     return Ended(done.returncode, done.stdout.splitlines(), done.stderr)
 
@@ -73,3 +73,19 @@ def test_a_part_alone_is_no_proof(tmp_path: Path, arithmetic: str) -> None:
 def test_options_that_do_not_go_with_it(tmp_path: Path, others: tuple[str, str]) -> None:
     ended = follow(tmp_path, options=others)
     assert ended.code == 2 and not ended.lines
+
+
+def test_parts_before_a_whole_that_is_there_are_not_looked_at(tmp_path: Path) -> None:
+    for name, data in (("model", small.model()), ("property", small.text("(>= Y_0 4.5)")), ("whole", written(split(X, 0, 0.0, leaf(), leaf())))):
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "first").write_bytes(written(split(X, 0, 0.0, leaf(), leaf(3))))
+    command = [sys.executable, "-I", "-c", START.format(root=str(ROOT), before="pass"), tmp_path / "model", tmp_path / "property", "--follow"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(f"part\t{tmp_path}/first\n")
+    process.stdin.flush()
+    lines = [process.stdout.readline()]
+    rest, log = process.communicate(f"part\t{tmp_path}/none\n{tmp_path}/whole\npart\t{tmp_path}/none")  # what has no end is no line
+    lines += rest.splitlines()
+    assert '"a part of a proof"' in lines[0] and "the whole is there" in lines[1] and lines[2].startswith("ACCEPTED") and len(lines) == 3, lines
+    assert "2 of 3 nodes were done before" in log and process.returncode == 0

@@ -47,7 +47,7 @@ class Parts:
 def followed(folder: Path, parts: int, *more: str) -> tuple[list[str], str]:
     """What the checker says of so many parts and the whole (folder/proof), and complains of."""
     command = [sys.executable, "-m", "verifier.checker", folder / "m.onnx", folder / "p.vnnlib", "--follow", "--diagnose", folder / "missed", *more]
-    given = "".join(f"{folder}/part-{k}\n" for k in range(parts)) + f"{folder}/proof\n"
+    given = "".join(f"{folder}/part-{k}\n" for k in range(parts)) + f"{folder}/proof\n"  # not called parts, so that none is left out
     done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True, check=False)
     return done.stdout.splitlines(), done.stderr
 

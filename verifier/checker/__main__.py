@@ -10,8 +10,8 @@ parser.add_argument("--network", action="append", default=[], metavar="NAME=MODE
 parser.add_argument("--batch", metavar="LIST", help="a file of lines MODEL<TAB>PROPERTY<TAB>CERTIFICATE; one result line for each")
 parser.add_argument(
     "--follow", action="store_true",
-    help="give no CERTIFICATE: lines of standard input are paths, of parts of a proof and at last of the whole, in which what was walked before is "
-    "not walked again; one result line for each, and the exit code is that of the last",
+    help="give no CERTIFICATE: lines of standard input are paths, of parts of a proof (after the word part and a tab) and at last of the whole, in "
+    "which what was walked before is not walked again; one result line for each, and the exit code is that of the last",
 )  # fmt: skip
 parser.add_argument("--arithmetic", choices=("float64", "exact"), default="float64")
 parser.add_argument("--memory", type=float, default=8.0, metavar="GB")

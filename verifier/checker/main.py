@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import resource
+import select
 import signal
 import sys
 import zlib
@@ -36,6 +37,7 @@ GB = 10**9
 BATCH, ELEMENTS = 512, 1 << 20  # nodes of trees evaluated together at most, and elements of all their states
 LONGEST_PLACE = 1000
 FEW_INPUTS = 100  # up to here --diagnose tells boxes
+PART, NEEDLESS = b"part\t", f"REJECTED {json.dumps({'rule': 'open', 'place': 'a part of a proof, and the whole is there'})}"
 Files = tuple[Path, Path, Path]
 Networks = tuple[tuple[str, Path], ...]
 T = TypeVar("T")
@@ -141,17 +143,26 @@ def main(options: argparse.Namespace, parser: argparse.ArgumentParser) -> NoRetu
     np.seterr(all="ignore")  # whatever is not finite is refused where it is used
     process, accepted = Process(options), list[bool]()
     for files in work:
-        line, good = process.outcome(files, networks)
+        line, good = (NEEDLESS, False) if files is None else process.outcome(files, networks)
         accepted.append(good)
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     os._exit(GOOD if accepted and all(accepted[-1:] if options.follow else accepted) else BAD)
 
 
-def _followed(names: list[str]) -> Iterator[Files]:
-    """Certificates about one model and property, whose paths are lines of standard input."""
-    for line in sys.stdin:
-        yield Path(names[0]), Path(names[1]), Path(line.rstrip("\n"))
+def _followed(names: list[str]) -> Iterator[Files | None]:
+    """Certificates about one model and property, whose paths are lines of standard input; None for a part that comes before a whole proof which
+    is there already. Paths of parts follow the word "part" and a tab."""
+    lines, rest, ended = list[bytes](), b"", False
+    while lines or not ended:
+        while not ended and (not lines or select.select([0], [], [], 0)[0]):
+            data = os.read(0, 1 << 16)
+            *found, rest = (rest + data).split(b"\n")
+            lines, ended = lines + found, not data
+        if lines:
+            part, line = lines[0].startswith(PART), os.fsdecode(lines.pop(0).removeprefix(PART))
+            needless = part and any(not other.startswith(PART) for other in lines)
+            yield None if needless else (Path(names[0]), Path(names[1]), Path(line))
 
 
 def _files(names: list[str], parser: argparse.ArgumentParser) -> Files:
