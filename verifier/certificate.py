@@ -52,8 +52,8 @@ class Written:
 
 
 class Told:
-    """What parts of a proof have said of sub-problems: that they are `closed`, or split, or else that they are open; and which are `settled`,
-    they and all that is below them closed. Both [sub-problems], growing."""
+    """What parts of a proof have said of sub-problems: of which it was `said` how they ended, by a split or closed; and which are `settled`, of
+    which and of all below which it was said. Both [sub-problems], growing."""
 
     def __init__(self) -> None:
         self.said, self.settled = np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
@@ -275,7 +275,7 @@ class Recorder:
         trees = _Trees(problem, [*self._kept, *([] if chosen is None else [chosen])], self._grafts, self._places)
         trees.add_to(columns)
         self._written = (len(self._direct), trees)
-        if not columns.complete:
+        if not np.array_equal(np.sort(columns.cases()), np.arange(len(problem.case_box))):
             raise IncompleteProof(f"the trees hold {len(columns.cases())} cases, not each of {len(problem.case_box)} exactly once")
         return columns.write(path, self._places, {"model": model, "property": prop, "semantics": semantics})
 
@@ -285,14 +285,16 @@ class Recorder:
         search, told = self._searches.get(self._latest), self._parts.setdefault(self._latest, Told())
         if search is None or self._kept or search.splits.count + search.ended.count < told.said.sum() + least:
             return 0
+        begun = [cases for cases, _ in self._direct] + [roots.cases[roots.cases >= 0] for roots in search.roots]
+        if sum(map(len, begun)) < len(self._known().case_box):  # not all trees have a root yet
+            return 0
         columns = self._columns()
         for cases, roots in self._direct:
             columns.add_tree(cases, roots)
             columns.add(op=[LEAF], arg=[OPEN])
         count = _Trees(self._known(), [search], {}, self._places).add_part_to(columns, told, most)
-        if not count or not columns.complete:
-            return 0
-        columns.write(path, self._places, {"model": model, "property": prop, "semantics": semantics}, compressed=False)
+        if count:
+            columns.write(path, self._places, {"model": model, "property": prop, "semantics": semantics}, compressed=False)
         return count
 
     def _columns(self) -> _Columns:
@@ -383,11 +385,6 @@ class _Columns:
     def cases(self) -> Array:
         """All cases of all trees."""
         return np.concatenate([np.zeros(0, np.int64), *self.parts["tree_cases"]])
-
-    @property
-    def complete(self) -> bool:
-        """Whether the trees hold each case exactly once."""
-        return np.array_equal(np.sort(self.cases()), np.arange(len(self.problem.case_box)))
 
     def add_tree(self, cases: Array, roots: Roots) -> None:
         """Begin a tree for these cases."""

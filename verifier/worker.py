@@ -41,9 +41,9 @@ from verifier.result import Cases, CertificateFacts, FileIdentity, Outcome, Reas
 PROGRESS_SECONDS = 0.2
 SAY_SECONDS = 5.0
 CHECKED_AGAIN = 1.2  # times what the last check took: the next one
-PART_SECONDS = 1.0  # that the checker should need for a part of a proof
+PART_SECONDS, PART_SHARE = 1.0, 1 / 30  # that the checker should need for a part of a proof, or of the time since the engine began
 FIRST_PART, LEAST_PART = 32, 16  # sub-problems in the first part, and in any
-MOST_SECONDS = 3.0  # of that, where a batch takes longer than PART_SECONDS and the next part comes only after it
+BATCH_SECONDS = 3.0  # or as long as a batch takes, after which the next part comes, but no longer
 FASTER = 4.0  # times the sub-problems of the last part may be in the next one
 UNKNOWN = 0.0  # in place of a rate, before there is one
 BOOKED_ON = {"probe": "attack", "attack": "attack", "interval": "bound", "bound": "bound", "search": "search"}
@@ -110,7 +110,7 @@ class Session:
         the seconds that the checker took for a sub-problem, or UNKNOWN."""
         self._conjectures = conjectures
         self._parts, self._told = parts, FIRST_PART  # sub-problems in the last part
-        self._paused = self._batch = 0.0  # when the last batch was done, and how long it took
+        self._began = self._paused = time.monotonic()  # when the last batch was done
         if options.memory is None:  # a limit is about what is resident
             keep_freed_memory()
         began = time.monotonic()
@@ -142,9 +142,9 @@ class Session:
             self._conjecture(event.outcome)
         if isinstance(event, Paused) and self._parts is not None:
             now = time.monotonic()
-            self._paused, self._batch = now, now - self._paused
+            batch, self._paused = min(now - self._paused, BATCH_SECONDS), now
             if not self._parts.empty():
-                self._tell_part(self._parts, min(max(PART_SECONDS, self._batch), MOST_SECONDS))
+                self._tell_part(self._parts, max(PART_SECONDS, PART_SHARE * (now - self._began), batch))
 
     def _tell_part(self, asked: queue.SimpleQueue[float], seconds: float) -> None:
         """Write what of the proof is new, as much as the checker will take so many seconds for. Where there is not much yet, the answer waits."""

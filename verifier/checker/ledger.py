@@ -77,9 +77,10 @@ def done_before(entries: list[Entry], certificate: Certificate, forest: Forest) 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Resumed:
-    """Where walks may go on: chunks of nodes, and of every node whether it is one of these or below."""
+    """Where walks may go on: chunks of nodes, and of every node whether it is one of these or below. And what is `open` there, too."""
 
     starts: list[Chunk]
+    open: list[Chunk]
     inside: Array
 
 
@@ -88,15 +89,15 @@ def walk_part(entries: list[Entry], checker: Checker, cases: Cases, certificate:
 
     No box is halved here: how often that may be done, a walk of the whole counts.
     """
-    failed = list[int]()
+    failed, left = list[int](), list[Chunk]()
     one = PartWalk(checker, cases, certificate, forest, block, lambda node, *_: failed.append(node))
     one.most_halved = 0
     claimed = forest.mode != OPEN
     if entries:
         resumed = resume(entries, certificate, forest)
-        one.starts, claimed = resumed.starts, claimed & resumed.inside
+        one.starts, left, claimed = resumed.starts, resumed.open, claimed & resumed.inside
     one.count(claimed)
-    return Entry(Proof(certificate, forest), done(forest, claimed, failed, one.visited, one.closed), one.left)
+    return Entry(Proof(certificate, forest), done(forest, claimed, failed, one.visited, one.closed), one.left + left)
 
 
 def done(forest: Forest, walked: Array, failed: list[int], visited: int, closed: int) -> Array:
@@ -116,17 +117,15 @@ class PartWalk(Walk):
         return super()._roots() if self.starts is None else self.starts
 
     def _push(self, waiting: dict[Kind, list[Chunk]], chunks: list[Chunk]) -> None:
-        self.left = vars(self).get("left", list[Chunk]())
-        for chunk in chunks:
-            if len(some := np.flatnonzero(self.forest.mode[chunk.nodes] == OPEN)):
-                self.left.append(chunk.select(some))
+        found = [chunk.select(some) for chunk in chunks if len(some := np.flatnonzero(self.forest.mode[chunk.nodes] == OPEN))]
+        self.left = [*vars(self).get("left", ()), *found]
         super()._push(waiting, chunks)
 
 
 def resume(entries: list[Entry], certificate: Certificate, forest: Forest) -> Resumed:
-    """What is left in the entries and stands in this certificate, which claims something of it; it is taken from there."""
-    found, proof = list[Chunk](), Proof(certificate, forest)
-    inside = np.zeros(len(forest.ending) + 1, np.int64)
+    """What is left in the entries and stands in this certificate; it is taken from there."""
+    proof, found = Proof(certificate, forest), Resumed([], [], np.zeros(len(forest.ending), dtype=bool))
+    change = np.zeros(len(forest.ending) + 1, np.int64)  # of how many starts a node is or is below
     for entry in entries:
         place = np.full(len(entry.done), -1)
         for old, new, _ in _levels(entry.proof, proof) if entry.left else ():
@@ -134,15 +133,14 @@ def resume(entries: list[Entry], certificate: Certificate, forest: Forest) -> Re
         left, entry.left = entry.left, []
         for chunk in left:
             at = place[chunk.nodes]
-            goes_on = (at >= 0) & (forest.mode[at] != OPEN)
-            if goes_on.any():
-                found.append(replace(chunk.select(np.flatnonzero(goes_on)), nodes=at[goes_on]))
-            if not goes_on.all():
-                entry.left.append(chunk.select(np.flatnonzero(~goes_on)))
-    for chunk in found:
-        np.add.at(inside, chunk.nodes, 1)
-        np.add.at(inside, forest.end[chunk.nodes], -1)
-    return Resumed(found, inside.cumsum()[:-1] > 0)
+            waits = (at >= 0) & (forest.mode[at] == OPEN)
+            for where, which in ((found.starts, (at >= 0) & ~waits), (found.open, waits), (entry.left, at < 0)):
+                if which.any():
+                    where.append(replace(chunk.select(np.flatnonzero(which)), nodes=np.where(at < 0, chunk.nodes, at)[which]))
+    for chunk in found.starts:
+        np.add.at(change, chunk.nodes, 1)
+        np.add.at(change, forest.end[chunk.nodes], -1)
+    return replace(found, inside=change.cumsum()[:-1] > 0)
 
 
 def _same_tables(part: Certificate, whole: Certificate) -> bool:
