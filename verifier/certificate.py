@@ -132,9 +132,18 @@ class _Search:
 
     def begin(self, ids: Array, still_open: Array) -> None:
         """Sub-problems that are new, with so many open cases each."""
+        self.make_room(ids)
+        self.still_open[ids] = still_open
+
+    def end(self, ids: Array, cases: Array | int) -> None:
+        """So many cases of these sub-problems are closed now."""
+        self.make_room(ids)
+        self.still_open[ids] -= cases
+
+    def make_room(self, ids: Array) -> None:
+        """For the open cases of these sub-problems: none, where nothing has told of them."""
         if (size := 1 + int(ids.max(initial=-1))) > len(self.still_open):
             self.still_open = np.pad(self.still_open, (0, max(size, 2 * len(self.still_open)) - len(self.still_open)))
-        self.still_open[ids] = still_open
 
     def close(self) -> None:
         tables = (self.splits, self.ended, self.stored, self.within, self.crossings, self.formed, self.clipped)
@@ -221,6 +230,7 @@ class Recorder:
                 search.roots.append(event)
                 search.begin(event.ids, (event.cases >= 0).sum(1))
             case Split():
+                search.make_room(event.ids)
                 for ids in (event.low, event.high):
                     search.begin(ids, search.still_open[event.ids])
                 search.splits.columns(event.ids, event.low, event.high, event.node, event.element, event.threshold)
@@ -229,20 +239,20 @@ class Recorder:
             case Derive():
                 search.clipped.append(event.ids)
             case Closed():
-                search.still_open[event.ids] -= event.slots.sum(1, dtype=np.int32)
+                search.end(event.ids, event.slots.sum(1, dtype=np.int32))
                 search.ended.columns(event.ids, np.full(len(event.ids), BY_FORMS if event.how == "clip" else BY_BOUND))
             case Tightened():
                 at = search.slopes.append(event.slopes)
                 search.tightened.append((replace(event, slopes=event.slopes[:0]), self._number(event.places), at))
             case Multiplied():
                 search.stored.columns(*self._plane(search, event), event.margin)
-                search.still_open[event.ids] = 0
+                search.end(event.ids, 1)
                 search.ended.columns(event.ids, np.full(len(event.ids), BY_MULTIPLIERS))
             case Within():
                 search.within.columns(*self._plane(search, event))
             case Crossed():
                 search.crossings.columns(event.ids, event.node, event.element)
-                search.still_open[event.ids] = 0
+                search.end(event.ids, 1)
                 search.ended.columns(event.ids, np.full(len(event.ids), CROSSED))
 
     def _plane(self, search: _Search, event: Multiplied | Within) -> tuple[Array, ...]:
