@@ -169,8 +169,7 @@ class Recorder:
         self._seen: dict[int, int] = {}  # id of an object in self._told -> number
         self._told: list[Places] = []
         self._names: _Names | None = None
-        self._parts: dict[str, Told] = {}  # of a search
-        self._latest = ""  # search that told of something
+        self._parts = Told()
 
     def __call__(self, event: Event) -> None:
         """Take note of one event."""
@@ -189,7 +188,6 @@ class Recorder:
                 self._close_directly(event)
             case Roots() | Split() | Formed() | Derive() | Closed() | Tightened() | Multiplied() | Within() | Crossed():
                 if self._chosen in (None, event.search):
-                    self._latest = event.search
                     self._note(self._search(event.search), event)
 
     def _search(self, name: str) -> _Search:
@@ -290,9 +288,10 @@ class Recorder:
         return columns.write(path, self._places, {"model": model, "property": prop, "semantics": semantics})
 
     def write_part(self, path: str, model: str, prop: str, semantics: str, *, most: int, least: int) -> int:
-        """Write to `path` what the search that runs has proven and was in no part before, `most` sub-problems of it or fewer, and return how many.
-        Of anything else the part claims nothing. 0, and nothing is written, where there are fewer than `least`. To be called between batches."""
-        search, told = self._searches.get(self._latest), self._parts.setdefault(self._latest, Told())
+        """Write to `path` what is proven so far and was in no part before, `most` sub-problems of it or fewer, and return how many. Of anything
+        else the part claims nothing. 0, and nothing is written, where there are fewer than `least`, and as long as searches race: whoever follows
+        goes on in a tree where he came to, so that all parts have to be of one tree. To be called between batches."""
+        search, told = self._searches.get(self._chosen or ""), self._parts
         if search is None or self._kept or search.splits.count + search.ended.count < told.said.sum() + least:
             return 0
         begun = [cases for cases, _ in self._direct] + [roots.cases[roots.cases >= 0] for roots in search.roots]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import queue
 import subprocess
@@ -20,12 +21,18 @@ from test_search import KINDS, searching
 
 from graph.load import load
 from specs.vnnlib import parse
-from verifier import engine, worker
+from verifier import engine, portfolio, search, worker
 from verifier.certificate import Recorder
-from verifier.events import Event, Paused
+from verifier.events import Event, Paused, Progress
 from verifier.options import Options
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def short_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches race for a batch or two: parts begin after that."""
+    monkeypatch.setattr(search, "CONSTANTS", dataclasses.replace(portfolio.CONSTANTS, race_nodes=1, race_alone=0))
 
 
 class Parts:
@@ -37,7 +44,7 @@ class Parts:
 
     def __call__(self, event: Event) -> None:
         self.recorder(event)
-        while isinstance(event, Paused):
+        while isinstance(event, Paused | Progress):
             count = self.recorder.write_part(str(self.folder / f"part-{len(self.counts)}"), *self.about, most=self.most, least=self.least)
             if not count:
                 break
