@@ -520,7 +520,7 @@ class _Trees:
         return Located(ids, how, margin, within)
 
     def add_part_to(self, columns: _Columns, told: Told, most: int) -> int:
-        """Add all trees, cut off where all is settled, and after `most` sub-problems that are new; returns of how many that are they tell."""
+        """Add all trees, cut off where all is settled, with `most` sub-problems that are new; returns of how many that are they tell."""
         ((search, size),) = zip(self.searches, self.first[1:].tolist(), strict=True)
         told.grow(size)
         self.how = np.where(search.still_open[:size] > 0, OPEN, self.how)
@@ -528,16 +528,13 @@ class _Trees:
         is_new = ~told.said[:size] & ~self.cut & ((self.split >= 0) | (self.how != OPEN))
         low, high = (np.where(self.cut, -1, side).tolist() for side in (self.low, self.high))
         order = np.concatenate([np.zeros(0, np.int64), *(_preorder(int(root), low, high) for roots in search.roots for root in roots.ids)])
-        places = np.flatnonzero(is_new[order])[:most]
-        order = order[: places[-1] + 1] if len(places) else order[:0]
-        told.said[order[places]] = True
-        reached = np.zeros(size, dtype=bool)
-        reached[order] = True
-        self.cut |= ~reached
+        here = np.sort(order[is_new[order]])[:most]  # as the search came to them: many of one depth, which the checker takes together
+        told.said[here] = True
+        self.cut |= ~told.said[:size]
         self.add_to(columns, whole=False)
-        for node in order[::-1].tolist():
-            told.settled[node] |= told.settled[low[node]] and told.settled[high[node]] if low[node] >= 0 else self.how[node] != OPEN
-        return len(places)
+        for node in order[told.said[order]][::-1].tolist():
+            told.settled[node] |= told.settled[low[node]] and told.settled[high[node]] if low[node] >= 0 else True
+        return len(here)
 
     def add_to(self, columns: _Columns, whole: bool = True) -> None:
         """Add all trees: those with bounds of their own at the root one by one, the others at once. Raises IncompleteProof where the `whole` is

@@ -44,7 +44,7 @@ CHECKED_AGAIN = 1.2  # times what the last check took: the next one
 PART_SECONDS, PART_SHARE = 1.0, 1 / 30  # that the checker should need for a part of a proof, or of the time since the engine began
 FIRST_PART, LEAST_PART = 32, 16  # sub-problems in the first part, and in any
 BATCH_SECONDS = 3.0  # or as long as a batch takes, after which the next part comes, but no longer
-FASTER = 4.0  # times the sub-problems of the last part may be in the next one
+FASTER = 4.0  # times the sub-problems of the last part, at most, are in the next one; and twice as many at least until that takes too long
 UNKNOWN = 0.0  # in place of a rate, before there is one
 BOOKED_ON = {"probe": "attack", "attack": "attack", "interval": "bound", "bound": "bound", "search": "search"}
 
@@ -149,8 +149,9 @@ class Session:
     def _tell_part(self, asked: queue.SimpleQueue[float], seconds: float) -> None:
         """Write what of the proof is new, as much as the checker will take so many seconds for. Where there is not much yet, the answer waits."""
         rate = asked.get()
-        most = FIRST_PART if rate == UNKNOWN else int(min(seconds / rate, FASTER * self._told))
-        path, count = self._proof.part(self._loaded, self._options, max(most, LEAST_PART))
+        took = rate * self._told
+        growth = 1.0 if rate == UNKNOWN else seconds / took if took > 2 * seconds else min(max(seconds / took, 2.0), FASTER)  # few take as long
+        path, count = self._proof.part(self._loaded, self._options, max(int(growth * self._told), LEAST_PART))
         if count:
             self._told = count
             self._channel.send({"part": path, "count": count})

@@ -124,7 +124,7 @@ def options_of(folder: Path) -> Options:
     return Options(str(folder / "m.onnx"), str(folder / "p.vnnlib"), timeout=60.0, started=time.monotonic(), no_attack=True)
 
 
-@pytest.mark.parametrize(("rate", "largest"), [(1e-9, None), (0.2, 15)])
+@pytest.mark.parametrize(("rate", "largest"), [(1e-9, None), (0.5, 20)])
 def test_parts_are_as_large_as_the_checker_is_fast(rate: float, largest: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, ("LeakyRelu", "Relu"), 0.1, CASES["one"])
     monkeypatch.setattr(worker, "FIRST_PART", 10)
