@@ -87,13 +87,18 @@ class Process:
         """What it has printed so far."""
         return _content(self._out)
 
+    @property
+    def lines(self) -> int:
+        """How many lines it has printed."""
+        return self.printed().count("\n")
+
     def wait(
         self, options: Options, received: Sequence[int], doing: str, make_room: Callable[[int], None] = lambda _: None,
         needless: Callable[[], bool] = lambda: False, lines: int | None = None,
     ) -> Reason | None:
         """Wait for its end, or until it has printed so many lines; or for one of the reasons to end it that `run` states, and return that."""
         process = self._process
-        while process.poll() is None and (lines is None or self.printed().count("\n") < lines):
+        while process.poll() is None and (lines is None or self.lines < lines):
             memory = memory_of(process.pid)
             self._peak = max(self._peak, 0 if memory is None else memory.peak)
             make_room(0 if memory is None else memory.resident)

@@ -60,7 +60,12 @@ class Told:
 
     def grow(self, size: int) -> None:
         """Make room for so many."""
-        self.said, self.settled = (np.pad(column, (0, max(0, size - len(column)))) for column in (self.said, self.settled))
+        self.said, self.settled = _grown(self.said, size), _grown(self.settled, size)
+
+
+def _grown(column: Array, size: int) -> Array:
+    """The column with zeros behind it, of so many entries or more: twice as many at least where it has to grow."""
+    return column if size <= len(column) else np.pad(column, (0, max(size, 2 * len(column)) - len(column)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +147,7 @@ class _Search:
 
     def make_room(self, ids: Array) -> None:
         """For the open cases of these sub-problems: none, where nothing has told of them."""
-        if (size := 1 + int(ids.max(initial=-1))) > len(self.still_open):
-            self.still_open = np.pad(self.still_open, (0, max(size, 2 * len(self.still_open)) - len(self.still_open)))
+        self.still_open = _grown(self.still_open, 1 + int(ids.max(initial=-1)))
 
     def close(self) -> None:
         tables = (self.splits, self.ended, self.stored, self.within, self.crossings, self.formed, self.clipped)

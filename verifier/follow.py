@@ -35,7 +35,7 @@ class Follower:
         """If it is time for another part, the seconds that a sub-problem of the last one took, 0 where that is not known yet. Two may wait."""
         if self._whole or self._process is None or not self._process.running:
             return None
-        now, done = time.monotonic(), self._process.printed().count("\n")
+        now, done = time.monotonic(), self._process.lines
         if done > self._done:
             self._rate = (now - self._since) / sum(count for _, count in self._parts[self._done : done])
             for path, _ in self._parts[self._done : done]:

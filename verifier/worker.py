@@ -110,7 +110,7 @@ class Session:
         the seconds that the checker took for a sub-problem, or UNKNOWN."""
         self._conjectures = conjectures
         self._parts, self._told = parts, FIRST_PART  # sub-problems in the last part
-        self._began = self._paused = time.monotonic()  # when the last batch was done
+        self._began = self._paused = time.monotonic()  # when the session began, and when its last batch was done
         if options.memory is None:  # a limit is about what is resident
             keep_freed_memory()
         began = time.monotonic()

@@ -113,12 +113,15 @@ class PartWalk(Walk):
 
     starts: list[Chunk] | None = None
 
+    def count(self, share: slice | Array = slice(None)) -> None:
+        self.left: list[Chunk] = []
+        super().count(share)
+
     def _roots(self) -> list[Chunk]:
         return super()._roots() if self.starts is None else self.starts
 
     def _push(self, waiting: dict[Kind, list[Chunk]], chunks: list[Chunk]) -> None:
-        found = [chunk.select(some) for chunk in chunks if len(some := np.flatnonzero(self.forest.mode[chunk.nodes] == OPEN))]
-        self.left = [*vars(self).get("left", ()), *found]
+        self.left += [chunk.select(some) for chunk in chunks if len(some := np.flatnonzero(self.forest.mode[chunk.nodes] == OPEN))]
         super()._push(waiting, chunks)
 
 
@@ -145,10 +148,8 @@ def resume(entries: list[Entry], certificate: Certificate, forest: Forest) -> Re
 
 def _same_tables(part: Certificate, whole: Certificate) -> bool:
     """Whether both are about the same files, and numbers of tensors and slope sets in the part mean the same in the whole."""
-    about = ("model", "property", "semantics")
-    if any(getattr(part, name) != getattr(whole, name) for name in about) or not np.array_equal(part.shift, whole.shift):
-        return False
-    return part.tensors == whole.tensors[: len(part.tensors)] and all(
+    same = all(getattr(part, name) == getattr(whole, name) for name in ("model", "property", "semantics")) and np.array_equal(part.shift, whole.shift)
+    return same and part.tensors == whole.tensors[: len(part.tensors)] and all(
         np.array_equal(getattr(part, name), getattr(whole, name)[: getattr(part, name).size]) for name in TABLES
     )
 
