@@ -14,7 +14,7 @@ DEV_TABLE := benchmarks/results/dev.csv
 # For each fuzzer of the readers, in test-all.
 FUZZ_SECONDS ?= 600
 
-.PHONY: browser demo test test-apart test-others check coverage-checker test-all fuzz-onnx fuzz-vnnlib bench bench-dev bench-float32 bench-certificates bench-conformance bench-models bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants docs dist clean
+.PHONY: browser demo test test-apart test-others check coverage-checker test-all fuzz-onnx fuzz-vnnlib bench bench-dev bench-long bench-float32 bench-certificates bench-conformance bench-models bench-exact bench-speed bench-kernels bench-forgery bench-mutants bench-soundness bench-soundness-mutants docs dist clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -66,7 +66,11 @@ bench-dev: $(STAMP)
 	mkdir -p $(dir $(DEV_TABLE))
 	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(ALONE) $(JUDGE) --out $(DEV_TABLE)
 
-# The same in float32 semantics, instances that are known to be unsat.
+# What that table leaves open, with more time.
+bench-long: $(STAMP)
+	$(BIN)/python -m benchmarks.vnncomp --open-in $(DEV_TABLE) --timeout 300 $(JOBS) $(JUDGE) --out benchmarks/results/long.csv
+
+# The same as the table in float32 semantics, instances that are known to be unsat.
 bench-float32: $(STAMP)
 	$(BIN)/python -m benchmarks.vnncomp --timeout 60 $(JOBS) --only-expected unsat --semantics float32 --out benchmarks/results/float32.csv
 

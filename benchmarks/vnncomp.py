@@ -4,6 +4,7 @@
     python -m benchmarks.vnncomp [DIR] --out TABLE.csv --confront 5                      attack everything the table calls unsat
     python -m benchmarks.vnncomp [DIR] --only-expected sat --no-attack --timeout 20 --gate    the attack-off gate
     python -m benchmarks.vnncomp [DIR] --unsat-in TABLE.csv --semantics float32 --out FILE    what a table calls unsat, with other options
+    python -m benchmarks.vnncomp [DIR] --open-in TABLE.csv --timeout 300 --out FILE      what a table leaves open, with more time
     python -m benchmarks.vnncomp [DIR] --agree TABLE.csv --per-category 3 --timeout 20   a sample agrees with a committed table
 
 DIR defaults to $SOUNDPROOF_VNNCOMP, or ../shared/vnncomp. Exit 0: nothing bad found, 1: a wrong answer, a failed gate or a
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--per-category", type=_positive(int), metavar="N", help="at most N instances of each category, in the file's order")
     add("--only-expected", choices=("sat", "unsat"), help="only instances with this label, or this label and a question mark")
     add("--unsat-in", type=Path, metavar="TABLE", help="only instances that TABLE calls unsat")
+    add("--open-in", type=Path, metavar="TABLE", help="only instances that TABLE does not decide")
     add("--timeout", type=_positive(float), metavar="S", help="seconds an instance, instead of the listed limit")
     add("--jobs", type=_positive(int), default=1, metavar="N", help="instances at a time (default 1)")
     add("--threads", type=_positive(int), metavar="M", help="threads an instance (default: the cores, shared among the jobs)")
@@ -114,13 +116,16 @@ def _run_mode(options: argparse.Namespace, scratch: Path) -> int:
 
 
 def _sampled(options: argparse.Namespace, instances: list[Instance]) -> list[Instance]:
-    """With --agree: the instances that the table has; with --unsat-in: those that it calls unsat."""
+    """With --agree: the instances that the table has; with --unsat-in: those that it calls unsat; with --open-in: those that it does not decide."""
     if options.agree is not None:
         table = read_table(options.agree)
         instances = [i for i in instances if i.key in table]
     if options.unsat_in is not None:
         table = read_table(options.unsat_in)
         instances = [i for i in instances if i.key in table and table[i.key][0] == "unsat"]
+    if options.open_in is not None:
+        table = read_table(options.open_in)
+        instances = [i for i in instances if i.key in table and table[i.key][0] not in ("sat", "unsat")]
     return instances
 
 

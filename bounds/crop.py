@@ -51,7 +51,7 @@ class Part:
             k: torch.maximum(lower[k].abs(), upper[k].abs()) if k in self.copies else whole.magnitude[i].index_select(-1, kept)
             for k, (i, kept) in enumerate(held) if isinstance(self.graph.nodes[k], Affine)
         }
-        return replace(whole, lower=lower, upper=upper, magnitude=magnitude, planes={}, _sums={})
+        return replace(whole, lower=lower, upper=upper, magnitude=magnitude, planes={}, folded=None, _sums={})
 
 
 def ends(bounds: LinearBounds, state: State, i: int, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from bounds import relaxation
-from bounds.linear import LinearBounds, State, unit_error
+from bounds.linear import LinearBounds, State
+from bounds.rounding import unit_error
 from graph.core import Affine, Bilinear, Elementwise, Input
 
 NEGLIGIBLE = 2.0**-12  # an input whose interval is this much narrower than the widest (a decimal's rounding) enters as an interval

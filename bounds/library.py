@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bounds.linear import LinearBounds, State, unit_error
+from bounds.linear import LinearBounds, State
+from bounds.rounding import unit_error
 from bounds.torch_graph import TorchGraph
 from graph import linear_map as lm
 from graph.core import Affine, Constant, Graph

@@ -11,6 +11,7 @@ The error terms make float32 results usable; the certificate, not this file, is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -18,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bounds import crop, relaxation
+from bounds import crop, folded, relaxation
 from bounds.relaxation import Planes
+from bounds.rounding import dot, floor, underflow, unit_error
 from bounds.torch_graph import TorchGraph, gather_windows
 from graph import linear_map as lm
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node
@@ -31,21 +33,6 @@ Functional = dict[int, Tensor]  # node -> coefficients [B or 1, R, size]
 Relaxations = Mapping[int, Planes]  # elementwise node -> planes [B, size] or [B, 1 or R, size], used instead of the default ones
 # node -> multipliers of splits and the thresholds these are at, [B, size] or [B, R, size] each; None: all within NEAR_ZERO of 0
 Betas = Mapping[int, tuple[Tensor, Tensor | None]]
-
-
-def unit_error(m: int, dtype: torch.dtype) -> float:
-    """G(m): twice m rounding units of `dtype`, so that the error terms need no directed rounding themselves."""
-    return (m + 6) * torch.finfo(dtype).eps
-
-
-def underflow(dtype: torch.dtype) -> float:
-    """T: more than the products that meet in one number (fewer than 2^24) lose together when they underflow, or are flushed to 0."""
-    return torch.finfo(dtype).tiny * 2.0**24
-
-
-def floor(dtype: torch.dtype) -> float:
-    """G F: what a weight in an error term lacks when its own products underflowed (ARITHMETIC 5)."""
-    return torch.finfo(dtype).tiny * 2.0**40
 
 
 @dataclass
@@ -63,6 +50,7 @@ class State:
     planes: dict[int, Planes] = field(default_factory=dict)
     crossed: Tensor | None = None
     where: Tensor | None = None
+    folded: folded.Folded | None = None
     _sums: dict[int, Tensor] = field(default_factory=dict)
 
     def largest(self, i: int) -> Tensor:
@@ -141,6 +129,8 @@ class LinearBounds:
         self.targets = _targets(self.graph)
         self.exact_interval = _exact_interval(self.graph)
         self.flat_below = _flat_below(self.graph)
+        self.read_once = _read_once(self.graph)
+        self.folds, self.work = folded.foldable(self.graph), folded.work(self.graph)
         self.rounded_constants = _rounded_constants(self.graph, net.dtype)
         self.widest = max(node.size for node in self.graph.nodes)
 
@@ -300,11 +290,12 @@ class LinearBounds:
         return self.ends(state, i, rows, rows)
 
     def ends(self, state: State, i: int, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
-        """Backward lower bounds [B, len(below)] of the elements `below` of node i and upper ones [B, len(above)] of `above`; of images, tile by tile
-        where that takes less (`bounds.crop`). Infinite where nothing is proven. Memory is bounded."""
-        by_tiles = crop.ends(self, state, i, below, above)
-        if by_tiles is not None:
-            return by_tiles
+        """Backward lower bounds [B, len(below)] of the elements `below` of node i and upper ones [B, len(above)] of `above`; where that takes less,
+        of images tile by tile (`bounds.crop`), and of small networks by way of what bends alone (`bounds.folded`). Infinite where nothing is
+        proven. Memory is bounded."""
+        faster = crop.ends(self, state, i, below, above) or folded.ends(self, state, i, below, above)
+        if faster is not None:
+            return faster
         batch = state.lower[i].shape[0]
         row = self.widest * state.lower[i].element_size()
         block = max(2, min(self.memory // batch, max(CACHED, 2 * LEAST_ROWS * row)) // row)
@@ -343,6 +334,17 @@ class LinearBounds:
         return matter
 
     # ---------------------------------------------------------------- backward pass
+
+    def planes(self, state: State, i: int) -> Planes:
+        """The default planes of elementwise node i in a state."""
+        planes = state.planes.get(i)
+        if planes is None:
+            node = self.graph.nodes[i]
+            if not isinstance(node, Elementwise):
+                raise NotImplementedError(f"planes of node type {type(node).__name__}")
+            (j,) = node.inputs
+            state.planes[i] = planes = relaxation.relax(node.function, state.lower[j], state.upper[j])
+        return planes
 
     def lower_bound(
         self,
@@ -390,6 +392,7 @@ class _Backward:
         self.error = unit_error(2, self.net.dtype) * self.constant.abs()
         self.inputs: dict[int, Tensor] = {}
         self.at: dict[int, Tensor] = {}
+        self.charged: set[int] = set()  # affine nodes whose rounding was charged for already, to the coefficients of what reads them
         for i, d in functional.items():  # the caller's coefficients were rounded to this dtype, perhaps to 0
             largest = state.largest(i)
             self._charge(unit_error(2, self.net.dtype) * largest, d)
@@ -450,12 +453,15 @@ class _Backward:
     def _charge(self, weight: Tensor, d: Tensor) -> None:
         """error += |d| . weight"""
         if self.rigorous:
-            self.error = self.error + _dot(d.abs(), weight + floor(self.net.dtype))
+            self._charge_size(weight, d.abs())
+
+    def _charge_size(self, weight: Tensor, size: Tensor) -> None:
+        self.error = self.error + dot(size, weight + floor(self.net.dtype))
 
     def _shift(self, d: Tensor, value: Tensor) -> None:
         """constant += d . value, and its rounding."""
         self._charge(unit_error(d.shape[-1], self.net.dtype) * value.abs(), d)
-        self._add(_dot(d, value))
+        self._add(dot(d, value))
 
     def _add(self, term: Tensor) -> None:
         """constant += term. Every partial sum rounds: a constant that later cancels has still lost its last digits."""
@@ -464,51 +470,55 @@ class _Backward:
             self.error = self.error + unit_error(1, self.net.dtype) * self.constant.abs()
 
     def _affine(self, i: int, node: Affine, d: Tensor) -> None:
-        bias = self.net.bias[i]
-        exact = bias is None and all(m.is_exact for m in node.maps)
-        if not exact:
-            terms = max(m.fan_out() for m in node.maps) + len(node.maps)
-            weight = unit_error(terms, self.net.dtype) * self.state.magnitude[i]
-            if bias is not None:
-                weight = weight + unit_error(node.size, self.net.dtype) * bias.abs()
-                self._add(_dot(d, bias.unsqueeze(0)))
+        bias, weight = self.net.bias[i], self._affine_weight(i, node)
+        if bias is not None:
+            self._add(dot(d, bias.unsqueeze(0)))
+        if weight is not None and i not in self.charged:
             self._charge(weight, d)
         for j, m in zip(node.inputs, self.net.maps[i], strict=True):
             self._pass_on(j, m.adjoint(d))
+
+    def _affine_weight(self, i: int, node: Affine) -> Tensor | None:
+        """Rounding per unit of |d| at an affine node [B, size]: G(terms) |W| H, and of the constant; None where there is none."""
+        bias = self.net.bias[i]
+        if bias is None and all(m.is_exact for m in node.maps):
+            return None
+        terms = max(m.fan_out() for m in node.maps) + len(node.maps)
+        weight = unit_error(terms, self.net.dtype) * self.state.magnitude[i]
+        return weight if bias is None else weight + unit_error(node.size, self.net.dtype) * bias.abs()
 
     def _elementwise(self, i: int, node: Elementwise, d: Tensor) -> None:
         if self.record:
             self.at[i] = d.expand(self.state.lower[i].shape[0], -1, -1)
         j = node.inputs[0]
-        planes = self._planes(i, node, j)
+        planes = self.planes[i] if i in self.planes else self.bounds.planes(self.state, i)
         negative = d.clamp(max=0)
         low, high = _rows(planes.slope_lower), _rows(planes.slope_upper)
         if planes.offset_upper is not None:
-            self._add(_dot(negative, _rows(planes.offset_upper)))
+            self._add(dot(negative, _rows(planes.offset_upper)))
         if planes.offset_lower is not None:
-            self._add(_dot(d - negative, _rows(planes.offset_lower)))
+            self._add(dot(d - negative, _rows(planes.offset_lower)))
         if self.rigorous:
-            self.error = self.error + _dot(d.abs(), self._elementwise_weight(planes, j, d.shape[-1]))
+            weight = self._elementwise_weight(planes, j, d.shape[-1])
+            self.error = self.error + (dot(d, weight) - 2 * dot(negative, weight))  # |d| . weight
         self._pass_on(j, (low * d).addcmul_(high - low, negative))
 
     def _elementwise_weight(self, planes: Planes, j: int, size: int) -> Tensor:
-        """Rounding per unit of |d|: G(3) max|slope| H for the coefficients, G(size) max|offset| for the constant."""
+        """Rounding per unit of |d|: G(3) max|slope| H for the coefficients, G(size) max|offset| for the constant; and what the affine node below
+        will cost, where it gets its coefficients, at most max|slope| |d|, from here alone."""
         largest = torch.maximum(_rows(planes.slope_lower).abs(), _rows(planes.slope_upper).abs())
-        weight = unit_error(3, self.net.dtype) * largest * self.state.largest(j).unsqueeze(1)
+        weight = unit_error(3, self.net.dtype) * self.state.largest(j)
+        below = self.graph.nodes[j]
+        if isinstance(below, Affine) and j in self.bounds.read_once and j not in self.coefficients and j not in self.betas:
+            cost = self._affine_weight(j, below)
+            weight = weight if cost is None else weight + cost + floor(self.net.dtype)
+            self.charged.add(j)
+        weight = largest * weight.unsqueeze(1)
         for offset in (planes.offset_lower, planes.offset_upper):
             if offset is not None:
                 # The floor keeps subnormal numbers, which are a hundred times slower, out of the products.
                 weight = weight + unit_error(size, self.net.dtype) * _rows(offset).abs().clamp(min=2.0**-80)
         return weight + floor(self.net.dtype)
-
-    def _planes(self, i: int, node: Elementwise, j: int) -> Planes:
-        if i in self.planes:
-            return self.planes[i]
-        planes = self.state.planes.get(i)
-        if planes is None:
-            planes = relaxation.relax(node.function, self.state.lower[j], self.state.upper[j])
-            self.state.planes[i] = planes
-        return planes
 
     def _product(self, node: Bilinear, d: Tensor) -> None:
         """x y >= y_low x + x_low y - x_low y_low, and x y <= y_high x + x_low y - x_low y_high (McCormick 1976)."""
@@ -517,7 +527,7 @@ class _Backward:
         x, y = node.inputs
         self._pass_on(x, positive * low_y.unsqueeze(1) + negative * high_y.unsqueeze(1))
         self._pass_on(y, d * low_x.unsqueeze(1))
-        self._add(-_dot(positive, low_x * low_y) - _dot(negative, low_x * high_y))
+        self._add(-dot(positive, low_x * low_y) - dot(negative, low_x * high_y))
         product = torch.maximum(low_x.abs(), high_x.abs()) * torch.maximum(low_y.abs(), high_y.abs())
         self._charge(unit_error(d.shape[-1] + 4, self.net.dtype) * product, d)
 
@@ -566,25 +576,14 @@ class _Backward:
                 parts.append(torch.zeros(batch, rows, size, dtype=self.net.dtype, device=self.net.device))
                 continue
             low, high = self.state.lower[i], self.state.upper[i]
-            middle, half = (low + high) / 2, (high - low) / 2
-            value = value + _dot(d, middle) - _dot(d.abs(), half)
-            self._charge(unit_error(2 * size + 2 * len(self.graph.inputs) + 4, self.net.dtype) * self.state.largest(i), d)
+            middle, half, sizes = (low + high) / 2, (high - low) / 2, d.abs()
+            value = value + dot(d, middle) - dot(sizes, half)
+            if self.rigorous:
+                self._charge_size(unit_error(2 * size + 2 * len(self.graph.inputs) + 4, self.net.dtype) * self.state.largest(i), sizes)
             parts.append(d.expand(batch, rows, size))
         tiny = torch.finfo(self.net.dtype).tiny * 2**20
         error = self.error + unit_error(len(self.graph.inputs) + 4, self.net.dtype) * (self.constant.abs() + value.abs()) + tiny
         return Lower(value - error, torch.cat(parts, -1), self.constant - error, error, self.at)
-
-
-def _dot(d: Tensor, v: Tensor) -> Tensor:
-    """sum over elements of d [B or 1, R, n] times v [B or 1, n] or [B or 1, 1 or R, n]: [B or 1, R]."""
-    if v.ndim == 3 and v.shape[1] > 1:
-        return (d * v).sum(-1)
-    v = v.flatten(0, 1) if v.ndim == 3 else v
-    if d.shape[0] == 1:
-        return v @ d[0].T
-    if v.shape[0] == 1:
-        return d @ v[0]
-    return torch.bmm(v.unsqueeze(1), d.mT).squeeze(1)  # a row from the left: a half to a tenth of the time of a column from the right
 
 
 def _rows(t: Tensor) -> Tensor:
@@ -621,6 +620,12 @@ def _rounded_constants(graph: Graph, dtype: torch.dtype) -> frozenset[int]:
     if dtype == torch.float64:
         return frozenset()
     return frozenset(i for i, node in graph if isinstance(node, Constant) and bool((node.value.astype(np.float32) != node.value).any()))
+
+
+def _read_once(graph: Graph) -> frozenset[int]:
+    """Nodes that one other node reads, once."""
+    times = Counter(j for _, node in graph for j in node.inputs)
+    return frozenset(j for j, count in times.items() if count == 1)
 
 
 def _flat_below(graph: Graph) -> frozenset[int]:

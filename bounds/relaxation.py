@@ -37,6 +37,11 @@ class Planes:
     slope_upper: Tensor
     offset_upper: Tensor | None
 
+    def at(self, elements: Tensor) -> Planes:
+        """Those of some elements."""
+        lower, upper = (None if offset is None else offset.index_select(-1, elements) for offset in (self.offset_lower, self.offset_upper))
+        return Planes(self.slope_lower.index_select(-1, elements), lower, self.slope_upper.index_select(-1, elements), upper)
+
 
 @dataclass(frozen=True)
 class ProductPlanes:
@@ -66,7 +71,7 @@ def relax(
     function: Function, lower: Tensor, upper: Tensor, slope_lower: Tensor | None = None, slope_upper: Tensor | None = None
 ) -> Planes:
     """Both planes of `function` over [lower, upper]; slopes that are not given are the default ones."""
-    if _kink(function) == (0.0, 1.0) and slope_lower is None and slope_upper is None:
+    if kink(function) == (0.0, 1.0) and slope_lower is None and slope_upper is None:
         return _relax_relu(lower, upper)
     if slope_lower is None or slope_upper is None:
         default_lower, default_upper = default_slopes(function, lower, upper)
@@ -92,7 +97,7 @@ def offset_upper(function: Function, slope: Tensor, lower: Tensor, upper: Tensor
 
 def interval(function: Function, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """(low, high) with low <= f(x) <= high for every real x in [lower, upper]."""
-    if _kink(function) == (0.0, 1.0):
+    if kink(function) == (0.0, 1.0):
         return lower.clamp(min=0), upper.clamp(min=0)
     if isinstance(function, Pieces):
         zero = torch.zeros_like(lower)
@@ -127,9 +132,9 @@ def default_slopes(function: Function, lower: Tensor, upper: Tensor) -> tuple[Te
     differ by roundings, chooses nearly the same slope. Smooth: tangent at the midpoint where f curves towards the plane, the chord where it
     curves away, and otherwise the tangent through the far end, or the chord where that tangent leaves the interval.
     """
-    kink = _kink(function)
-    if kink is not None:
-        return _kink_slopes(kink, lower, upper)
+    slopes = kink(function)
+    if slopes is not None:
+        return _kink_slopes(slopes, lower, upper)
     if isinstance(function, Pieces):
         candidates = _stair_slopes(function, lower, upper) if isinstance(function, Stairs) else _corner_slopes(function, lower, upper)
         return _least_area(function, candidates, lower, upper, 1), _least_area(function, candidates, lower, upper, -1)
@@ -141,9 +146,9 @@ def default_slopes(function: Function, lower: Tensor, upper: Tensor) -> tuple[Te
 
 def _offset(function: Function, slope: Tensor, lower: Tensor, upper: Tensor, side: int) -> Tensor:
     """A proven lower bound of side * (f(x) - slope x) over [lower, upper]."""
-    kink = _kink(function)
-    if kink is not None:
-        return _kink_offset(kink, slope, lower, upper, side)
+    slopes = kink(function)
+    if slopes is not None:
+        return _kink_offset(slopes, slope, lower, upper, side)
     if isinstance(function, Stairs):
         return _stairs_offset(function, slope, lower, upper, side)
     if isinstance(function, Pieces):
@@ -156,7 +161,7 @@ def _offset(function: Function, slope: Tensor, lower: Tensor, upper: Tensor, sid
 # ---------------------------------------------------------------- straight pieces
 
 
-def _kink(function: Function) -> tuple[float, float] | None:
+def kink(function: Function) -> tuple[float, float] | None:
     """The slopes left and right of 0 of a function that bends there only and is 0 there: ReLU, LeakyReLU, Abs."""
     if isinstance(function, Pieces) and function.breakpoints == (0.0,) and not any(function.intercepts) and not any(function.values):
         return function.slopes[0], function.slopes[1]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds.forward import forward
-from bounds.linear import Betas, Functional, LinearBounds, Lower, Relaxations, State, unit_error
+from bounds.linear import Betas, Functional, LinearBounds, Lower, Relaxations, State
+from bounds.rounding import unit_error
 from bounds.torch_graph import TorchGraph
 from verifier.groups import Groups
 from verifier.optimise import Slopes, planes_with

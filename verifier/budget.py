@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 class Budget:
     """A deadline on the monotonic clock and a number of nodes (sub-problems bounded). `spent` counts nodes.
 
-    Of the time, the check of the proof is left its share: `check` seconds, and `check_share` times what the search has taken so far.
+    Of the time, the check of the proof is left its share: `check` seconds, and `check_share` times what the search has taken so far, or what it
+    is known to take where that is less.
     """
 
     deadline: float
@@ -20,11 +22,16 @@ class Budget:
     began: float = field(default_factory=time.monotonic)
     spent: int = 0
     stopped: str | None = field(default=None)  # "time", "nodes" or "memory": why it ran out
+    _check_takes: float = math.inf
 
     def seconds_left(self) -> float:
         """Seconds until the search has to end, possibly negative."""
         now = time.monotonic()
-        return self.deadline - now - self.check - self.check_share * (now - self.began)
+        return self.deadline - now - self.check - min(self.check_share * (now - self.began), self._check_takes)
+
+    def check_takes(self, seconds: float) -> None:
+        """The check of what is proven so far is expected to take so many seconds more than `check`."""
+        self._check_takes = seconds
 
     def nodes_left(self) -> int | None:
         """Nodes left, or None for no limit."""

@@ -291,12 +291,18 @@ class Recorder:
             raise IncompleteProof(f"the trees hold {len(columns.cases())} cases, not each of {len(problem.case_box)} exactly once")
         return columns.write(path, self._places, {"model": model, "property": prop, "semantics": semantics})
 
+    @property
+    def decided(self) -> int:
+        """How many sub-problems of the chosen search were split or closed; 0 as long as searches race."""
+        search = self._searches.get(self._chosen or "")
+        return 0 if search is None else search.splits.count + search.ended.count
+
     def write_part(self, path: str, model: str, prop: str, semantics: str, *, most: int, least: int) -> int:
         """Write to `path` what is proven so far and was in no part before, `most` sub-problems of it or fewer, and return how many. Of anything
         else the part claims nothing. 0, and nothing is written, where there are fewer than `least`, and as long as searches race: whoever follows
         goes on in a tree where he came to, so that all parts have to be of one tree. To be called between batches."""
         search, told = self._searches.get(self._chosen or ""), self._parts
-        if search is None or self._kept or search.splits.count + search.ended.count < told.said.sum() + least:
+        if search is None or self._kept or self.decided < told.said.sum() + least:
             return 0
         begun = [cases for cases, _ in self._direct] + [roots.cases[roots.cases >= 0] for roots in search.roots]
         if sum(map(len, begun)) < len(self._known().case_box):  # not all trees have a root yet

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bounds.linear import unit_error
+from bounds.rounding import unit_error
 
 MOST_SLOTS = 16  # cases per box up to which each is clipped by itself; the box becomes the hull of what is left
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from bounds.linear import LinearBounds, State, floor, underflow, unit_error
+from bounds.linear import LinearBounds, State
+from bounds.rounding import floor, underflow, unit_error
 
 Known = dict[int, tuple[Tensor, Tensor]]
 

@@ -53,21 +53,29 @@ class _Clock:
         self._last = now
 
 
-def run(model: Model, prop: Property, options: Options, observer: Observer = ignore) -> Outcome:
-    """Decide `prop` for `model` within `options`. Raises PropertyError if they do not fit each other."""
+def budget_of(options: Options) -> Budget:
+    """What a run with these options may spend, from now on."""
+    return Budget(options.deadline, options.nodes, options.check_seconds, CHECK_SHARE if options.check_seconds else 0.0)
+
+
+def run(model: Model, prop: Property, options: Options, observer: Observer = ignore, budget: Budget | None = None) -> Outcome:
+    """Decide `prop` for `model` within `options`, and `budget` if somebody else follows what is spent. Raises PropertyError if they do not fit
+    each other."""
+    budget = budget_of(options) if budget is None else budget
     problem = compile_problem(model.graph, prop)
     observer(Begun(problem))
     if not options.self_check or not len(problem.case_box):
-        return _run(model, prop, problem, options, observer)
+        return _run(model, prop, problem, options, budget, observer)
     check = SelfCheck(problem, options.seed + 1)
-    outcome = _run(model, prop, problem, options, check.beside(observer), check)
+    outcome = _run(model, prop, problem, options, budget, check.beside(observer), check)
     check.finish()
     return replace(outcome, notes=(*outcome.notes, check.told()))
 
 
-def _run(model: Model, prop: Property, problem: Problem, options: Options, observer: Observer, check: SelfCheck | None = None) -> Outcome:
+def _run(
+    model: Model, prop: Property, problem: Problem, options: Options, budget: Budget, observer: Observer, check: SelfCheck | None = None
+) -> Outcome:
     clock = _Clock()
-    budget = Budget(options.deadline, options.nodes, options.check_seconds, CHECK_SHARE if options.check_seconds else 0.0)
     cases = np.arange(len(problem.case_box))
     if len(cases) == 0:
         return _decided(problem, clock, cases, notes=("every case is vacuous: nothing was proven about the network",))

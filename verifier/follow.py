@@ -31,8 +31,9 @@ class Follower:
         self._done, self._since, self._asked = 0, 0.0, False  # parts; when the next one began; whether another one was asked for
         self._rate, self._whole = 0.0, False  # seconds for a sub-problem of the last part; whether no more parts are wanted
 
-    def asks(self) -> float | None:
-        """If it is time for another part, the seconds that a sub-problem of the last one took, 0 where that is not known yet. Two may wait."""
+    def asks(self) -> tuple[float, int] | None:
+        """If it is time for another part, the seconds that a sub-problem of the last one took, 0 where that is not known yet, and how many were
+        walked. Two parts may wait."""
         if self._whole or self._process is None or not self._process.running:
             return None
         now, done = time.monotonic(), self._process.lines
@@ -45,7 +46,7 @@ class Follower:
         if self._asked or len(self._parts) - self._done >= AHEAD:
             return None
         self._asked = True
-        return self._rate
+        return self._rate, sum(count for _, count in self._parts[:done])
 
     def take(self, part: str, count: int) -> None:
         """A part of the proof was written to this path, of so many sub-problems."""

@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bounds.linear import Functional, LinearBounds, State, unit_error
+from bounds.linear import Functional, LinearBounds, State
 from bounds.relaxation import Planes, default_slopes, is_linear, relax
+from bounds.rounding import unit_error
 from graph.core import Affine, Constant, Elementwise, Graph, Input, Max
 from graph.functions.facts import Pieces
 from verifier.branch_neuron import split_point

@@ -13,7 +13,7 @@ The worker does everything that is slow or may fail; it reports over its standar
 It reads one line, the request. While it searches, it is asked for another part of the proof when the checker has begun with the last one. After a
 proof it stays: another line may ask for a better one, where the checker could not follow it.
 
-    {"part_at": seconds that the checker took for each sub-problem of the last part, or 0 where it is not known}
+    {"part_at": seconds that the checker took for each sub-problem of the last part, or 0 where it is not known, "walked": sub-problems so far}
     {"repair": path of what the checker missed, "check_seconds": what the check took}
 
 This module imports only the standard library, so that the worker starts at once and a hung worker cannot delay the answer.
@@ -242,8 +242,8 @@ class _Watch:
             ahead, self._ahead = self._ahead, None
             return ahead
         while True:
-            if (rate := self.follower.asks()) is not None:
-                self._send({"part_at": rate})
+            if (asked := self.follower.asks()) is not None:
+                self._send({"part_at": asked[0], "walked": asked[1]})
             ending = self._hear(self._seconds_to_wait())
             if ending is None and received:
                 ending = self._unknown("interrupted", f"interrupted by {signal.Signals(received[0]).name}")

@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from graph.compose import Composed
@@ -44,8 +44,8 @@ CHECKED_AGAIN = 1.2  # times what the last check took: the next one
 PART_SECONDS, PART_SHARE = 1.0, 1 / 30  # that the checker should need for a part of a proof, or of the time since the engine began
 FIRST_PART, LEAST_PART = 32, 16  # sub-problems in the first part, and in any
 BATCH_SECONDS = 3.0  # or as long as a batch takes, after which the next part comes, but no longer
+CHECK_AGAIN, CHECK_WHOLE = 1.5, 0.04  # times what was left to check at the last rate; of the time of the search, to read and compare the whole
 FASTER = 4.0  # times the sub-problems of the last part, at most, are in the next one; and twice as many at least until that takes too long
-UNKNOWN = 0.0  # in place of a rate, before there is one
 BOOKED_ON = {"probe": "attack", "attack": "attack", "interval": "bound", "bound": "bound", "search": "search"}
 
 
@@ -58,10 +58,10 @@ def main() -> int:
     folder = request.pop("folder")
     options = Options.from_request(request)
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    parts: queue.SimpleQueue[float] = queue.SimpleQueue()
+    parts: queue.SimpleQueue[Asked] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, parts), daemon=True).start()
     if options.threads > 1 and options.memory is None and options.nodes is None:  # a run that is counted in nodes has to repeat
-        parts.put(UNKNOWN)
+        parts.put(Asked())
     try:
         session = Session(options, channel, folder, conjectures=True, parts=parts)
         message = session.decide()
@@ -88,13 +88,22 @@ class Channel:
         self._file.flush()
 
 
-def _listen(requests: queue.SimpleQueue[dict[str, Any]], parts: queue.SimpleQueue[float]) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """A part of the proof is asked for by a checker that took `rate` seconds for a sub-problem of the last one (0: there was none), and has walked
+    so many in all."""
+
+    rate: float = 0.0
+    walked: int = 0
+
+
+def _listen(requests: queue.SimpleQueue[dict[str, Any]], parts: queue.SimpleQueue[Asked]) -> None:
     """Pass requests on: those for a part of the proof, which are answered while the engine runs, by a way of their own. End when the watchdog
     has ended, however it ended: then this process' standard input is closed."""
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
         if "part_at" in request:
-            parts.put(request["part_at"])
+            parts.put(Asked(request["part_at"], request["walked"]))
         else:
             requests.put(request)
     os._exit(0)
@@ -104,12 +113,12 @@ class Session:
     """One run: from the files to an answer; and to a better proof, as long as the checker does not follow the one that there is."""
 
     def __init__(
-        self, options: Options, channel: Channel, folder: str, conjectures: bool = False, parts: queue.SimpleQueue[float] | None = None
+        self, options: Options, channel: Channel, folder: str, conjectures: bool = False, parts: queue.SimpleQueue[Asked] | None = None
     ) -> None:
-        """`conjectures`: who listens asks the checker about what is not proven. `parts` holds, when a part of the proof is asked for,
-        the seconds that the checker took for a sub-problem, or UNKNOWN."""
+        """`conjectures`: who listens asks the checker about what is not proven. `parts` holds something when a part of the proof is asked for."""
         self._conjectures = conjectures
-        self._parts, self._told = parts, FIRST_PART  # sub-problems in the last part
+        self._parts, self._told, self._asked = parts, FIRST_PART, Asked()  # `_told`: sub-problems in the last part
+        self._followed = False  # whether there was one
         self._began = self._paused = time.monotonic()  # when the session began, and when its last batch was done
         if options.memory is None:  # a limit is about what is resident
             keep_freed_memory()
@@ -124,7 +133,8 @@ class Session:
 
     def decide(self) -> dict[str, Any]:
         """The result, or a proof in the private folder."""
-        self._outcome = engine.run(self._loaded.model, self._loaded.property, self._options, self._observe)
+        self._budget = engine.budget_of(self._options)
+        self._outcome = engine.run(self._loaded.model, self._loaded.property, self._options, self._observe, self._budget)
         for text in self._outcome.notes if self._options.verbosity >= 0 else ():
             self._channel.send({"say": text})
         return self._message()
@@ -145,18 +155,23 @@ class Session:
             batch, self._paused = min(now - self._paused, BATCH_SECONDS), now
             if not self._parts.empty():
                 self._tell_part(self._parts, max(PART_SECONDS, PART_SHARE * (now - self._began), batch))
+            if self._asked.rate:
+                left = self._asked.rate * (self._proof.decided - self._asked.walked)
+                self._budget.check_takes(CHECK_AGAIN * left + CHECK_WHOLE * (now - self._began))
 
-    def _tell_part(self, asked: queue.SimpleQueue[float], seconds: float) -> None:
+    def _tell_part(self, parts: queue.SimpleQueue[Asked], seconds: float) -> None:
         """Write what of the proof is new, as much as the checker will take so many seconds for. Where there is not much yet, the answer waits."""
-        rate = asked.get()
-        took = rate * self._told
-        growth = 1.0 if rate == UNKNOWN else seconds / took if took > 2 * seconds else min(max(seconds / took, 2.0), FASTER)  # few take as long
+        self._asked = asked = parts.get()
+        took = asked.rate * self._told
+        growth = 1.0 if asked.rate == 0.0 else seconds / took if took > 2 * seconds else min(max(seconds / took, 2.0), FASTER)  # few take as long
         path, count = self._proof.part(self._loaded, self._options, max(int(growth * self._told), LEAST_PART))
         if count:
-            self._told = count
+            if not self._followed:  # from now on the checker has a core: threads of one search would wait for each other
+                importlib.import_module("torch").set_num_threads(max(1, self._options.threads - 1))
+            self._told, self._followed = count, True
             self._channel.send({"part": path, "count": count})
         else:
-            asked.put(rate)
+            parts.put(asked)
 
     def _conjecture(self, outcome: Outcome) -> None:
         """Write what the checker is to find out; a disk that is full costs the conjecture only."""
@@ -210,6 +225,11 @@ class Notary:
                 self._recorder(event)
             except OSError as error:
                 self._give_up(error)
+
+    @property
+    def decided(self) -> int:
+        """How many sub-problems of the chosen search are split or closed."""
+        return 0 if self._recorder is None else self._recorder.decided
 
     def mended(
         self, path: str, loaded: Loaded, options: Options, check_seconds: float, observer: Observer, number: int, before: Outcome

@@ -226,14 +226,15 @@ def test_selection(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no category nowhere; there are a, b, c" in capsys.readouterr().err
 
 
-def test_only_what_a_table_calls_unsat(bench: Bench, tmp_path: Path) -> None:
-    for name, answer in (("one", "unsat"), ("two", "unknown"), ("three", "sat"), ("four", "unsat")):
+@pytest.mark.parametrize(("option", "chosen"), [("--unsat-in", ["one"]), ("--open-in", ["two", "five"])])
+def test_only_what_a_table_calls_unsat_or_leaves_open(option: str, chosen: list[str], bench: Bench, tmp_path: Path) -> None:
+    for name, answer in (("one", "unsat"), ("two", "unknown"), ("three", "sat"), ("four", "unsat"), ("five", "sat")):
         bench.add("a", name, "", answer=answer)
     table = tmp_path / "table.csv"
-    said = {"one": "unsat", "two": "timeout", "three": "sat"}
+    said = {"one": "unsat", "two": "timeout", "three": "sat", "five": "unknown"}
     table.write_text("".join(f"a,onnx/sum.onnx,vnnlib/{name}.vnnlib,0.0,{word},1.0\n" for name, word in said.items()))
-    assert bench.run("--unsat-in", str(table)) == 0
-    assert [Path(r["property"]).stem for r in ledger.read_records(bench.out)] == ["one"]
+    assert bench.run(option, str(table)) == 0
+    assert [Path(r["property"]).stem for r in ledger.read_records(bench.out)] == chosen
 
 
 def test_a_run_is_continued_after_a_torn_line(bench: Bench) -> None:

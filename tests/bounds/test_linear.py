@@ -20,7 +20,7 @@ from benchmarks import strategies
 from bounds.linear import LinearBounds, State
 from bounds.relaxation import relax
 from bounds.torch_graph import TorchGraph
-from graph.core import Affine, Bilinear, Elementwise, Graph, Input, Max, Node, Origin, check
+from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node, Origin, check
 from graph.evaluate import evaluate
 from graph.functions import build
 from graph.linear_map import Composition, Dense, Gather, LinearMap, Scale, Sum
@@ -228,18 +228,24 @@ def exact_map(m: LinearMap, x: Sequence[Fraction]) -> list[Fraction]:
 
 
 def exact_run(graph: Graph, point: Sequence[Fraction]) -> list[list[Fraction]]:
-    """Every node of a graph with one input, in rationals."""
+    """Every node of a graph, in rationals; the point is that of all inputs, in their order."""
     values: list[list[Fraction]] = []
+    left = list(point)
     for _, node in graph:
         given_values = [values[j] for j in node.inputs]
         if isinstance(node, Input):
-            values.append(list(point))
+            values.append(left[: node.size])
+            del left[: node.size]
+        elif isinstance(node, Constant):
+            values.append([Fraction(float(v)) for v in node.value])
         elif isinstance(node, Affine):
             terms = [exact_map(m, x) for m, x in zip(node.maps, given_values, strict=True)]
             bias = [Fraction(0)] * node.size if node.bias is None else [Fraction(float(b)) for b in node.bias]
             values.append([sum(column, Fraction(0)) for column in zip(*terms, bias, strict=True)])
         elif isinstance(node, Elementwise) and node.function.name == "relu":
             values.append([max(v, Fraction(0)) for v in given_values[0]])
+        elif isinstance(node, Elementwise) and node.function.name == "abs":
+            values.append([abs(v) for v in given_values[0]])
         elif isinstance(node, Bilinear) and node.kind == "mul":
             values.append([a * b for a, b in zip(*given_values, strict=True)])
         elif isinstance(node, Max):

@@ -169,11 +169,11 @@ def test_leaves_that_fail_are_not_done_and_not_halved() -> None:
 
 
 def test_a_walk_whose_counts_do_not_agree_counts_for_nothing() -> None:
-    """The threshold is outside the box: what is below is passed by, and was not looked at."""
-    whole, entries = scene(split(X, 0, 0.25, split(X, 0, 0.5, leaf(), leaf()), leaf())), list[ledger.Entry]()
-    whole.walk_part(entries)
-    assert not whole.done_before(entries).any()
-    assert whole.refusal(entries, lambda *_: None) == "open"
+    forest = scene(split(X, 0, 0.25, leaf(), leaf())).forest
+    walked = np.ones(3, dtype=bool)
+    assert ledger.done(forest, walked, [], 3, 2).all() and ledger.done(forest, walked, [2], 3, 1).tolist() == [True, True, False]
+    for failed, visited, closed in (([], 2, 2), ([], 3, 1), ([2], 3, 2), ([0], 3, 2)):
+        assert not ledger.done(forest, walked, failed, visited, closed).any()
 
 
 def test_what_is_closed_above_needs_nothing_below() -> None:
@@ -289,3 +289,16 @@ def test_a_walk_in_parts_says_what_one_says() -> None:
         assert rule == whole.refusal([], lambda *_: None), seed
         verdicts.add((rule, bool(before.any()), bool(before.all())))
     assert resumed and {("", True, True), ("", True, False), ("open", True, False)} <= verdicts
+
+
+def test_below_a_failure_nothing_is_done_and_elsewhere_all_is() -> None:
+    """An input that is not split inside its interval: what is below was not looked at, and the rest is not walked again in a better proof."""
+    missed = split(X, 0, 0.5, leaf(), leaf())
+    whole = scene(split(X, 0, 0.0, missed, split(X, 1, 0.0, leaf(), leaf())))
+    entries: list[ledger.Entry] = []
+    failed: list[int] = []
+    assert whole.refusal(entries, lambda node, *_: failed.append(node)) == "open" and failed == [1]
+    assert entries[0].done.tolist() == [True, False, False, False, True, True, True]
+    better = scene(split(X, 0, 0.0, split(X, 0, -0.5, leaf(), leaf()), split(X, 1, 0.0, leaf(), leaf())))
+    assert better.done_before(entries).tolist() == [True, False, False, False, True, True, True]
+    assert better.refusal(entries) == ""

@@ -22,6 +22,7 @@ from test_search import KINDS, searching
 from graph.load import load
 from specs.vnnlib import parse
 from verifier import engine, portfolio, search, worker
+from verifier.budget import Budget
 from verifier.certificate import Recorder
 from verifier.events import Event, Paused, Progress
 from verifier.options import Options
@@ -109,15 +110,15 @@ def test_a_part_needs_something_new(tmp_path: Path) -> None:
 
 
 class Told:
-    """A channel; every part is answered by a request for another one."""
+    """A channel; every part is answered by a request for another one, once all that is in it was walked."""
 
-    def __init__(self, asked: queue.SimpleQueue[float], rate: float) -> None:
+    def __init__(self, asked: queue.SimpleQueue[worker.Asked], rate: float) -> None:
         self.asked, self.rate, self.parts = asked, rate, list[dict[str, Any]]()
 
     def send(self, message: dict[str, Any]) -> None:
         if "part" in message:
             self.parts.append(message)
-            self.asked.put(self.rate)
+            self.asked.put(worker.Asked(self.rate, sum(part["count"] for part in self.parts)))
 
 
 def options_of(folder: Path) -> Options:
@@ -129,10 +130,12 @@ def test_parts_are_as_large_as_the_checker_is_fast(rate: float, largest: int | N
     written(tmp_path, ("LeakyRelu", "Relu"), 0.1, CASES["one"])
     monkeypatch.setattr(worker, "FIRST_PART", 10)
     monkeypatch.setattr(worker, "LEAST_PART", 2)
-    asked: queue.SimpleQueue[float] = queue.SimpleQueue()
-    asked.put(worker.UNKNOWN)
+    asked: queue.SimpleQueue[worker.Asked] = queue.SimpleQueue()
+    asked.put(worker.Asked())
     channel, options = Told(asked, rate), options_of(tmp_path)
     (tmp_path / "private").mkdir()
+    takes: list[float] = []
+    monkeypatch.setattr(Budget, "check_takes", lambda _, seconds: takes.append(seconds))
     with searching("inputs"):
         session = worker.Session(options, channel, str(tmp_path / "private"), parts=asked)  # type: ignore[arg-type]
         answer = session.decide()
@@ -142,6 +145,7 @@ def test_parts_are_as_large_as_the_checker_is_fast(rate: float, largest: int | N
     assert largest is None or max(counts) <= largest
     assert all(Path(message["part"]).exists() for message in channel.parts)
     assert np.unique([message["part"] for message in channel.parts]).size == len(counts)
+    assert takes and (takes[-1] < 1.0 if rate < 1e-6 else max(takes) >= worker.CHECK_AGAIN * rate)  # at the end little was not walked
 
 
 def test_a_full_disk_costs_the_part_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +155,8 @@ def test_a_full_disk_costs_the_part_only(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Recorder, "write_part", full)
-    asked: queue.SimpleQueue[float] = queue.SimpleQueue()
-    asked.put(worker.UNKNOWN)
+    asked: queue.SimpleQueue[worker.Asked] = queue.SimpleQueue()
+    asked.put(worker.Asked())
     channel, options = Told(asked, 1.0), options_of(tmp_path)
     (tmp_path / "private").mkdir()
     with searching("inputs"):

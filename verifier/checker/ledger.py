@@ -101,11 +101,11 @@ def walk_part(entries: list[Entry], checker: Checker, cases: Cases, certificate:
 
 
 def done(forest: Forest, walked: Array, failed: list[int], visited: int, closed: int) -> Array:
-    """Of every node whether it is done. All that were `walked` and did not fail are, if the counts say so; else none counts as done."""
+    """Of every node whether it is done. All that were `walked` and are not below a failure are, if the counts say so; else none counts as done."""
     found = walked.copy()
-    found[failed] = False
-    agrees = visited == walked.sum() and closed == (found & (forest.ending != SPLIT)).sum()
-    return found if agrees else np.zeros_like(found)
+    for node in failed:
+        found[node : forest.end[node]] = False
+    return found & bool(visited == walked.sum() and closed == (found & (forest.ending != SPLIT)).sum())
 
 
 class PartWalk(Walk):
