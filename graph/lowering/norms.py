@@ -22,9 +22,7 @@ def lower_lp_normalization(op: Operator) -> Value:
 
 
 def over_norm(builder: Builder, x: Tensor, axis: int, p: int) -> Tensor:
-    """x / n with n = (sum |x|^p)^(1/p) along `axis`, and 0 where n is 0: the divisor is n + 1 - [n > 0]. Of one element alone it is the sign."""
-    if x.shape[axis] == 1:
-        return builder.elementwise(build("sign"), x)
+    """x / n with n = (sum |x|^p)^(1/p) along `axis`, and 0 where n is 0: the divisor is n + 1 - [n > 0]."""
     kept = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
     norm = root(builder, builder.linear(Sum(x.shape, kept, (axis,)), power(builder, x, p)), p)
     some = builder.elementwise(build("step"), norm)

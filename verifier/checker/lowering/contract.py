@@ -9,7 +9,7 @@ import numpy as np
 
 from verifier.checker.lowering.basic import common, matrix_product, reshape, stack, starts_of
 from verifier.checker.lowering.builder import Array, Builder, Known, Tensor, Value, checked, floats, indices
-from verifier.checker.lowering.elementwise import ABSOLUTE, SIGN
+from verifier.checker.lowering.elementwise import ABSOLUTE
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.order import STEP
 from verifier.checker.maps import Convolution, Dense, Diagonal, Index, Map, Transposed
@@ -166,9 +166,7 @@ def lp_normalization(op: Operator) -> Value:
 
 
 def divided_by_norm(builder: Builder, x: Tensor, axis: int, p: int) -> Tensor:
-    """By n = (sum |x|^p)^(1/p) along `axis`, p 1 or 2: of one element alone that is its sign."""
-    if x.shape[axis] == 1:
-        return builder.elementwise(SIGN, x)
+    """By n = (sum |x|^p)^(1/p) along `axis`, p 1 or 2."""
     kept = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
     each = builder.elementwise(ABSOLUTE if p == 1 else Smooth("pow", 2.0), x)
     source = np.ascontiguousarray(np.broadcast_to(indices(kept), x.shape)).reshape(-1)
