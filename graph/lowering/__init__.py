@@ -30,6 +30,7 @@ from graph.lowering import (
     reduction,
     reindex,
     resampling,
+    roots,
     scatter,
     sequences,
 )
@@ -197,7 +198,7 @@ LOWERINGS = register(
     ("SpaceToDepth", reindex.lower_reindex),
     ("Split", reindex.lower_split),
     ("SplitToSequence", sequences.lower_split_to_sequence),
-    ("Sqrt", elementwise.apply("sqrt")),
+    ("Sqrt", roots.lower_sqrt),
     ("Squeeze", reindex.lower_reindex),
     ("Sub", arithmetic.lower_sub),
     ("Sum", arithmetic.lower_sum),

@@ -17,6 +17,7 @@ from graph.lowering.arithmetic import add, broadcast, float64, multiply, scale
 from graph.lowering.builder import Builder, Known, Tensor, Value
 from graph.lowering.linear import reshape
 from graph.lowering.operator import Operator
+from graph.lowering.roots import root
 
 
 def mean(builder: Builder, x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -97,7 +98,7 @@ def lower_mean_variance_normalization(op: Operator) -> Value:
     axes = tuple(sorted({op.axis(a, len(x.shape)) for a in op.integers("axes") or (0, 2, 3)}))
     centred, _ = centre(op.builder, x, axes)
     variance = mean(op.builder, op.builder.elementwise(build("pow", 2.0), centred), axes)
-    deviation = add(op.builder, op.builder.elementwise(build("sqrt"), variance), Known(np.array(float(np.float32(1e-9)))))
+    deviation = add(op.builder, root(op.builder, variance, 2), Known(np.array(float(np.float32(1e-9)))))
     inverse = op.builder.elementwise(build("reciprocal"), _tensor(deviation))
     return op.builder.multiply(centred, broadcast(op.builder, inverse, x.shape))
 

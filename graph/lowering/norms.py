@@ -9,7 +9,8 @@ from graph.linear_map import Conv, LinearMap, Reshape, Scale, Sum
 from graph.lowering.arithmetic import broadcast
 from graph.lowering.builder import Builder, Tensor, Value, indices
 from graph.lowering.operator import Operator
-from graph.lowering.pooling import power, root
+from graph.lowering.pooling import power
+from graph.lowering.roots import root
 
 
 def lower_lp_normalization(op: Operator) -> Value:

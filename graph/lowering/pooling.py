@@ -11,6 +11,7 @@ from graph.linear_map import Conv, Scale, Sum, compose, window_taps
 from graph.lowering.builder import Builder, Tensor, Value, indices
 from graph.lowering.operator import Operator
 from graph.lowering.ordering import first_largest, weighted_index
+from graph.lowering.roots import root
 from graph.lowering.windows import Windows, convolution_windows
 
 
@@ -87,11 +88,6 @@ def power(builder: Builder, x: Tensor, p: int) -> Tensor:
     if p % 2:
         x = builder.elementwise(build("abs"), x)
     return x if p == 1 else builder.elementwise(build("pow", float(p)), x)
-
-
-def root(builder: Builder, x: Tensor, p: int) -> Tensor:
-    """x^(1/p) for x >= 0."""
-    return x if p == 1 else builder.elementwise(build("sqrt") if p == 2 else build("pow", 1 / p), x)
 
 
 def _windows(op: Operator) -> tuple[Tensor, Windows]:

@@ -12,6 +12,7 @@ from graph.lowering.arithmetic import add, broadcast, concat, float64, scale, wh
 from graph.lowering.builder import Known, Tensor, Value, indices
 from graph.lowering.logic import truncated
 from graph.lowering.operator import Operator
+from graph.lowering.roots import radicand
 
 Array = NDArray[Any]
 
@@ -31,7 +32,7 @@ def lower_pow(op: Operator) -> Value:
     if not np.isfinite(different).all() or different.size > MOST_EXPONENTS:
         raise op.refuse(f"{different.size} different exponents, or one that is not finite: at most {MOST_EXPONENTS} are supported")
     if different.size == 1:
-        found = _powered(op, x, float(different[0]))
+        found = _powered(op, radicand(op.builder, x) if different[0] == 0.5 else x, float(different[0]))
         return Known(np.ones(shape)) if isinstance(found, Known) else broadcast(op.builder, found, shape)
     spread, flat = np.broadcast_to(indices(x.shape), shape).reshape(-1), np.broadcast_to(exponents, shape).reshape(-1)
     parts = [_powered(op, op.builder.gather(x, spread[flat == e]), float(e)) for e in different]

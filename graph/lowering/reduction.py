@@ -12,6 +12,7 @@ from graph.linear_map import Scale, Sum, compose
 from graph.lowering.arithmetic import add, multiply, scale
 from graph.lowering.builder import Tensor, Value, indices
 from graph.lowering.operator import Operator
+from graph.lowering.roots import root
 
 
 def lower_reduce_sum(op: Operator) -> Value:
@@ -60,7 +61,7 @@ def lower_reduce_sum_square(op: Operator) -> Value:
 
 def lower_reduce_l2(op: Operator) -> Value:
     x, axes, shape = _axes(op, since_input=18)
-    return op.builder.elementwise(build("sqrt"), _sum(op, op.builder.elementwise(build("pow", 2.0), x), axes, shape))
+    return root(op.builder, _sum(op, op.builder.elementwise(build("pow", 2.0), x), axes, shape), 2)
 
 
 def lower_reduce_log_sum(op: Operator) -> Value:

@@ -129,7 +129,7 @@ def test_the_table_of_sites() -> None:
     assert kinds_of("GroupNormalization", ["x", "s", "b"], scale, (1, 4, 3), 21, num_groups=2) == normal
     assert kinds_of("RMSNormalization", ["x", "s"], scale, (3, 4), 23) == normal
     assert kinds_of("LayerNormalization", ["x", "x"], scale, (3, 4), 17) == [*normal, "Product"]
-    assert kinds_of("MeanVarianceNormalization", ["x"], {}, (3, 4), 13, axes=[0]) == ["pow2", "sqrt", "reciprocal", "Product"]
+    assert kinds_of("MeanVarianceNormalization", ["x"], {}, (3, 4), 13, axes=[0]) == ["pow2", "pieces", "sqrt", "reciprocal", "Product"]
     assert kinds_of("LogSoftmax", ["x"], {}, (3, 4), 13) == ["exp", "log"]
     assert kinds_of("RotaryEmbedding", ["x", "c", "d"], {"c": floats(1, 2, 2), "d": floats(1, 2, 2)}, (1, 1, 2, 4), 23) == []
     softmax = ["exp", "reciprocal", "Product"]

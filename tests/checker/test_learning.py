@@ -25,7 +25,7 @@ THREE = {"coefficients": [0.5, -1.0, 2.0, 1.0, 0.25, -0.75, -1.5, 1.0, 0.0], "in
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], int]] = [
     ("Scaler", {}, {"offset": [0.5, -1.0, 2.0], "scale": [2.0, 0.25, -1.0]}, 0),
     ("Scaler", {}, {"offset": [0.5], "scale": [2.0]}, 0),
-    ("Normalizer", {}, {"norm": "L2"}, 5),
+    ("Normalizer", {}, {"norm": "L2"}, 6),
     ("Normalizer", {}, {"norm": "L1"}, 4),
     ("Binarizer", {}, {"threshold": 0.25}, 1),
     ("LinearRegressor", {}, {"coefficients": [1.0, -2.0, 0.5, 3.0, 0.25, 1.5], "intercepts": [0.5, -1.0], "targets": 2}, 0),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from verifier.checker.lowering.builder import Array, Builder, Known, Shape, Tensor, Term, Value, floats, indices, take
-from verifier.checker.lowering.elementwise import clipping
+from verifier.checker.lowering.elementwise import clipping, radicand
 from verifier.checker.lowering.gates import gate
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Convolution, Dense, Diagonal, Map, Sparse
@@ -216,6 +216,7 @@ def _to_the(builder: Builder, e: float, x: Tensor) -> Value:
 
 
 def _power(op: Operator, x: Tensor, exponent: float, shape: Shape) -> Value:
+    x = radicand(op, x) if exponent == 0.5 else x
     found = _to_the(op.builder, exponent, x)
     if isinstance(found, Known):
         return Known(np.ones(shape, dtype=np.float32))
@@ -223,7 +224,7 @@ def _power(op: Operator, x: Tensor, exponent: float, shape: Shape) -> Value:
         return op.end(op.builder.spread(x, shape), "moves")
     if shape != x.shape:
         return op.end(op.builder.spread(found, shape), "refused", name="a power that is broadcast")
-    return op.end(found, "sqrt" if exponent in (0.5, -1) else "kernel", 2, name="Pow")
+    return op.end(found, "sqrt" if exponent in (0.5, -1) else "kernel", 2, name="Pow", sources=(x.node,) if exponent == 0.5 else None)
 
 
 def stack(builder: Builder, parts: list[Value], place: Array, starts: list[int]) -> Tensor:

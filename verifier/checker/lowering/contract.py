@@ -9,7 +9,7 @@ import numpy as np
 
 from verifier.checker.lowering.basic import common, matrix_product, reshape, stack, starts_of
 from verifier.checker.lowering.builder import Array, Builder, Known, Tensor, Value, checked, floats, indices
-from verifier.checker.lowering.elementwise import ABSOLUTE
+from verifier.checker.lowering.elementwise import ABSOLUTE, RELU
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.order import STEP
 from verifier.checker.maps import Convolution, Dense, Diagonal, Index, Map, Transposed
@@ -171,7 +171,7 @@ def divided_by_norm(builder: Builder, x: Tensor, axis: int, p: int) -> Tensor:
     each = builder.elementwise(ABSOLUTE if p == 1 else Smooth("pow", 2.0), x)
     source = np.ascontiguousarray(np.broadcast_to(indices(kept), x.shape)).reshape(-1)
     total = builder.linear(Transposed(Index(source, math.prod(kept))), each, kept)
-    n = total if p == 1 else builder.elementwise(Smooth("sqrt"), total)
+    n = total if p == 1 else builder.elementwise(Smooth("sqrt"), builder.elementwise(RELU, total))
     some = builder.elementwise(STEP, n)
     terms: list[tuple[Map, Tensor]] = [(Index(np.arange(n.size), n.size), n), (Diagonal(np.full(n.size, -1.0)), some)]
     inverse = builder.elementwise(Smooth("reciprocal"), builder.affine(terms, np.ones(kept), kept))

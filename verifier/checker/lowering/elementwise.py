@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from verifier.checker.lowering.builder import Known, Value
+from verifier.checker.lowering.builder import Known, Tensor, Value
 from verifier.checker.lowering.operator import Operator
-from verifier.checker.network import Pieces, Smooth
+from verifier.checker.network import Affine, Elementwise, Node, Pieces, Smooth
 
 RELU = Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (0.0,))
 ABSOLUTE = Pieces((0.0,), (-1.0, 1.0), (0.0, 0.0), (0.0,))
@@ -26,9 +26,31 @@ def smooth(name: str) -> Callable[[Operator], Value]:
     return lambda op: op.end(op.builder.elementwise(Smooth(name), op.tensor(0)), "kernel", name=op.kind)
 
 
-def root(name: str, count: int) -> Callable[[Operator], Value]:
-    """Square root and reciprocal: `count` roundings."""
-    return lambda op: op.end(op.builder.elementwise(Smooth(name), op.tensor(0)), "sqrt", count)
+def square_root(op: Operator) -> Value:
+    x = radicand(op, op.tensor(0))
+    return op.end(op.builder.elementwise(Smooth("sqrt"), x), "sqrt", 1, sources=(x.node,))
+
+
+def reciprocal(op: Operator) -> Value:
+    return op.end(op.builder.elementwise(Smooth("reciprocal"), op.tensor(0)), "sqrt", 2)
+
+
+def radicand(op: Operator, x: Tensor) -> Tensor:
+    """max(x, 0) where x is made so that it is never negative, else x: the bounds of sums reach below 0 by their rounding, where there is no root."""
+    return op.stage(op.builder.elementwise(RELU, x), "exact", sources=(x,)) if never_negative(op.builder.nodes, x.node) else x
+
+
+def never_negative(nodes: Sequence[Node], i: int) -> bool:
+    """Whether node i adds even powers, absolute values or the like, each as often as 0 or more says. (The engine decides in the same way.)"""
+    match nodes[i]:
+        case Elementwise(function=Pieces(breakpoints=(0.0,)) as f):
+            return f.slopes[0] <= 0 <= f.slopes[1] and not any((*f.intercepts, *f.values))
+        case Elementwise(inputs=(j,), function=Smooth(name="pow", parameter=power)):
+            return power % 2 == 0 or never_negative(nodes, j)
+        case Affine(inputs=inputs, maps=maps, bias=bias):
+            adds = all((m.weight >= (0 if m.error is None else m.error)).all() for m in maps) and (bias is None or bool((bias >= 0).all()))
+            return bool(adds) and all(never_negative(nodes, j) for j in inputs)
+    return False
 
 
 def leaky_relu(op: Operator) -> Value:

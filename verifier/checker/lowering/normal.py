@@ -12,6 +12,7 @@ import numpy as np
 
 from verifier.checker.lowering.basic import inverse, total
 from verifier.checker.lowering.builder import Array, Builder, Known, Shape, Tensor, Value, indices
+from verifier.checker.lowering.elementwise import RELU
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Index, Transposed
 from verifier.checker.network import Smooth, Softmax
@@ -97,7 +98,8 @@ def mean_variance_normalization(op: Operator) -> Value:
     x, b = op.tensor(0), op.builder
     axes = op.axes(op.integers("axes") or (0, 2, 3), len(x.shape))
     centred = total(b, [x, mean(b, x, axes)], [1.0, -1.0])
-    deviation = b.elementwise(Smooth("sqrt"), mean(b, b.elementwise(Smooth("pow", 2.0), centred), axes))
+    variance = mean(b, b.elementwise(Smooth("pow", 2.0), centred), axes)
+    deviation = b.elementwise(Smooth("sqrt"), b.elementwise(RELU, variance))
     inverted = b.elementwise(Smooth("reciprocal"), b.plus(deviation, np.full(deviation.shape, float(np.float32(1e-9)))))
     return op.end(b.product(centred, b.spread(inverted, x.shape)), "refused", name=WAYS)
 

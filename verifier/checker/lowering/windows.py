@@ -9,7 +9,7 @@ import numpy as np
 
 from verifier.checker.lowering.basic import inverse
 from verifier.checker.lowering.builder import Array, Shape, Tensor, Value, floats, indices, take
-from verifier.checker.lowering.elementwise import ABSOLUTE
+from verifier.checker.lowering.elementwise import ABSOLUTE, radicand
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.order import largest_place
 from verifier.checker.maps import Convolution, Index, Map, Transposed
@@ -184,6 +184,7 @@ def norm(op: Operator, x: Tensor, p: int, total: Map, shape: Shape, count: int) 
     if p == 1:
         return op.end(builder.linear(total, each, shape), "affine", count - 1, sources=(each.node,))
     summed = op.stage(builder.linear(total, each, shape), "affine", count - 1, sources=(each,))
+    summed = radicand(op, summed)
     root = Smooth("sqrt") if p == 2 else Smooth("pow", 1 / p)
     return op.end(builder.elementwise(root, summed), "sqrt" if p == 2 else "refused", 1, name="a root", sources=(summed.node,))
 
