@@ -72,44 +72,42 @@ class Rows:
 
 @dataclass
 class Folded:
-    """The nodes of a network over the boxes of a state, as far as their bounds are known."""
+    """The nodes of a network over the boxes of a state, which keeps this, as far as their bounds are known.
+
+    `largest`: the largest absolute values of the inputs, and then of every block [B, elements]."""
 
     bounds: LinearBounds
-    state: State
+    largest: list[Tensor]
     blocks: list[Block] = field(default_factory=list)
-    largest: list[Tensor] = field(default_factory=list)  # of the inputs, and of every block [B, elements]
     _expressions: list[Expression] = field(default_factory=list)
     _seen: int = 0  # nodes whose generators are known
-
-    def __post_init__(self) -> None:
-        self.largest = [self.state.largest(i) for i in self.bounds.graph.inputs]
 
     @property
     def size(self) -> int:
         """Generators."""
         return self.blocks[-1].stop if self.blocks else self.bounds.net.input_size
 
-    def saves(self, i: int, rows: int) -> bool:
+    def saves(self, state: State, i: int, rows: int) -> bool:
         """Whether `rows` of node i are bounded faster this way."""
         for k in range(self._seen, i):
             node = self.bounds.graph.nodes[k]
             if isinstance(node, Elementwise):
-                self._look(k, node)
+                self._look(state, k, node)
         self._seen = max(self._seen, i)
         mine = sum((b.stop - b.start) * (b.start + ELEMENT) for b in self.blocks) + ELEMENT * self.size
-        return self.fits() and mine * LEAST_GAIN < int(self.bounds.work[i]) and self.size * SHARED < rows * len(self.state.lower[0])
+        return self.fits() and mine * LEAST_GAIN < int(self.bounds.work[i]) and self.size * SHARED < rows * len(state.lower[0])
 
     def fits(self) -> bool:
         """Whether the maps of two nodes take no more memory than a block of coefficients."""
         return 4 * self.size * self.bounds.widest * 8 <= self.bounds.memory
 
-    def _look(self, k: int, node: Elementwise) -> None:
+    def _look(self, state: State, k: int, node: Elementwise) -> None:
         """What bends in some box, as the bounds stand now: they only get tighter."""
         (j,) = node.inputs
-        active = (self.state.lower[j] >= 0).all(0)
-        elements = torch.nonzero(~(active | (self.state.upper[j] <= 0).all(0))).squeeze(-1)
+        active = (state.lower[j] >= 0).all(0)
+        elements = torch.nonzero(~(active | (state.upper[j] <= 0).all(0))).squeeze(-1)
         self.blocks.append(Block(k, j, elements, active, self.size, self.size + len(elements)))
-        self.largest.append(self.state.largest(k).index_select(-1, elements))
+        self.largest.append(state.largest(k).index_select(-1, elements))
 
     def rows(self, i: int, elements: Tensor, adding: int) -> Rows:
         """Elements of node i; `adding`: how many sums their coefficients enter before the last."""
@@ -170,25 +168,26 @@ class Folded:
 def ends(bounds: LinearBounds, state: State, i: int, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor] | None:
     """`LinearBounds.ends`; None where that gains little."""
     count = below.numel() + above.numel()
-    if len(state.lower[0]) < LEAST_BOXES or not count or bounds.net.replaced or not bounds.folds:
+    own_numbers = not bounds.net.replaced and not state.lower[i].requires_grad  # expressions are made without torch
+    if len(state.lower[0]) < LEAST_BOXES or not count or not own_numbers or not bounds.folds:
         return None
     if state.folded is None:
-        state.folded = Folded(bounds, state)
-    if not state.folded.saves(i, count):
+        state.folded = Folded(bounds, [state.largest(k) for k in bounds.graph.inputs])
+    if not state.folded.saves(state, i, count):
         return None
     element = torch.cat([below, above])
     sign = torch.ones(count, dtype=bounds.net.dtype, device=bounds.net.device)
     sign[below.numel() :] = -1.0
     bytes_a_row = len(state.lower[0]) * state.folded.size * bounds.net.dtype.itemsize
     parts = torch.arange(count, device=element.device).split(max(2, bounds.memory // bytes_a_row))
-    value = torch.cat([_lower_bounds(state.folded, i, element[part], sign[part]) for part in parts], -1)
+    value = torch.cat([_lower_bounds(state.folded, state, i, element[part], sign[part]) for part in parts], -1)
     low, high = value[:, : below.numel()], -value[:, below.numel() :]
     return torch.where(low.isfinite(), low, -torch.inf), torch.where(high.isfinite(), high, torch.inf)
 
 
-def _lower_bounds(folded: Folded, i: int, elements: Tensor, sign: Tensor) -> Tensor:
+def _lower_bounds(folded: Folded, state: State, i: int, elements: Tensor, sign: Tensor) -> Tensor:
     """Lower bounds [B, R] of sign h over some elements of node i."""
-    run = _Backward(folded, i, elements, sign)
+    run = _Backward(folded, state, i, elements, sign)
     for block in reversed(folded.blocks):
         if block.start < block.stop <= run.d.shape[-1]:
             run.eliminate(block)
@@ -198,9 +197,9 @@ def _lower_bounds(folded: Folded, i: int, elements: Tensor, sign: Tensor) -> Ten
 class _Backward:
     """One elimination: coefficients `d` [B R, G] of the generators, constant and rounding error so far [B, R]."""
 
-    def __init__(self, folded: Folded, i: int, elements: Tensor, sign: Tensor) -> None:
-        self.folded, self.state, self.dtype = folded, folded.state, folded.bounds.net.dtype
-        self.batch, self.sums = len(folded.state.lower[0]), len(folded.blocks) + 2
+    def __init__(self, folded: Folded, state: State, i: int, elements: Tensor, sign: Tensor) -> None:
+        self.folded, self.state, self.dtype = folded, state, folded.bounds.net.dtype
+        self.batch, self.sums = len(state.lower[0]), len(folded.blocks) + 2
         start = folded.rows(i, elements, self.sums)
         self.largest = torch.cat(folded.largest, -1)[:, : len(start.matrix)]
         self.d = (start.matrix * sign).T.repeat(self.batch, 1)

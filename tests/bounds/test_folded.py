@@ -62,9 +62,9 @@ def always(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         monkeypatch.setattr(folded, name, 0)
     used, bound = list[int](), folded._lower_bounds
 
-    def noted(of: folded.Folded, i: int, *more: Any) -> torch.Tensor:
+    def noted(of: folded.Folded, state: State, i: int, *more: Any) -> torch.Tensor:
         used.append(i)
-        return bound(of, i, *more)
+        return bound(of, state, i, *more)
 
     monkeypatch.setattr(folded, "_lower_bounds", noted)
     return used
