@@ -18,7 +18,7 @@ MUTANTS = (
         "product_without_its_constant",
         "verifiers.md 3.3 Bounds: bilinear backward CROWN without -ab (McCormick missing)",
         "the planes of a product lose their constant",
-        (f"{BACKWARD}._product", "self._add(-_dot(positive, low_x * low_y) - _dot(negative, low_x * high_y))", "pass"),
+        (f"{BACKWARD}._product", "self._add(-dot(positive, low_x * low_y) - dot(negative, low_x * high_y))", "pass"),
         (f"{BACKWARD}._matmul", "self._add(-offset.flatten(2).sum(-1))", "pass"),
     ),
     _mutant(
@@ -169,13 +169,13 @@ MUTANTS = (
         "bias_skipped_going_back",
         "verifiers.md 3.3 Loader: acasxu verified bias-free",
         "backward passes forget biases",
-        (f"{BACKWARD}._affine", "self._add(_dot(d, bias.unsqueeze(0)))", "pass"),
+        (f"{BACKWARD}._affine", "self._add(dot(d, bias.unsqueeze(0)))", "pass"),
     ),
     _mutant(
         "bias_skipped_of_sums",
         "soundness.md 5.2 class 1: residual",
         "backward passes forget the bias of a sum of two branches",
-        (f"{BACKWARD}._affine", "self._add(_dot(d, bias.unsqueeze(0)))", "None if len(node.inputs) > 1 else self._add(_dot(d, bias.unsqueeze(0)))"),
+        (f"{BACKWARD}._affine", "self._add(dot(d, bias.unsqueeze(0)))", "None if len(node.inputs) > 1 else self._add(dot(d, bias.unsqueeze(0)))"),
     ),
     _mutant(
         "radius_with_signs",
