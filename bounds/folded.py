@@ -165,27 +165,17 @@ class Folded:
         return Expression(matrix, e.constant * slope, sizes, e.most * np.abs(slope), e.terms + 1)
 
 
-def ends(bounds: LinearBounds, state: State, i: int, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor] | None:
-    """`LinearBounds.ends`; None where that gains little."""
-    count = below.numel() + above.numel()
+def of(bounds: LinearBounds, state: State, i: int, count: int) -> Folded | None:
+    """The network as it is folded in a state, for `lower_bounds` of so many rows of node i; None where that gains little."""
     own_numbers = not bounds.net.replaced and not state.lower[i].requires_grad  # expressions are made without torch
     if len(state.lower[0]) < LEAST_BOXES or not count or not own_numbers or not bounds.folds:
         return None
     if state.folded is None:
         state.folded = Folded(bounds, [state.largest(k) for k in bounds.graph.inputs])
-    if not state.folded.saves(state, i, count):
-        return None
-    element = torch.cat([below, above])
-    sign = torch.ones(count, dtype=bounds.net.dtype, device=bounds.net.device)
-    sign[below.numel() :] = -1.0
-    bytes_a_row = len(state.lower[0]) * state.folded.size * bounds.net.dtype.itemsize
-    parts = torch.arange(count, device=element.device).split(max(2, bounds.memory // bytes_a_row))
-    value = torch.cat([_lower_bounds(state.folded, state, i, element[part], sign[part]) for part in parts], -1)
-    low, high = value[:, : below.numel()], -value[:, below.numel() :]
-    return torch.where(low.isfinite(), low, -torch.inf), torch.where(high.isfinite(), high, torch.inf)
+    return state.folded if state.folded.saves(state, i, count) else None
 
 
-def _lower_bounds(folded: Folded, state: State, i: int, elements: Tensor, sign: Tensor) -> Tensor:
+def lower_bounds(folded: Folded, state: State, i: int, elements: Tensor, sign: Tensor) -> Tensor:
     """Lower bounds [B, R] of sign h over some elements of node i."""
     run = _Backward(folded, state, i, elements, sign)
     for block in reversed(folded.blocks):

@@ -293,17 +293,20 @@ class LinearBounds:
         """Backward lower bounds [B, len(below)] of the elements `below` of node i and upper ones [B, len(above)] of `above`; where that takes less,
         of images tile by tile (`bounds.crop`), and of small networks by way of what bends alone (`bounds.folded`). Infinite where nothing is
         proven. Memory is bounded."""
-        faster = crop.ends(self, state, i, below, above) or folded.ends(self, state, i, below, above)
-        if faster is not None:
-            return faster
-        batch = state.lower[i].shape[0]
-        row = self.widest * state.lower[i].element_size()
-        block = max(2, min(self.memory // batch, max(CACHED, 2 * LEAST_ROWS * row)) // row)
+        by_tiles = crop.ends(self, state, i, below, above)
+        if by_tiles is not None:
+            return by_tiles
         element = torch.cat([below, above])
+        batch, fold = state.lower[i].shape[0], folded.of(self, state, i, element.numel())
+        row = (self.widest if fold is None else fold.size) * state.lower[i].element_size()
+        block = max(2, min(self.memory // batch, max(CACHED, 2 * LEAST_ROWS * row)) // row)
         sign = torch.ones(element.shape, dtype=self.net.dtype, device=self.net.device)
         sign[below.numel() :] = -1.0
         found = [torch.zeros(batch, 0, dtype=self.net.dtype, device=self.net.device)]
         for part in torch.arange(element.numel(), device=self.net.device).split(block):
+            if fold is not None:
+                found.append(folded.lower_bounds(fold, state, i, element[part], sign[part]))
+                continue
             unit = torch.zeros(part.numel(), self.graph.nodes[i].size, dtype=self.net.dtype, device=self.net.device)
             unit[torch.arange(part.numel(), device=self.net.device), element[part]] = sign[part]
             found.append(self.lower_bound(state, {i: unit.unsqueeze(0)}, None).value)

@@ -44,7 +44,7 @@ CHECKED_AGAIN = 1.2  # times what the last check took: the next one
 PART_SECONDS, PART_SHARE = 1.0, 1 / 30  # that the checker should need for a part of a proof, or of the time since the engine began
 FIRST_PART, LEAST_PART = 32, 16  # sub-problems in the first part, and in any
 BATCH_SECONDS = 3.0  # or as long as a batch takes, after which the next part comes, but no longer
-CHECK_AGAIN, CHECK_WHOLE = 1.5, 0.04  # times what was left to check at the last rate; of the time of the search, to read and compare the whole
+CHECK_LEFT, CHECK_WHOLE = 1.5, 0.04  # times what was left to check at the last rate; of the time of the search, to read and compare the whole
 FASTER = 4.0  # times the sub-problems of the last part, at most, are in the next one; and twice as many at least until that takes too long
 BOOKED_ON = {"probe": "attack", "attack": "attack", "interval": "bound", "bound": "bound", "search": "search"}
 
@@ -157,7 +157,7 @@ class Session:
                 self._tell_part(self._parts, max(PART_SECONDS, PART_SHARE * (now - self._began), batch))
             if self._asked.rate:
                 left = self._asked.rate * (self._proof.decided - self._asked.walked)
-                self._budget.check_takes(CHECK_AGAIN * left + CHECK_WHOLE * (now - self._began))
+                self._budget.check_takes(CHECK_LEFT * left + CHECK_WHOLE * (now - self._began))
 
     def _tell_part(self, parts: queue.SimpleQueue[Asked], seconds: float) -> None:
         """Write what of the proof is new, as much as the checker will take so many seconds for. Where there is not much yet, the answer waits."""

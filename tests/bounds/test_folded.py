@@ -60,13 +60,13 @@ def always(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Whatever it saves; the nodes that are bounded so are noted."""
     for name in ("LEAST_BOXES", "LEAST_GAIN", "SHARED"):
         monkeypatch.setattr(folded, name, 0)
-    used, bound = list[int](), folded._lower_bounds
+    used, bound = list[int](), folded.lower_bounds
 
     def noted(of: folded.Folded, state: State, i: int, *more: Any) -> torch.Tensor:
         used.append(i)
         return bound(of, state, i, *more)
 
-    monkeypatch.setattr(folded, "_lower_bounds", noted)
+    monkeypatch.setattr(folded, "lower_bounds", noted)
     return used
 
 
@@ -158,7 +158,7 @@ def test_where_it_gains_little_the_whole_network_is_bounded(monkeypatch: pytest.
     def used(one: Graph = graph, **weights: Any) -> bool:
         bounds = prepare(one) if not weights else type(prepare(one))(TorchGraph(one, torch.float64, **weights))
         state = bounds.propagate(*at)
-        return any(bounds.targets[i] and folded.ends(bounds, state, i, *2 * [torch.arange(one.nodes[i].size)]) is not None for i in bounds.targets)
+        return any(bounds.targets[i] and folded.of(bounds, state, i, 2 * one.nodes[i].size) is not None for i in bounds.targets)
 
     assert not used()  # few boxes
     monkeypatch.setattr(folded, "LEAST_BOXES", 0)

@@ -145,7 +145,7 @@ def test_parts_are_as_large_as_the_checker_is_fast(rate: float, largest: int | N
     assert largest is None or max(counts) <= largest
     assert all(Path(message["part"]).exists() for message in channel.parts)
     assert np.unique([message["part"] for message in channel.parts]).size == len(counts)
-    assert takes and (takes[-1] < 1.0 if rate < 1e-6 else max(takes) >= worker.CHECK_AGAIN * rate)  # at the end little was not walked
+    assert takes and (takes[-1] < 1.0 if rate < 1e-6 else max(takes) >= worker.CHECK_LEFT * rate)  # at the end little was not walked
 
 
 def test_a_full_disk_costs_the_part_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
