@@ -30,7 +30,7 @@ from verifier.guide import Guide
 from verifier.input_search import Probe, Tally
 from verifier.leaf_program import Cut, Leaf, applies, attempt, both_sides
 from verifier.multipliers import gathered, places_in
-from verifier.optimise import Multipliers, Sides, Slopes, builders, initial, optimise, paid, planes_of, planes_with, storable
+from verifier.optimise import Multipliers, Sides, Slopes, initial, optimise, paid, planes_with, storable
 from verifier.portfolio import CONSTANTS, programs_fit
 from verifier.replay import Witness
 
@@ -468,7 +468,7 @@ class NeuronSearch:
     def _confirm(self, domains: Domains, state: State, multipliers: Multipliers) -> Tried:
         """Bound with these multipliers as a certificate can store them, and tell what that closes."""
         is_open = torch.ones(len(domains), 1, dtype=torch.bool, device=domains.group.device)
-        slopes, betas = storable(self.linear, state, multipliers)
+        slopes, betas = storable(self.linear, multipliers)
         planes, added = planes_with(self.linear, state, slopes), paid(self._sides(domains), betas)
         found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=added, record=True)
         refuted, margin = self.bounder.confirm_in_double(found, domains.group, is_open, slopes, added)
@@ -627,7 +627,7 @@ class NeuronSearch:
                 self.linear, state, functional, constant, chosen, sides, steps=self.effort.trial_steps, rate=self.effort.rate
             )
         low = self.linear.lower_bound(
-            state, functional, constant, planes=planes_of(builders(self.linear, state, chosen.slopes), chosen.slopes),
+            state, functional, constant, planes=planes_with(self.linear, state, chosen.slopes),
             betas=paid(sides, chosen.betas), rigorous=False,
         )
         value = low.value.amax(-1)

@@ -17,7 +17,7 @@ from bounds.functions import torch_function
 from bounds.linear import NEAR_ZERO, Betas, Functional, LinearBounds, Lower, State
 from bounds.relaxation import Planes
 from graph.core import Elementwise
-from graph.functions.facts import Pieces, Smooth
+from graph.functions.facts import Function, Pieces, Smooth
 from graph.functions.relu import relu
 from verifier.adam import RATE_DECAY, Moments
 
@@ -30,8 +30,9 @@ class Multipliers:
     """What is optimised, for B boxes and R rows.
 
     `slopes[i]`, used where elementwise node i is not linear on its interval, each [B, R, size]: of a piecewise-linear
-    function the lower slope and None (the upper one is the default), of one that jumps both; of a smooth function the positions of both slopes,
-    0 for the default and +-1 for a whole spread of the derivative above or below it, so that they suit any interval.
+    function the lower slope and None (the upper one is the default); of one that jumps, and of a smooth one, both. They are slopes and not
+    positions among those of an interval: over a part of the interval the same slopes bound no worse, so that a sub-problem that starts with
+    its parent's starts with a margin no smaller than its parent's.
     `betas[j]` [B, R, size]: multipliers of the splits of node j, positive where h_j <= t pays, negative where h_j >= t does.
     """
 
@@ -78,11 +79,8 @@ def initial(bounds: LinearBounds, state: State, rows: int, nodes: Iterable[int])
         if isinstance(node, Elementwise):
             low, high = state.lower[node.inputs[0]], state.upper[node.inputs[0]]
             shape = (low.shape[0], rows, low.shape[1])
-            if isinstance(node.function, Pieces):
-                below, above = (slope.unsqueeze(1).expand(shape) for slope in relaxation.default_slopes(node.function, low, high))
-                slopes[i] = (below, above if node.function.jumps() else None)
-            else:
-                slopes[i] = (low.new_zeros(shape), low.new_zeros(shape))
+            below, above = (slope.unsqueeze(1).expand(shape) for slope in relaxation.default_slopes(node.function, low, high))
+            slopes[i] = (below, None if isinstance(node.function, Pieces) and not node.function.jumps() else above)
     return Multipliers(slopes, {})
 
 
@@ -98,10 +96,7 @@ def builders(bounds: LinearBounds, state: State, nodes: Iterable[int]) -> dict[i
         if isinstance(node, Elementwise):
             j = node.inputs[0]
             low, high = state.lower[j].unsqueeze(1), state.upper[j].unsqueeze(1)
-            if node.function == RELU:
-                result[i] = _relu(low, high)
-            else:
-                result[i] = _pieces(node.function, low, high) if isinstance(node.function, Pieces) else _smooth(node.function, low, high)
+            result[i] = _relu(low, high) if node.function == RELU else _any(node.function, low, high)
     return result
 
 
@@ -110,40 +105,22 @@ def planes_of(build: dict[int, Build], slopes: dict[int, tuple[Tensor, Tensor | 
     return {i: build[i](lower, upper) for i, (lower, upper) in slopes.items()}
 
 
-def storable(bounds: LinearBounds, state: State, found: Multipliers) -> tuple[Slopes, dict[int, Tensor]]:
+def planes_with(bounds: LinearBounds, state: State, slopes: Slopes) -> dict[int, Planes]:
+    """The planes of these slopes in this state."""
+    return planes_of(builders(bounds, state, slopes), slopes)
+
+
+def storable(bounds: LinearBounds, found: Multipliers) -> tuple[Slopes, dict[int, Tensor]]:
     """Slopes and betas as a certificate stores them: slopes of piecewise-linear functions rounded to float16, all else to float32.
 
-    What is confirmed with these is what is written. Positions become slopes here, so that they mean the same on other bounds.
+    What is confirmed with these is what is written.
     """
     slopes: Slopes = {}
     for i, (low, high) in found.slopes.items():
         node = bounds.graph.nodes[i]
-        if high is None:
-            slopes[i] = (low.half().to(low.dtype), None)
-        elif isinstance(node, Elementwise) and isinstance(node.function, Pieces):
-            slopes[i] = (low.half().to(low.dtype), high.half().to(low.dtype))
-        elif isinstance(node, Elementwise) and isinstance(node.function, Smooth):
-            j = node.inputs[0]
-            slope_lower, slope_upper = _steep(node.function, state.lower[j].unsqueeze(1), state.upper[j].unsqueeze(1))(low, high)
-            slopes[i] = (slope_lower.float().to(low.dtype), slope_upper.float().to(low.dtype))
+        few = torch.float16 if isinstance(node, Elementwise) and isinstance(node.function, Pieces) else torch.float32
+        slopes[i] = (low.to(few).to(low.dtype), None if high is None else high.to(few).to(high.dtype))
     return slopes, {j: beta.float().to(beta.dtype) for j, beta in found.betas.items()}
-
-
-def planes_with(bounds: LinearBounds, state: State, slopes: Slopes) -> dict[int, Planes]:
-    """The planes of these slopes (not positions) where a node is not linear, and the exact line where it is."""
-    planes: dict[int, Planes] = {}
-    for i, (lower, upper) in slopes.items():
-        node = bounds.graph.nodes[i]
-        if not isinstance(node, Elementwise):
-            continue
-        low, high = state.lower[node.inputs[0]].unsqueeze(1), state.upper[node.inputs[0]].unsqueeze(1)
-        if isinstance(node.function, Pieces):
-            planes[i] = (_relu(low, high) if node.function == RELU else _pieces(node.function, low, high))(lower, upper)
-        elif upper is not None:
-            linear, default = relaxation.is_linear(node.function, low, high), relaxation.default_slopes(node.function, low, high)
-            chosen = (torch.where(linear, fixed, free) for fixed, free in zip(default, (lower, upper), strict=True))
-            planes[i] = relaxation.relax(node.function, low, high, *chosen)
-    return planes
 
 
 def _relu(low: Tensor, high: Tensor) -> Build:
@@ -154,7 +131,7 @@ def _relu(low: Tensor, high: Tensor) -> Build:
     return lambda chosen, _: Planes(torch.addcmul(fixed, bent, chosen.clamp(0, 1)), None, default.slope_upper, default.offset_upper)
 
 
-def _pieces(function: Pieces, low: Tensor, high: Tensor) -> Build:
+def _any(function: Function, low: Tensor, high: Tensor) -> Build:
     default_lower, default_upper = relaxation.default_slopes(function, low, high)
     linear = relaxation.is_linear(function, low, high)
 
@@ -165,25 +142,33 @@ def _pieces(function: Pieces, low: Tensor, high: Tensor) -> Build:
     return build
 
 
-def _smooth(function: Smooth, low: Tensor, high: Tensor) -> Build:
-    steep = _steep(function, low, high)
+@dataclass(frozen=True)
+class Range:
+    """Where slopes of a smooth function over an interval are searched: within `spread` of the default ones, each [B, 1, size]."""
 
-    def build(chosen: Tensor, chosen_upper: Tensor | None) -> Planes:
-        if chosen_upper is None:
-            raise ValueError("a smooth function needs two positions")
-        return relaxation.relax(function, low, high, *steep(chosen, chosen_upper))
+    lower: Tensor
+    upper: Tensor
+    spread: Tensor
 
-    return build
+    def project(self, lower: Tensor, upper: Tensor) -> None:
+        """Move these slopes to the nearest ones that are searched."""
+        for slope, default in ((lower, self.lower), (upper, self.upper)):
+            slope.copy_(torch.minimum(torch.maximum(slope, default - self.spread), default + self.spread))
 
 
-def _steep(function: Smooth, low: Tensor, high: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Both slopes of a smooth function from their positions."""
-    default_lower, default_upper = relaxation.default_slopes(function, low, high)
-    derivative = torch_function(function).derivative
-    steepness = torch.stack([derivative(x) for x in (low, (low + high) / 2, high)]).detach()
-    spread = steepness.amax(0) - steepness.amin(0)
-    spread = torch.where(torch.isfinite(spread) & (low < high), spread, torch.zeros_like(spread))
-    return lambda chosen, chosen_upper: (default_lower + chosen * spread, default_upper + chosen_upper * spread)
+def ranges(bounds: LinearBounds, state: State, nodes: Iterable[int]) -> dict[int, Range]:
+    """Of those of `nodes` that are smooth: as far as the derivative is spread over the interval."""
+    found: dict[int, Range] = {}
+    for i in nodes:
+        node = bounds.graph.nodes[i]
+        if isinstance(node, Elementwise) and isinstance(node.function, Smooth):
+            low, high = (end[node.inputs[0]].unsqueeze(1) for end in (state.lower, state.upper))
+            derivative = torch_function(node.function).derivative
+            steepness = torch.stack([derivative(x) for x in (low, (low + high) / 2, high)]).detach()
+            spread = steepness.amax(0) - steepness.amin(0)
+            spread = torch.where(torch.isfinite(spread) & (low < high), spread, torch.zeros_like(spread))
+            found[i] = Range(*relaxation.default_slopes(node.function, low, high), spread)
+    return found
 
 
 Price = Callable[[Tensor], tuple[Tensor, Tensor | None]]  # multipliers of one node -> those that its splits allow, and their thresholds
@@ -244,7 +229,8 @@ def optimise(
     price = prices(sides, shares)
     if not (slopes or shares):
         return start
-    ascent = _Ascent(bounds, slopes, shares, rate)
+    free = ranges(bounds, state, slopes)
+    ascent = _Ascent(bounds, slopes, shares, free, rate)
     best = _Best(start)
     for step in range(steps + 1):
         with torch.enable_grad():
@@ -259,7 +245,7 @@ def optimise(
             ascent.step(useful.sum())
         with torch.no_grad():
             for i, (lower, upper) in slopes.items():
-                _project(bounds.graph.nodes[i], lower, upper)
+                _project(bounds.graph.nodes[i], free.get(i), lower, upper)
             for j, share in shares.items():
                 share.copy_(price[j](share)[0])
     for _ in range(stretches):
@@ -274,11 +260,13 @@ def optimise(
 class _Ascent:
     """Adam over all of these, from `rate` on with less from step to step."""
 
-    def __init__(self, bounds: LinearBounds, slopes: Slopes, shares: dict[int, Tensor], rate: float) -> None:
+    def __init__(self, bounds: LinearBounds, slopes: Slopes, shares: dict[int, Tensor], free: dict[int, Range], rate: float) -> None:
         smooth = {n.inputs[0] for _, n in bounds.graph if isinstance(n, Elementwise) and isinstance(n.function, Smooth)}
         rates = [(t, rate) for pair in slopes.values() for t in pair if t is not None]
         rates += [(share, rate * SMOOTH_SHARE if j in smooth else rate) for j, share in shares.items()]
         self._tensors, self._rates = [t for t, _ in rates], [r for _, r in rates]
+        self._units = [free[i].spread if i in free else None for i, pair in slopes.items() for t in pair if t is not None]
+        self._units += [None] * len(shares)
         self._moments = [Moments.at_start(t) for t in self._tensors]
 
     def step(self, value: Tensor) -> None:
@@ -287,7 +275,8 @@ class _Ascent:
         with torch.no_grad():
             for k, gradient in enumerate(gradients):
                 if gradient is not None:
-                    self._tensors[k].add_(self._moments[k].direction(gradient), alpha=self._rates[k])
+                    direction, unit = self._moments[k].direction(gradient), self._units[k]
+                    self._tensors[k].add_(direction if unit is None else direction.mul_(unit), alpha=self._rates[k])
         self._rates = [RATE_DECAY * rate for rate in self._rates]
 
 
@@ -315,15 +304,14 @@ def _coefficient_scale(bounds: LinearBounds, low: Lower) -> dict[int, Tensor]:
     return scale
 
 
-def _project(node: object, lower: Tensor, upper: Tensor | None) -> None:
-    """Keep a slope among those of the pieces (and of lines across a jump), and a position within one spread of the default."""
+def _project(node: object, free: Range | None, lower: Tensor, upper: Tensor | None) -> None:
+    """Keep slopes of pieces among those of the pieces (and of lines across a jump), and of a smooth function where they are searched."""
     if isinstance(node, Elementwise) and isinstance(node.function, Pieces):
         steep = relaxation.STEEPEST if node.function.jumps() else 0.0
         for slope in (lower,) if upper is None else (lower, upper):
             slope.clamp_(min=min(*node.function.slopes, -steep), max=max(*node.function.slopes, steep))
-    elif upper is not None:
-        lower.clamp_(-1, 1)
-        upper.clamp_(-1, 1)
+    elif free is not None and upper is not None:
+        free.project(lower, upper)
 
 
 class _Best:

@@ -31,7 +31,7 @@ from graph.core import Affine, Graph, Origin
 from specs.canonical import Atom
 from verifier import encode_lp, milp
 from verifier.minimum import minimum
-from verifier.optimise import UNSPLIT, builders, initial, optimise, planes_of, relaxed_nodes
+from verifier.optimise import UNSPLIT, initial, optimise, planes_with, relaxed_nodes
 from verifier.problem import Problem
 from verifier.solver import Question
 
@@ -235,7 +235,7 @@ class _Subject:
         nodes = relaxed_nodes(self.linear, self.state)
         start = initial(self.linear, self.state, 1, nodes)
         found = optimise(self.linear, self.state, self.functional, self.offset, start, UNSPLIT, steps=STEPS, rate=RATE)
-        planes = planes_of(builders(self.linear, self.state, found.slopes), found.slopes)
+        planes = planes_with(self.linear, self.state, found.slopes)
         improved = float(self.linear.lower_bound(self.state, self.functional, self.offset, planes=planes).value)
         return max(improved, self.crown()[0]), None, ""
 

@@ -82,7 +82,7 @@ def _guessed(bounds: LinearBounds, state: State, j: int, reduction: Reduction, p
 def _bound_again(bounds: LinearBounds, state: State, j: int, rows: Tensor, found: Multipliers, tell: Tell) -> tuple[Tensor, Tensor]:
     """Rigorous bounds of node j with these multipliers for its elements `rows`."""
     count, (functional, constant) = rows.numel(), _both_signs(bounds, j, rows)
-    slopes, _ = storable(bounds, state, found)
+    slopes, _ = storable(bounds, found)
     value = bounds.lower_bound(state, functional, constant, planes=planes_with(bounds, state, slopes)).value
     value = torch.where(torch.isfinite(value), value, torch.full_like(value, -torch.inf))
     low = torch.maximum(state.lower[j].index_select(-1, rows), value[:, :count])

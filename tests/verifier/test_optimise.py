@@ -18,7 +18,7 @@ from graph.functions.facts import Pieces
 from graph.load import load
 from tests.effort import examples
 from tests.verifier.small_networks import onnx_file
-from verifier.optimise import UNSPLIT, Multipliers, Sides, builders, initial, optimise, paid, planes_of, planes_with, relaxed_nodes, storable
+from verifier.optimise import UNSPLIT, Multipliers, Sides, initial, optimise, paid, planes_with, relaxed_nodes, storable
 
 OPERATORS = ("Gemm", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Conv", "Flatten", "Mul")
 fast = settings(max_examples=examples(30), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -60,14 +60,14 @@ def test_bounds_improve_and_hold_in_the_split_domain(data: st.DataObject) -> Non
     constant = torch.zeros(1, 3, dtype=torch.float64)
     start = initial(bounds, state, 3, relaxed_nodes(bounds, state))
     start = Multipliers(start.slopes, {j: torch.zeros(1, 3, s.shape[1], dtype=torch.float64) for j, s in sides.floor.items()})
-    default = bounds.lower_bound(state, functional, constant, planes=planes_of(builders(bounds, state, start.slopes), start.slopes)).value
+    default = bounds.lower_bound(state, functional, constant, planes=planes_with(bounds, state, start.slopes)).value
     found = optimise(bounds, state, functional, constant, start, sides, steps=8, rate=0.2)
     for j, beta in found.betas.items():
         assert bool(((beta <= 0) | sides.ceiling[j].isfinite().unsqueeze(1)).all() and ((beta >= 0) | sides.floor[j].isfinite().unsqueeze(1)).all())
-    planes = planes_of(builders(bounds, state, found.slopes), found.slopes)
+    planes = planes_with(bounds, state, found.slopes)
     low = bounds.lower_bound(state, functional, constant, planes=planes, betas=paid(sides, found.betas)).value
     assert bool((low >= default - 1e-9 * (1 + default.abs())).all())  # the best is kept; only rounding terms may differ
-    slopes, betas = storable(bounds, state, found)
+    slopes, betas = storable(bounds, found)
     assert all(bool((low == low.half()).all()) for low, high in slopes.values() if high is None)
     stored = bounds.lower_bound(state, functional, constant, planes=planes_with(bounds, state, slopes), betas=paid(sides, betas)).value
     reached = values[out][keep] @ functional[out][0].T
@@ -95,7 +95,7 @@ def test_any_slopes_and_any_multipliers_are_valid(data: st.DataObject) -> None:
     betas = {j: torch.from_numpy(rng.normal(size=(1, 2, floor.shape[1]))) for j, floor in sides.floor.items()}
     out = bounds.graph.outputs[0]
     functional = {out: torch.from_numpy(rng.normal(size=(1, 2, bounds.graph.nodes[out].size)))}
-    found = bounds.lower_bound(state, functional, None, planes=planes_of(builders(bounds, state, slopes), slopes), betas=paid(sides, betas))
+    found = bounds.lower_bound(state, functional, None, planes=planes_with(bounds, state, slopes), betas=paid(sides, betas))
     reached = values[out][keep] @ functional[out][0].T
     assert len(reached) and bool((found.value <= reached + 1e-9 * (1 + reached.abs())).all())
 
@@ -115,3 +115,29 @@ def test_a_functional_above_nothing_that_is_relaxed_is_left_alone() -> None:
     assert start.slopes  # those of the ReLU
     found = optimise(bounds, state, functional, constant, start, UNSPLIT, steps=3, rate=0.2)
     assert found.slopes.keys() == start.slopes.keys()
+
+
+@fast
+@given(st.data())
+def test_the_slopes_of_a_box_bound_no_worse_over_a_part_of_it(data: st.DataObject) -> None:
+    """A sub-problem that starts with its parent's multipliers starts no lower than its parent: planes with the same slopes only come nearer."""
+    network = data.draw(networks(operators=("Gemm", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Conv", "Flatten")))
+    box = data.draw(boxes(math.prod(network.input_shape)))
+    bounds = LinearBounds(TorchGraph(load(network.model.SerializeToString()).graph, torch.float64))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    lower, upper = (torch.from_numpy(end.astype(np.float64)).unsqueeze(0) for end in box)
+    whole = bounds.propagate(lower, upper)
+    values = bounds.net.evaluate(lower + torch.from_numpy(rng.random(lower.shape)) * (upper - lower))
+    sides, _ = drawn_sides(bounds, whole, values, rng)
+    known = {j: (torch.maximum(floor, whole.lower[j]), torch.minimum(sides.ceiling[j], whole.upper[j])) for j, floor in sides.floor.items()}
+    part = bounds.propagate(lower, upper, known=known)
+    out = bounds.graph.outputs[0]
+    functional = {out: torch.from_numpy(rng.normal(size=(1, 3, bounds.graph.nodes[out].size)))}
+    constant = torch.zeros(1, 3, dtype=torch.float64)
+    start = initial(bounds, whole, 3, relaxed_nodes(bounds, whole))
+    found = optimise(bounds, whole, functional, constant, start, UNSPLIT, steps=8, rate=0.2)
+    before, after = (
+        bounds.lower_bound(state, functional, constant, planes=planes_with(bounds, state, found.slopes), rigorous=False).value
+        for state in (whole, part)
+    )
+    assert bool((after >= before - 1e-9 * (1 + before.abs())).all())

@@ -29,7 +29,7 @@ from tests.effort import examples
 from verifier import engine, guide, portfolio
 from verifier.budget import Budget
 from verifier.certificate import Recorder
-from verifier.optimise import builders, planes_of
+from verifier.optimise import planes_with
 from verifier.options import Options
 from verifier.reduced import Neurons, Reduced, Rows, reduce, reducible
 from verifier.tighten import tighten
@@ -90,7 +90,7 @@ def test_the_bound_is_that_of_the_whole_network(name: str) -> None:
         betas[b.source] = torch.zeros(count, 1, size).index_copy(-1, b.elements, -(known.signs * beta)[:, here].unsqueeze(1)), None
     each = {i: d.transpose(0, 1) for i, d in functional.items()}  # one row for each sub-problem
     whole = bounds.lower_bound(
-        wide, each, torch.full((count, 1), 0.25), planes=planes_of(builders(bounds, wide, slopes), slopes), betas=betas, rigorous=False
+        wide, each, torch.full((count, 1), 0.25), planes=planes_with(bounds, wide, slopes), betas=betas, rigorous=False
     )
     value, _, inputs = net.backward(rows, net.planes(known, alpha, beta))
     assert len(net) > 10 and len(net.blocks) == 2 and bool((known.signs != 0).any())

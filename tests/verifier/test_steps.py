@@ -181,7 +181,7 @@ def test_slopes_that_are_stored_are_finite() -> None:
     linear = LinearBounds(TorchGraph(net.graph, torch.float32))
     ends = torch.tensor([[-1e-30, -2.0, -NEAR_ZERO]]), torch.tensor([[1.0, 1e-38, NEAR_ZERO]])
     state = linear.propagate(*ends)
-    slopes, _ = storable(linear, state, initial(linear, state, 2, [1]))
+    slopes, _ = storable(linear, initial(linear, state, 2, [1]))
     assert all(t is not None and bool(t.isfinite().all()) for t in slopes[1])
 
 
