@@ -331,10 +331,10 @@ class _Backward:
         self.constant = self.constant + term
         self.error = self.error + arithmetic.G(1) * np.abs(self.constant)
 
-    def _charge(self, d: Array, charge: Array, terms: int, *inputs: int) -> None:
-        """E += |D| charge + T."""
+    def _charge(self, size: Array, charge: Array, terms: int, *inputs: int) -> None:
+        """E += |D| charge + T, `size` being |D|."""
         tiny = arithmetic.T(terms, sum((self.state.total(j) for j in inputs[1:]), self.state.total(inputs[0])))[:, None]
-        self._lose(_dot(np.abs(d), charge) + tiny)
+        self._lose(_dot(size, charge) + tiny)
 
     def _pass_on(self, j: int, m: Array) -> None:
         """Add coefficients to node j; a second contribution rounds (ARITHMETIC, example 3)."""
@@ -346,7 +346,7 @@ class _Backward:
 
     def _affine(self, i: int, node: Affine, d: Array) -> None:
         if i in self.state.charge:
-            self._charge(d, self.state.charge[i], _meets(node) + node.size, *node.inputs)
+            self._charge(np.abs(d), self.state.charge[i], _meets(node) + node.size, *node.inputs)
         if node.bias is not None:
             self._add(_dot(d, node.bias[None]))
         for j, m in zip(node.inputs, node.maps, strict=True):
@@ -354,18 +354,18 @@ class _Backward:
 
     def _elementwise(self, i: int, node: Elementwise, d: Array) -> None:
         planes, j = self.checker.planes(self.state, i, node, self.slopes), node.inputs[0]
-        positive = np.maximum(d, 0.0)
+        size = np.abs(d)
+        if planes.charge is not None:
+            self._charge(size, planes.charge, 1 + node.size, j)
+        positive = np.multiply(np.add(size, d, out=size), 0.5, out=size)  # max(d, 0), exactly, in a third of the time
         negative = d - positive
         if planes.offset_lower.any():
             self._add(_dot(positive, planes.offset_lower))
         if planes.offset_upper.any():
             self._add(_dot(negative, planes.offset_upper))
-        if planes.charge is not None:
-            self._charge(d, planes.charge, 1 + node.size, j)
-        else:
-            offsets = _dot(positive, np.abs(planes.offset_lower)) - _dot(negative, np.abs(planes.offset_upper))
-            self._charge(d, self.state.charge.get(i, np.zeros((1, node.size))), 1 + node.size, j)
-            self._lose(arithmetic.G(node.size) * offsets)
+        if planes.charge is None:
+            self._charge(positive - negative, self.state.charge.get(i, np.zeros((1, node.size))), 1 + node.size, j)
+            self._lose(arithmetic.G(node.size) * (_dot(positive, np.abs(planes.offset_lower)) - _dot(negative, np.abs(planes.offset_upper))))
         m = _scaled(positive, planes.slope_lower)
         m += _scaled(negative, planes.slope_upper)  # one of the two is 0: no rounding
         if planes.charge is None:
@@ -380,7 +380,7 @@ class _Backward:
         weight = state.largest(y) * state.largest(x) + np.abs(low_x) * state.largest(y)
         charge = arithmetic.G(3) * (weight + arithmetic.FLOOR)
         charge = charge + arithmetic.G(2 * node.size) * (np.maximum(np.abs(below), np.abs(above)) + arithmetic.FLOOR)
-        self._charge(d, charge + state.charge.get(i, 0.0), 2 + 2 * node.size, x, y)
+        self._charge(np.abs(d), charge + state.charge.get(i, 0.0), 2 + 2 * node.size, x, y)
         positive = np.maximum(d, 0.0)
         negative = d - positive
         self._add(_dot(positive, below))
@@ -402,7 +402,7 @@ class _Backward:
         weight = (big_x @ big_y).reshape(size.shape) + size
         charge = arithmetic.G(terms + 3) * (weight + arithmetic.FLOOR)
         charge = charge + arithmetic.G(2 * node.size) * (np.maximum(np.abs(below), np.abs(above)) + arithmetic.FLOOR)
-        self._charge(d, charge + state.charge.get(i, 0.0), terms + 2 * node.size, x, y)
+        self._charge(np.abs(d), charge + state.charge.get(i, 0.0), terms + 2 * node.size, x, y)
         positive = np.maximum(d, 0.0)
         negative = d - positive
         self._add(_dot(positive, below))
@@ -429,7 +429,7 @@ class _Backward:
         terms = sum(m.meets for m in maps)
         h = np.where(real, state.largest(j)[:, place], 0.0).max(-1)
         charge = arithmetic.G(terms + 1) * (h + arithmetic.FLOOR) + arithmetic.G(node.size) * (np.abs(above) + arithmetic.FLOOR)
-        self._charge(d, charge + state.charge.get(i, 0.0), terms + node.size, j)
+        self._charge(np.abs(d), charge + state.charge.get(i, 0.0), terms + node.size, j)
         self._add(_dot(d - positive, above))
         self._pass_on(j, sum((m.adjoint(share * chosen[:, None, :, k]) for k, m in enumerate(maps)), np.zeros(1)))
 
