@@ -111,7 +111,7 @@ def _flat(node: Node, window: Window) -> Array:
 
 def _hull(elements: Array, shape: tuple[int, ...]) -> Window:
     """The smallest window that holds the elements."""
-    at = np.unravel_index(elements, shape)
+    at = np.unravel_index(elements, shape) if shape else ()
     return tuple(
         slice(0, n) if axis < 2 < len(shape) else slice(int(x.min()), int(x.max()) + 1) for axis, (n, x) in enumerate(zip(shape, at, strict=True))
     )

@@ -7,7 +7,6 @@ composes for itself; tensor t of the part `p` is called `p/t`, where there are s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +18,7 @@ from graph.core import Affine, Bilinear, Elementwise, Graph, Input, Max, Node, O
 from graph.errors import ModelError
 from graph.functions import build
 from graph.linear_map import Gather
-from graph.load import Model, TensorInfo
+from graph.load import Model, TensorInfo, joint_hash
 from graph.simplify import simplify
 
 Array = NDArray[Any]
@@ -52,11 +51,13 @@ def compose(parts: Sequence[Part], source: Sequence[int], products: Sequence[Pro
     starts = np.cumsum([0, *(info.size for part in parts for info in part.model.inputs)])
     if source:
         frame.share(np.asarray(source, np.int64), max(source) + 1)
-    at = 0
+    at, placed = 0, []
     for part in parts:
         count = len(part.model.inputs)
-        frame.add(part, [np.asarray(source[a:b], np.int64) for a, b in zip(starts[at : at + count], starts[at + 1 :], strict=False)])
+        placed.append(frame.open(part, [np.asarray(source[a:b], np.int64) for a, b in zip(starts[at : at + count], starts[at + 1 :], strict=False)]))
         at += count
+    for part, place in zip(parts, placed, strict=True):
+        frame.add(part, place)
     if products:
         frame.multiply(tuple(products))
     lowered, first = frame.graph(), parts[0].model
@@ -69,11 +70,6 @@ def compose(parts: Sequence[Part], source: Sequence[int], products: Sequence[Pro
         inputs=tuple(inputs), outputs=tuple(outputs), notes=tuple(dict.fromkeys(note for part in parts for note in part.model.notes)),
         parts=tuple(parts), source=np.asarray(source, np.int64) if source else np.arange(int(starts[-1])), products=tuple(products),
     )
-
-
-def joint_hash(hashes: Sequence[str]) -> str:
-    """Of several files: the SHA-256 of their SHA-256s in hexadecimal, one after the other. Of one file: its own."""
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _with_files(parts: Sequence[Part]) -> list[Part]:
@@ -109,10 +105,10 @@ class _Frame:
         self.inputs.append(self._append(Input((size,), (), Origin(("input",)), FREE)))
         self.names[FREE] = self.inputs[0]
 
-    def add(self, part: Part, sources: Sequence[Array]) -> None:
-        """A part, behind what is there; its inputs read `sources` of FREE, if that is the input."""
+    def open(self, part: Part, sources: Sequence[Array]) -> dict[int, int]:
+        """Where the inputs of a part are now; they read `sources` of FREE, if that is the input. Those of all parts come before everything else:
+        a bound of any node is a function of all inputs."""
         graph, prefix, place = part.model.lowered, self.prefix(part), dict[int, int]()
-        self.opset = max(self.opset, graph.opset)
         for number, i in enumerate(graph.inputs):
             node = graph.nodes[i]
             if not isinstance(node, Input):
@@ -123,6 +119,12 @@ class _Frame:
             else:
                 place[i] = self._append(replace(node, name=prefix + node.name))
                 self.inputs.append(place[i])
+        return place
+
+    def add(self, part: Part, place: dict[int, int]) -> None:
+        """A part whose inputs are at `place`, behind what is there."""
+        graph, prefix = part.model.lowered, self.prefix(part)
+        self.opset = max(self.opset, graph.opset)
         for i, node in graph:
             if i not in place:
                 site = None if node.origin.site is None else (prefix + node.origin.site[0], node.origin.site[1])

@@ -139,6 +139,8 @@ def check(graph: Graph) -> Graph:
     for i in graph.inputs:
         if not isinstance(graph.nodes[i], Input):
             raise MalformedGraph(f"graph input {i} is not an Input node")
+    if {*graph.inputs} != {*range(len(graph.inputs))}:
+        raise MalformedGraph("the graph's inputs are not its first nodes")
     if len(graph.outputs) != len(graph.output_names) or any(not 0 <= i < len(graph.nodes) for i in graph.outputs):
         raise MalformedGraph("graph outputs do not exist")
     if any(graph.names.get(name) != i for name, i in zip(graph.output_names, graph.outputs, strict=True)):

@@ -60,7 +60,8 @@ class Model:
 
     `onnx_bytes` are what runtimes run: the file, with a ZipMap's input in the place of its output, without outputs of strings, and with the
     hidden tensors that were asked for as outputs.
-    `sha256` is that of the decompressed file; `external` gives (location, SHA-256) of every external data file that was read.
+    `sha256` is that of the decompressed file, and where it has external data the `joint_hash` of it and of the `external` files: (location,
+    SHA-256) in the order of locations.
     """
 
     graph: Graph
@@ -110,11 +111,12 @@ def _load(content: bytes, path: Path | None, limits: Limits, hidden: Sequence[st
     opsets = _opsets(proto)
     shared = _shared(proto, path.parent if path else None, limits)
     lowered, inputs, outputs, notes = _Lowering(proto.graph, Scope(shared, opsets, shared.reader(proto.graph)), limits).run()
+    external = shared.external_hashes()
     return Model(
         graph=simplify(lowered),
         lowered=lowered,
-        sha256=hashlib.sha256(content).hexdigest(),
-        external=shared.external_hashes(),
+        sha256=joint_hash([hashlib.sha256(content).hexdigest(), *(found for _, found in external)]),
+        external=external,
         onnx_bytes=proto.SerializeToString() if read_otherwise or hidden else content,
         path=path,
         opset=opsets[""],
@@ -122,6 +124,11 @@ def _load(content: bytes, path: Path | None, limits: Limits, hidden: Sequence[st
         outputs=outputs,
         notes=(*read_otherwise, *notes),
     )
+
+
+def joint_hash(hashes: Sequence[str]) -> str:
+    """Of several files: the SHA-256 of their SHA-256s in hexadecimal, one after the other. Of one file: its own."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _shared(proto: onnx.ModelProto, folder: Path | None, limits: Limits) -> Shared:

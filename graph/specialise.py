@@ -13,6 +13,9 @@ import onnx
 
 from graph.errors import ModelError
 from graph.load import Limits, _decompressed, _parse, _read
+from graph.weights import WeightReader
+
+PROTOBUF_BYTES = 2_000_000_000  # protobuf's limit is 2^31
 
 
 def specialise(path: Path, outputs: Sequence[str], shapes: Mapping[str, int]) -> bytes:
@@ -21,13 +24,23 @@ def specialise(path: Path, outputs: Sequence[str], shapes: Mapping[str, int]) ->
     A dimension is named as the file names it, or NAME[AXIS] for an axis of input NAME. Raises ModelError for names that are not there.
     """
     model = _parse(_decompressed(_read(path), path, Limits()))
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ModelError(f"{path}: it has external data, which the file that --output and --shape write would not find; save it as one file")
+    _take_in(model.graph, path)
     if outputs:
         _choose(model.graph, outputs, path)
     for name, size in shapes.items():
         _set(model.graph, name, size, path)
     return bytes(model.SerializeToString())
+
+
+def _take_in(graph: onnx.GraphProto, path: Path) -> None:
+    """External data becomes the file's own: the new file lies in another folder."""
+    limits = Limits()
+    reader = WeightReader(graph, path.parent, limits.tensor_elements)
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(reader.read(tensor.name), tensor.name))
+    if graph.ByteSize() > PROTOBUF_BYTES:
+        raise ModelError(f"{path}: with its external data it does not fit in one file, which --output and --shape write")
 
 
 def _choose(graph: onnx.GraphProto, outputs: Sequence[str], path: Path) -> None:

@@ -79,7 +79,10 @@ class WeightReader:
             raise ModelError(f"{where} has shape {shape} but other data: {error}") from error
 
     def external_hashes(self) -> tuple[tuple[str, str], ...]:
-        """(location, SHA-256) of every external file that was read."""
+        """(location, SHA-256) of every external file that an initialiser names, in the order of locations."""
+        for name, tensor in self._tensors.items():
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                self._file({entry.key: entry.value for entry in tensor.external_data}.get("location", ""), f"initialiser {name!r}")
         return tuple((location, hashlib.sha256(content).hexdigest()) for location, content in sorted(self._files.items()))
 
     def _external(self, tensor: onnx.TensorProto, where: str) -> Array:

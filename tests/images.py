@@ -87,4 +87,14 @@ def upsampled() -> bytes:
     return f.bytes(f.add("Relu", f.add("Conv", e, f.weight(2, 2, 2, 2))))
 
 
-NETWORKS = {made.__name__: made for made in (residual, pooled, sequence, volume, upsampled)}
+def lit() -> bytes:
+    """A number without axes that is taken from the input, and added to every pixel."""
+    f = _File((1, 101), 5)
+    image = f.add("Reshape", f.add("Slice", "x", f.constant(np.array([0])), f.constant(np.array([100])), f.constant(np.array([1]))),
+                  f.constant(np.array([1, 1, 10, 10])))  # fmt: skip
+    number = f.add("Relu", f.add("Gather", f.add("Reshape", "x", f.constant(np.array([101]))), f.constant(np.array(100)), axis=0))
+    a = f.add("Relu", f.add("Conv", f.add("Add", image, number), f.weight(3, 1, 3, 3), f.weight(3), pads=[1, 1, 1, 1]))
+    return f.bytes(f.add("Relu", f.add("Conv", a, f.weight(2, 3, 3, 3), f.weight(2), pads=[1, 1, 1, 1])))
+
+
+NETWORKS = {made.__name__: made for made in (residual, pooled, sequence, volume, upsampled, lit)}

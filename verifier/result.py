@@ -122,7 +122,8 @@ class Counterexample:
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """A file that was read: `sha256` is of the decompressed bytes, None while unread. `name`: network name or VNN-LIB version."""
+    """A file that was read: `sha256` is of the decompressed bytes (of a model with external data: see graph.load.Model), None while unread.
+    `name`: network name or VNN-LIB version."""
 
     path: str
     sha256: str | None = None

@@ -10,10 +10,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import pytest
 
+from graph.load import load
 from tests.checker import small
-from tests.checker.build import Draft, leaf, split
+from tests.checker.build import Draft, leaf, pack, split
 
 ROOT = Path(__file__).resolve().parents[2]
 START = "import runpy, sys; sys.path.append({root!r}); {before}; sys.argv[0] = 'checker'; runpy.run_module('verifier.checker', run_name='__main__')"
@@ -195,6 +197,54 @@ def test_softmax_shifts(tmp_path: Path) -> None:
 def test_gzip_files(tmp_path: Path) -> None:
     files = written(tmp_path, gzip.compress(MODEL), gzip.compress(SAFE), draft().bytes())
     assert run(*files.all()).word == "ACCEPTED"
+
+
+def outside(folder: Path, location: str = "w.bin", **entries: str) -> Files:
+    """The accepted certificate, for a model whose first initialiser is in another file, 3 bytes from its beginning."""
+    model = onnx.ModelProto.FromString(MODEL)
+    tensor = model.graph.initializer[0]
+    data = b"pad" + tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "3", "length": str(len(data) - 3), **entries}.items():
+        tensor.external_data.add(key=key, value=value)
+    proof = draft(model.SerializeToString())
+    hashes = [hashlib.sha256(content).hexdigest() for content in (model.SerializeToString(), data)]
+    manifest = proof.manifest() | {"model": hashlib.sha256("".join(hashes).encode()).hexdigest()}
+    found = written(folder, model.SerializeToString(), SAFE, pack(manifest, proof.columns()))
+    (folder / "w.bin").write_bytes(data)
+    return found
+
+
+def test_external_data(tmp_path: Path) -> None:
+    files = outside(tmp_path)
+    ended = run(*files.all())
+    assert (ended.code, ended.word) == (0, "ACCEPTED"), ended
+    assert load(files.model).sha256 == ended.facts["model"]
+    data = bytearray((tmp_path / "w.bin").read_bytes())
+    data[0] ^= 1  # not even a number of the network
+    (tmp_path / "w.bin").write_bytes(data)
+    ended = run(*files.all())
+    assert (ended.code, ended.word, ended.facts["rule"]) == (5, "MALFORMED", "hash")
+
+
+BESIDE = {
+    "outside the folder": ({"location": "../w.bin"}, "file"), "absolute": ({"location": "/etc/passwd"}, "file"),
+    "a link": ({"location": "link.bin"}, "file"),
+    "not there": ({"location": "v.bin"}, "file"), "too long": ({"length": "1000000"}, "unsupported-model"),
+    "behind the end": ({"offset": "1000000"}, "unsupported-model"), "before the beginning": ({"offset": "-3"}, "unsupported-model"),
+    "no number": ({"offset": "three"}, "unsupported-model"), "too short": ({"length": "4"}, "unsupported-model"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_external_data_that_is_refused(name: str, tmp_path: Path) -> None:
+    entries, rule = BESIDE[name]
+    (tmp_path / "m").mkdir()
+    (tmp_path / "w.bin").write_bytes(b"")
+    (tmp_path / "m" / "link.bin").symlink_to(tmp_path / "w.bin")
+    ended = run(*outside(tmp_path / "m", **entries).all())
+    assert (ended.code, ended.word, ended.facts["rule"]) == (5, "REJECTED", rule), ended
 
 
 def test_a_file_over_the_limit(files: Files) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from onnx import TensorProto, helper
 from graph.errors import ModelError, UnsupportedOperator
 from graph.load import Limits, load
 from graph.selfcheck import compare
+from graph.specialise import specialise
 from tests.effort import examples
 
 GOOD = model([node("MatMul", ["x", "w"], ["h"]), node("Relu", ["h"])], {"x": ("n", 3)}, weights={"w": floats(3, 4)})
@@ -188,6 +190,8 @@ def test_external_data(tmp_path: Path) -> None:
     loaded = load(external(tmp_path / "m", "w.bin", offset="4", length="48"))
     np.testing.assert_array_equal(loaded.lowered.nodes[1].maps[0].weight.T, floats(3, 4))  # type: ignore[attr-defined]
     assert loaded.external[0][0] == "w.bin" and len(loaded.external[0][1]) == 64
+    own = hashlib.sha256((tmp_path / "m" / "m.onnx").read_bytes()).hexdigest()
+    assert loaded.sha256 == hashlib.sha256((own + loaded.external[0][1]).encode()).hexdigest()
     compare(loaded, [[floats(3)]])
 
 
@@ -211,6 +215,13 @@ def test_bad_external_data(tmp_path: Path, location: str, entries: dict[str, str
     (tmp_path / "m" / "link.bin").symlink_to(tmp_path / "secret.bin")
     with pytest.raises(ModelError, match=words):
         load(path)
+
+
+def test_a_specialised_file_holds_its_external_data(tmp_path: Path) -> None:
+    path = external(tmp_path / "m", "w.bin", offset="4", length="48")
+    alone = load(specialise(path, [load(path).outputs[0].name], {}))
+    assert alone.external == ()
+    np.testing.assert_array_equal(alone.lowered.nodes[1].maps[0].weight.T, floats(3, 4))  # type: ignore[attr-defined]
 
 
 def test_external_data_needs_a_folder(tmp_path: Path) -> None:

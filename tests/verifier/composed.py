@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ def file_of(seed: int, sharp: bool = False, hidden: int = 3) -> bytes:
         helper.make_node("Gemm", ["inner", "v", "c"], ["y"]),
     ]  # fmt: skip
     stored = [numpy_helper.from_array((value / 8).astype(np.float32), name) for name, value in weights.items()]
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in (("x", [1, 2]), ("y", [1, 1]))]
+    model = helper.make_model(helper.make_graph(nodes, "g", *ends, stored), opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def deep_file(seed: int, width: int = 12) -> bytes:
+    """x [1, 2] -> three layers of relu -> y [1, 1]."""
+    draw = np.random.default_rng(seed)
+    sizes, nodes, stored = (2, width, width, width, 1), [], []
+    for k, (n, m) in enumerate(pairwise(sizes)):
+        drawn = {f"w{k}": draw.normal(size=(n, m)) / n**0.5, f"b{k}": draw.normal(size=m) / n**0.5}
+        stored += [numpy_helper.from_array(value.astype(np.float32), name) for name, value in drawn.items()]
+        nodes.append(helper.make_node("Gemm", ["x" if k == 0 else f"h{k}", f"w{k}", f"b{k}"], ["y" if k == 3 else f"s{k}"]))
+        nodes += [helper.make_node("Relu", [f"s{k}"], [f"h{k + 1}"])] if k < 3 else []
     ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in (("x", [1, 2]), ("y", [1, 1]))]
     model = helper.make_model(helper.make_graph(nodes, "g", *ends, stored), opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     return bytes(model.SerializeToString())

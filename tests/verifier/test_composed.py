@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from composed import VERSION, Asked, box, equalities, file_of, formulas, network, text_of, values
+from composed import VERSION, Asked, box, deep_file, equalities, file_of, formulas, network, text_of, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -151,6 +151,15 @@ def test_verdicts_are_known_and_checked(name: str, tmp_path: Path) -> None:
     needed = {"f": F} | ({"g": G} if "network g" in declared and "equal-to" not in declared else {})
     found = Asked(tmp_path, VERSION + declared, **needed).decide()
     assert found[0] == verdict and found[1].startswith("ACCEPTED" if verdict == "unsat" else "confirmed"), found
+
+
+@pytest.mark.parametrize("relation", ["(equal-to f)", "(isomorphic-to f)"])
+def test_inputs_of_a_later_network_are_there_when_an_earlier_one_is_bounded(relation: str, tmp_path: Path) -> None:
+    """Two runs at nearby inputs, in so many boxes that networks are folded: bounds of the first one's layers are functions of all inputs."""
+    near = "".join(f"(assert (<= (- {a}[0,{i}] {b}[0,{i}]) 0.05))" for a, b in (("X", "A"), ("A", "X")) for i in range(2))
+    text = VERSION + network("f", "X", "Y") + network("g", "A", "B", relation) + box("X", "A") + near + "(assert (>= (- Y[0,0] B[0,0]) 1.0))"
+    asked = Asked(tmp_path, text, **{name: deep_file(1) for name in ("f", "g")[: 1 + ("iso" in relation)]})
+    assert asked.decide() == ("unsat", "ACCEPTED")
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -48,12 +48,14 @@ def network_of(prop: PropertyText | Query, models: Sequence[Network]) -> Network
     if len(models) != len(needed):
         raise Rejected(RULE, f"{len(models)} models for {len(needed)} networks")
     there, hidden = dict(zip([file.name for file in needed], models, strict=True)), {file.name: file.hidden for file in needed}
-    frame = _Frame(len(prop.networks) > 1, prop.source)
+    frame, placed = _Frame(len(prop.networks) > 1, prop.source), []
     for declared in prop.networks:
         model, own = there[_own(declared)], hidden[_own(declared)]
         if declared.relation == b"isomorphic-to" and _structure(model) != _structure(there[declared.other]):
             raise Rejected(RULE, f"{declared.name} and {declared.other} are not isomorphic")
-        frame.add(declared, model, own)
+        placed.append((declared, model, _hidden(declared, model, own), frame.open(declared, model)))
+    for declared, model, named, moved in placed:
+        frame.add(declared, model, named, moved)
     return frame.network(prop.products)
 
 
@@ -64,6 +66,18 @@ def _own(network: Declared) -> str:
 
 def _structure(network: Network) -> list[object]:
     return [(type(node), node.shape, node.inputs) for node in network.nodes]
+
+
+def _hidden(declared: Declared, model: Network, hidden: tuple[str, ...]) -> tuple[int, ...]:
+    """The hidden tensors as they are declared, which the model has behind its outputs; all shapes have to be as declared."""
+    own = len(model.outputs) - len(hidden)
+    of_hidden = dict(zip(hidden, model.outputs[own:], strict=True))
+    stated = (declared.inputs, tuple(shape for _, shape in declared.hidden), declared.outputs)
+    named = tuple(of_hidden[name] for name, _ in declared.hidden)
+    there = [tuple(model.nodes[i].shape for i in part) for part in (model.inputs, named, model.outputs[:own])]
+    if list(stated) != there:
+        raise Rejected(RULE, f"{declared.name} declares the shapes {list(stated)}, the network has {there}")
+    return named
 
 
 @dataclass
@@ -81,15 +95,9 @@ class _Frame:
     softmaxes: list[Softmax] = field(default_factory=list)
     gathered: int = 0  # elements of networks' inputs so far
 
-    def add(self, declared: Declared, model: Network, hidden: tuple[str, ...]) -> None:
-        prefix, own = f"{declared.name}/" if self.several else "", len(model.outputs) - len(hidden)
-        of_hidden = dict(zip(hidden, model.outputs[own:], strict=True))
-        stated = (declared.inputs, tuple(shape for _, shape in declared.hidden), declared.outputs)
-        named = tuple(of_hidden[name] for name, _ in declared.hidden)
-        there = [tuple(model.nodes[i].shape for i in part) for part in (model.inputs, named, model.outputs[:own])]
-        if list(stated) != there:
-            raise Rejected(RULE, f"{declared.name} declares the shapes {list(stated)}, the network has {there}")
-        moved = self._inputs(model, prefix)
+    def add(self, declared: Declared, model: Network, named: tuple[int, ...], moved: dict[int, int]) -> None:
+        """A network whose inputs are where `moved` says, behind what is there. `named`: its nodes for the hidden tensors as declared."""
+        prefix, own = self._prefix(declared), len(declared.outputs)
         for i, node in enumerate(model.nodes):
             if i not in moved:
                 moved[i] = self._put(_moved(node, moved, prefix))
@@ -98,8 +106,12 @@ class _Frame:
         self.sites.update({(prefix + tensor, k): moved[i] for (tensor, k), i in model.sites.items()})
         self.softmaxes += [replace(softmax, node=moved[softmax.node]) for softmax in model.softmaxes]
 
-    def _inputs(self, model: Network, prefix: str) -> dict[int, int]:
-        moved: dict[int, int] = {}
+    def _prefix(self, declared: Declared) -> str:
+        return f"{declared.name}/" if self.several else ""
+
+    def open(self, declared: Declared, model: Network) -> dict[int, int]:
+        """Where the inputs of a network are. Those of all networks come first: every bound ends at all of them."""
+        moved, prefix = dict[int, int](), self._prefix(declared)
         if self.source and not self.inputs:
             self.inputs.append(self._put(Input("free inputs", (), (len(set(self.source)),), None, FREE)))
             self.names.append(FREE)

@@ -88,7 +88,7 @@ def crop(network: Network, i: int, tile: Window) -> Part | None:
             shape = network.nodes[k].shape
             windows[k] = tuple(
                 slice(0, n) if axis < 2 < len(shape) else slice(int(at.min()), int(at.max()) + 1)
-                for axis, (n, at) in enumerate(zip(shape, np.unravel_index(read, shape), strict=True))
+                for axis, (n, at) in enumerate(zip(shape, np.unravel_index(read, shape) if shape else (), strict=True))
             )
     return _Maker(network, {j: _flat(network.nodes[j], window) for j, window in windows.items()}).part()
 

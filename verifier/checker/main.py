@@ -78,7 +78,7 @@ class Process:
         probe_machine()
         limit = self.options.limit_bytes
         given = networks or (("", files[0]),)
-        models = {name: _unpacked(_content(path, FILE_BYTES), path) for name, path in given}
+        models = {name: _model(path) for name, path in given}
         text = _unpacked(_content(files[1], FILE_BYTES), files[1])
         certificate = certificates.read(_content(files[2], certificates.TOTAL * limit), limit)
         if hashlib.sha256(text).hexdigest() != certificate.property:
@@ -88,11 +88,12 @@ class Process:
         if len(models) != len(given) or (len(needed) == 1) != (len(given) == 1) or (len(needed) > 1 and {f.name for f in needed} != {*models}):
             raise Rejected("networks", f"models are given for {[name for name, _ in given]}, and needed for {[file.name for file in needed]}")
         data = [models[file.name] if len(given) > 1 else models[given[0][0]] for file in needed]
-        hashes = [hashlib.sha256(model).hexdigest() for model in data]
-        if certificate.model != (hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()):
+        hashes = [_joint([hashlib.sha256(part).hexdigest() for part in (model, *external.values())]) for model, external in data]
+        if certificate.model != _joint(hashes):
             raise Malformed("hash", "the certificate was made for another model")
         keys = [f"{found} {file.hidden}" for found, file in zip(hashes, needed, strict=True)]
-        parts = [_kept(self.models, key, partial(read_model.read, model, file.hidden)) for key, model, file in zip(keys, data, needed, strict=True)]
+        parts = [_kept(self.models, key, partial(read_model.read, model, file.hidden, external))
+                 for key, (model, external), file in zip(keys, data, needed, strict=True)]
         network = compose.network_of(prop, parts)
         cases = read_property2.bind(prop, network, certificate.semantics)
         if cases.dropped:
@@ -215,6 +216,20 @@ def _content(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise Rejected("file", f"{path}: more than {limit} bytes")
     return data
+
+
+def _model(path: Path) -> tuple[bytes, dict[str, bytes]]:
+    """A model, and the files in its folder that hold its external data, by location, in order."""
+    data, folder, external = _unpacked(_content(path, FILE_BYTES), path), path.parent.resolve(), dict[str, bytes]()
+    for location in read_model.locations(data):
+        if "\0" in location or not (file := (folder / location).resolve()).is_relative_to(folder):
+            raise Rejected("file", f"{path}: external data outside its folder")
+        external[location] = _content(file, FILE_BYTES)
+    return data, external
+
+
+def _joint(hashes: list[str]) -> str:
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _unpacked(data: bytes, path: Path) -> bytes:

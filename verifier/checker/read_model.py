@@ -5,21 +5,38 @@ The bytes are parsed as protobuf, whatever the file is called. Shapes are comput
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from verifier.checker.lowering.builder import Builder, Known, Rounded, Shape, Tensor
 from verifier.checker.lowering.scope import Scope, check_names, domain_of, require, standard_version
+from verifier.checker.lowering.tensors import take_external
 from verifier.checker.network import Network
 from verifier.checker.refusal import Rejected
 
 IR_VERSIONS, RESERVED = range(3, 15), ("ai.onnx", "com.microsoft")
 
 
-def read(data: bytes, hidden: tuple[str, ...] = ()) -> Network:
-    """The network of the file with these bytes; the tensors `hidden`, which nodes of the graph make, are outputs, too, behind the file's."""
+def read(data: bytes, hidden: tuple[str, ...] = (), external: Mapping[str, bytes] = MappingProxyType({})) -> Network:
+    """The network of the file with these bytes; the tensors `hidden`, which nodes of the graph make, are outputs, too, behind the file's.
+    `external` are the files of its `locations`."""
     model, weights = _parse(data)
+    for k, tensor in enumerate(model.graph.initializer):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            weights[k] = take_external(tensor, weights[k], external)
     return _Reader(model, weights).run(hidden)
+
+
+def locations(data: bytes) -> tuple[str, ...]:
+    """The files, relative to the folder of the file with these bytes, in which initialisers have their data; in alphabetical order."""
+    if b"location" not in data:  # the key of such an entry
+        return ()
+    model, _ = _parse(data)
+    entries = [entry for tensor in model.graph.initializer for entry in tensor.external_data if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    return tuple(sorted({entry.value for entry in entries if entry.key == "location"}))
 
 
 def _parse(data: bytes) -> tuple[onnx.ModelProto, list[bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -24,6 +25,19 @@ TYPES: dict[int, tuple[str, str]] = {
     _P.BOOL: ("?", "int32_data"),
     _P.FLOAT16: ("<f2", "raw_data"),  # constants that a Cast widens; no field of whole numbers that are their bits
 }
+
+
+def take_external(proto: onnx.TensorProto, raw: bytes, files: Mapping[str, bytes]) -> bytes:
+    """The raw data of an initialiser that is in one of the `files`; the tensor is left as if it had been in its own."""
+    entries = {entry.key: entry.value for entry in proto.external_data}
+    data, size = files.get(entries.get("location", "")), np.dtype(TYPES.get(proto.data_type, ("u1", ""))[0]).itemsize
+    numbers = [entries.get("offset", "0"), entries.get("length", str(math.prod(proto.dims) * size))]
+    good = len(entries) == len(proto.external_data) and not raw and data is not None and all(n.isascii() and n.isdigit() for n in numbers)
+    if data is None or not good or int(numbers[0]) + int(numbers[1]) > len(data):
+        raise Rejected("unsupported-model", f"initialiser {proto.name!r}: external data {entries}")
+    proto.ClearField("external_data")
+    proto.ClearField("data_location")
+    return data[int(numbers[0]) : int(numbers[0]) + int(numbers[1])]
 
 
 def read_tensor(proto: onnx.TensorProto, raw: bytes, place: str) -> Array:
