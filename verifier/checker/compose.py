@@ -48,14 +48,15 @@ def network_of(prop: PropertyText | Query, models: Sequence[Network]) -> Network
     if len(models) != len(needed):
         raise Rejected(RULE, f"{len(models)} models for {len(needed)} networks")
     there, hidden = dict(zip([file.name for file in needed], models, strict=True)), {file.name: file.hidden for file in needed}
-    frame, placed = _Frame(len(prop.networks) > 1, prop.source), []
+    frame, placed = _Frame(prop.source), []
     for declared in prop.networks:
         model, own = there[_own(declared)], hidden[_own(declared)]
         if declared.relation == b"isomorphic-to" and _structure(model) != _structure(there[declared.other]):
             raise Rejected(RULE, f"{declared.name} and {declared.other} are not isomorphic")
-        placed.append((declared, model, _hidden(declared, model, own), frame.open(declared, model)))
-    for declared, model, named, moved in placed:
-        frame.add(declared, model, named, moved)
+        prefix = f"{declared.name}/" if len(prop.networks) > 1 else ""
+        placed.append((declared, model, prefix, _hidden(declared, model, own), frame.open(model, prefix)))
+    for part in placed:
+        frame.add(*part)
     return frame.network(prop.products)
 
 
@@ -84,7 +85,6 @@ def _hidden(declared: Declared, model: Network, hidden: tuple[str, ...]) -> tupl
 class _Frame:
     """The network as it grows; `results` are its outputs so far."""
 
-    several: bool
     source: tuple[int, ...]
     nodes: list[Node] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
@@ -95,9 +95,9 @@ class _Frame:
     softmaxes: list[Softmax] = field(default_factory=list)
     gathered: int = 0  # elements of networks' inputs so far
 
-    def add(self, declared: Declared, model: Network, named: tuple[int, ...], moved: dict[int, int]) -> None:
+    def add(self, declared: Declared, model: Network, prefix: str, named: tuple[int, ...], moved: dict[int, int]) -> None:
         """A network whose inputs are where `moved` says, behind what is there. `named`: its nodes for the hidden tensors as declared."""
-        prefix, own = self._prefix(declared), len(declared.outputs)
+        own = len(declared.outputs)
         for i, node in enumerate(model.nodes):
             if i not in moved:
                 moved[i] = self._put(_moved(node, moved, prefix))
@@ -106,12 +106,9 @@ class _Frame:
         self.sites.update({(prefix + tensor, k): moved[i] for (tensor, k), i in model.sites.items()})
         self.softmaxes += [replace(softmax, node=moved[softmax.node]) for softmax in model.softmaxes]
 
-    def _prefix(self, declared: Declared) -> str:
-        return f"{declared.name}/" if self.several else ""
-
-    def open(self, declared: Declared, model: Network) -> dict[int, int]:
+    def open(self, model: Network, prefix: str) -> dict[int, int]:
         """Where the inputs of a network are. Those of all networks come first: every bound ends at all of them."""
-        moved, prefix = dict[int, int](), self._prefix(declared)
+        moved = dict[int, int]()
         if self.source and not self.inputs:
             self.inputs.append(self._put(Input("free inputs", (), (len(set(self.source)),), None, FREE)))
             self.names.append(FREE)
