@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bounds.linear import State
 from bounds.torch_graph import TorchGraph
-from graph.core import Affine, Constant, Elementwise, Input, Max, Node
+from graph.core import Affine, Bilinear, Constant, Elementwise, Input, Max, Node
 from graph.functions.facts import Smooth
 from verifier import branch_input, portfolio
 from verifier.allotment import Allotment, fits
@@ -37,6 +37,8 @@ from verifier.tighten import tighten
 Array = NDArray[Any]
 Interlude = Callable[[Budget, Groups, Boxes], Witness | None]  # between instalments: attack the hardest open boxes
 Accept = Callable[[Array], Witness | None]  # float32 points [P, n_in], inside the witness set -> a replayed witness
+
+GENTLE = frozenset(("atan", "asinh", "cos", "elu", "erf", "gelu", "hard_swish", "mish", "sigmoid", "sin", "softplus", "softsign", "swish", "tanh"))
 
 
 @dataclass(frozen=True)
@@ -362,8 +364,8 @@ class Search:
 def rounding_share(problem: Problem, net: TorchGraph, memory: int) -> float:
     """How much of the margin at the centre of the first box float32's rounding terms take: 0 for none, inf if all is lost.
 
-    At a point, bounds of float64 need no refinement; those of float32 get it where intervals alone lose too much. Of a large network that
-    is piecewise linear, the hidden bounds are then float64's: to refine them takes as long as to bound the box, and they lose little.
+    At a point, bounds of float64 need no refinement; those of float32 get it where intervals alone lose too much. Of a large network whose
+    functions are all gentle, the hidden bounds are then float64's: to refine them takes as long as to bound the box, and they lose little.
     """
     groups = group_cases(problem, np.flatnonzero(problem.case_box == 0)[:1])
     centre = torch.from_numpy((problem.lower[:1] + problem.upper[:1]) / 2).float()
@@ -378,16 +380,17 @@ def rounding_share(problem: Problem, net: TorchGraph, memory: int) -> float:
     plain = share(single.linear.propagate(centre, centre, refine=False))
     if plain <= CONSTANTS.double_gap:
         return plain
-    linear = all(isinstance(node, Input | Constant | Affine | Max) or _is_piecewise(node) for node in net.graph.nodes)
-    if linear and sum(net.graph.nodes[j].size for j in single.linear.targets) > CONSTANTS.refine_rows:
+    gentle = all(isinstance(node, Input | Constant | Affine | Max | Bilinear) or _is_gentle(node) for node in net.graph.nodes)
+    if gentle and sum(net.graph.nodes[j].size for j in single.linear.targets) > CONSTANTS.refine_rows:
         ends = {j: outward(there.lower[j].cpu().numpy(), there.upper[j].cpu().numpy(), net.dtype) for j in single.linear.targets}
         known = {j: (low.to(net.device), high.to(net.device)) for j, (low, high) in ends.items()}
         return share(single.linear.propagate(centre, centre, refine=False, known=known))
     return share(single.root_state(centre, centre))
 
 
-def _is_piecewise(node: Node) -> bool:
-    return isinstance(node, Elementwise) and not isinstance(node.function, Smooth)
+def _is_gentle(node: Node) -> bool:
+    """A function that is defined everywhere and nowhere steep: what its argument is off by, it is off by at most a few times."""
+    return isinstance(node, Elementwise) and (not isinstance(node.function, Smooth) or node.function.name in GENTLE)
 
 
 def _margins_in(bounder: Bounder, state: State) -> Tensor:
