@@ -32,7 +32,8 @@ def take_external(proto: onnx.TensorProto, raw: bytes, files: Mapping[str, bytes
     entries = {entry.key: entry.value for entry in proto.external_data}
     data, size = files.get(entries.get("location", "")), np.dtype(TYPES.get(proto.data_type, ("u1", ""))[0]).itemsize
     numbers = [entries.get("offset", "0"), entries.get("length", str(math.prod(proto.dims) * size))]
-    good = len(entries) == len(proto.external_data) and not raw and data is not None and all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers)
+    counts = all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers)
+    good = len(entries) == len(proto.external_data) and not raw and data is not None and counts
     if data is None or not good or int(numbers[0]) + int(numbers[1]) > len(data):
         raise Rejected("unsupported-model", f"initialiser {proto.name!r}: external data {entries}")
     proto.ClearField("external_data")
