@@ -6,6 +6,7 @@ import ast
 import gzip
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,12 @@ def onnxruntime_says(data: bytes, inputs: dict[str, Array]) -> list[Array]:
     return [np.asarray(y) for y in found]
 
 
+def engine_says(data: bytes, inputs: list[Array]) -> list[Array]:
+    found = load(data)
+    values = engine_evaluate(found.graph, inputs)
+    return [values[i].reshape(info.shape) for i, info in zip(found.graph.outputs, found.outputs, strict=True)]
+
+
 @pytest.mark.parametrize(("data", "inputs"), list(forms()))
 def test_forms_agree_with_onnxruntime_and_the_engine(data: bytes, inputs: dict[str, Array]) -> None:
     network = read_model.read(data)
@@ -384,18 +391,74 @@ ON_CONSTANTS: list[Form] = [
     ("Constant", 13, [], {"value_ints": [1, 2, 3]}), ("Constant", 13, [], {"value_floats": [0.5]}), ("Constant", 13, [], {"value_int": 4}),
     ("Sqrt", 13, ["squares"], {}), ("Tanh", 13, ["f"], {}), ("Pow", 13, ["f", "p"], {}), ("Gather", 13, ["a", "axis"], {}),
     ("Expand", 13, ["three", "three1"], {}),
+    *((kind, opset, names, {}) for kind, opset in (("Max", 13), ("Min", 12)) for names in (["a", "b"], ["a"], ["a", "three", "b"], ["f", "g"])),
+    *((kind, 13, ["a"], {}) for kind in ("Abs", "Sign", "Clip")),
+    *(("Clip", 12, names, {}) for names in (["a", "three"], ["a", "", "three"], ["a", "zero", "three"], ["a", "three", "zero"])),
+    ("Pow", 13, ["a", "three"], {}), *(("CumSum", 14, ["a", "zero"], {"reverse": r, "exclusive": e}) for r in (0, 1) for e in (0, 1)),
+    ("CumSum", 11, ["grid", "one1"], {"reverse": 1}), ("Range", 11, ["low_f", "high_f", "step_f"], {}),
+    ("CastLike", 15, ["a", "f"], {}), ("CastLike", 15, ["yes", "a"], {}), ("CastLike", 15, ["g2", "a"], {}), ("CastLike", 15, ["g2", "x"], {}),
+    ("CastLike", 15, ["a", "x"], {}), ("Pad", 13, ["a", "pads"], {}), ("Pad", 13, ["a", "pads", "ten"], {}), ("Pad", 13, ["yes", "pads"], {}),
+    ("Pad", 13, ["a", "pads"], {"mode": "edge"}),
+    ("ScatterND", 13, ["a", "place", "three1"], {}), ("ScatterElements", 13, ["a", "axis", "three1"], {}),
 ]  # fmt: skip
 POINTS = {"axis": np.array([0]), "p": np.float32([2]), "g2": np.float32([2, -3, 0]), "three1": np.array([3]), "squares": np.float32([4, 0.25, 2])}
+POINTS |= {"grid": np.arange(6).reshape(2, 3), "one1": np.array(1), "pads": np.array([1, 2]), "place": np.array([[1]])}
+POINTS |= {"low_f": np.array(2, np.float32), "high_f": np.array(-3.0, np.float32), "step_f": np.array(-2.0, np.float32)}
 
 
 @pytest.mark.parametrize(("kind", "opset", "names", "attributes"), ON_CONSTANTS)
 def test_operators_on_constants(kind: str, opset: int, names: list[str], attributes: dict[str, Any]) -> None:
     known = {**CONSTANTS, **INTEGERS, **SHORT, **POINTS}
     nodes = [node(kind, names, ["c"], **attributes), node("Cast", ["c"], ["d"], to=1), node("Add", ["x", "d"])]
-    data, x = model(nodes, {"x": [1]}, weights={n: known[n] for n in names}, opset=opset), np.float32([0.25])
+    data, x = model(nodes, {"x": [1]}, weights={n: known[n] for n in names if n in known}, opset=opset), np.float32([0.25])
     network = read_model.read(data)
     assert agrees(network, [x], onnxruntime_says(data, {"x": x}))
+    assert agrees(network, [x], engine_says(data, [x]))
     check_roundings(network)
+
+
+INT64 = np.iinfo(np.int64)
+BEYOND: list[tuple[str, int, list[Array], str]] = [  # an operator on these constants, and what the checker has to say
+    ("Abs", 13, [np.array([INT64.min])], "overflow"), ("CumSum", 14, [np.array([INT64.max, 1]), np.array(0)], "overflow"),
+    ("Pow", 13, [np.array([3]), np.array([34])], "2^53"), ("Pow", 13, [np.array([3]), np.array([-1])], "exponent below 0"),
+    ("Max", 13, [np.array([1]), np.int32([1])], "different types"), ("Max", 13, [np.int8([1]), np.int8([1])], "the_Max_c': numbers of type int8"),
+    ("Clip", 13, [np.array([1]), np.array([1, 2])], "limit 1"), ("Clip", 11, [np.array([1]), np.array(1)], "of type int64"),
+    ("Range", 11, [np.float32(0), np.float32(1), np.float32(0.5)], "not a range of integers"),
+    ("Range", 11, [np.float32(0), np.float32(2**24), np.float32(2**23)], "not a range of integers"),
+    ("Range", 11, [np.float32(0), np.float32(3), np.float32(0)], "a step of 0"), ("CastLike", 15, [np.array([2**24 + 1]), floats(1)], "loses"),
+    ("Pad", 13, [np.array([1]), np.array([0, 1]), np.float32(1)], "filling int64 with float32"),
+    ("ScatterND", 13, [np.array([1]), np.array([[0]]), np.int32([1])], "updates of type int32"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "opset", "given", "why"), BEYOND)
+def test_operators_on_constants_that_are_refused(kind: str, opset: int, given: list[Array], why: str) -> None:
+    weights = {f"w{i}": value for i, value in enumerate(given)}
+    nodes = [node(kind, [*weights], ["c"]), node("Cast", ["c"], ["d"], to=1), node("Add", ["x", "d"])]
+    with pytest.raises(Rejected, match=re.escape(why)):
+        read_model.read(model(nodes, {"x": [1]}, weights=weights, opset=opset))
+
+
+@pytest.mark.parametrize(("off", "on", "to"), [(0, 1, np.int64), (-7, 5, np.int64), (0.5, 1e-30, np.float32)])
+def test_one_hot_of_an_index_that_varies(off: float, on: float, to: type) -> None:
+    """The values may be integers, which are picked exactly."""
+    values = np.array([off, on], dtype=to)
+    steps = [node("ArgMax", ["x"], ["i"], axis=1, keepdims=0), node("OneHot", ["i", "depth", "values"], ["h"]), node("Cast", ["h"], to=1)]
+    data = model(steps, {"x": (1, 3)}, weights={"depth": np.array(3), "values": values})
+    network = read_model.read(data)
+    check_roundings(network)
+    check_sites(engine_sites(data), network)
+    for x in (np.float32([[1, 3, 2]]), np.float32([[0, 0, -1]])):
+        for says in (onnxruntime_says(data, {"x": x}), engine_says(data, [x])):
+            assert agrees(network, [x], says, rtol=0.0, atol=0.0 if to is np.int64 else 2.0**-53)  # a difference that no float64 is has a radius
+
+
+def test_one_hot_of_integers_beyond_float64_is_refused() -> None:
+    steps = [node("ArgMax", ["x"], ["i"], axis=1, keepdims=0), node("OneHot", ["i", "depth", "values"], ["h"]), node("Cast", ["h"], to=1)]
+    for most, refused in ((2**52 - 1, False), (2**52, True)):
+        data = model(steps, {"x": (1, 3)}, weights={"depth": np.array(3), "values": np.array([0, most])})
+        with pytest.raises(Rejected, match="values") if refused else nullcontext():
+            read_model.read(data)
 
 
 @pytest.mark.parametrize("kind", ["Add", "Sub", "Mul"])

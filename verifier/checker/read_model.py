@@ -115,6 +115,8 @@ class _Reader:
     def _output(self, name: str) -> int:
         value = self.scope.find(name)
         if isinstance(value, Known | Rounded):
+            kind = value.value.dtype
+            require(kind.kind == "f" and kind.itemsize >= 4, f"output {name!r} of type {kind}")
             self.builder.begin(f"output {name!r}", name)
             value = self.values[name] = self.builder.constant(value.value) if isinstance(value, Known) else self.builder.rounded(value)
         require(isinstance(value, Tensor), f"output {name!r} is a sequence")

@@ -234,5 +234,5 @@ def take(x: Tensor, index: Array) -> Index:
 def floats(value: Array) -> Array:
     """float32 or float64 numbers as float64."""
     if value.dtype not in (np.float32, np.float64):
-        raise Rejected("unsupported-operator", f"numbers of type {value.dtype} where floats are due")
+        raise Rejected("no-rule", f"numbers of type {value.dtype} where floats are due")
     return np.asarray(value, dtype=np.float64)

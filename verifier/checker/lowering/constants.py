@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from verifier.checker.lowering.operator import Operator
 
 Lowering = Callable[[Operator], Value]
 INTEGERS = (np.int32, np.int64)
+WHOLE = 1 << 53  # every integer up to it is a float64
 
 
 class Rounds(Exception):
@@ -106,6 +108,54 @@ def negate(op: Operator) -> Value:
     return Known(-a) if a.dtype in (np.float32, np.float64) else _integers(op, np.asarray(-a.astype(object), dtype=object), a.dtype)
 
 
+def extremum(name: str) -> Lowering:
+    """The maximum or minimum of integers; of floats it is lowered."""
+
+    def lower(op: Operator) -> Value:
+        values = _operands(op)
+        if values[0].dtype not in INTEGERS:
+            raise Rounds
+        return Known(np.asarray(reduce(getattr(np, name), values)))
+
+    return lower
+
+
+def clip(op: Operator) -> Value:
+    """Of integers, since version 12; where the limits exclude each other all is the upper."""
+    if op.known(0).dtype not in INTEGERS or op.version < 12:
+        raise Rounds
+    found = op.known(0)
+    for i, name in ((1, "maximum"), (2, "minimum")):
+        if op.optional(i) is not None:
+            limit = op.known(i)
+            op.require(limit.size == 1 and limit.dtype == found.dtype, f"limit {i} of type {limit.dtype} and shape {limit.shape}")
+            found = np.asarray(getattr(np, name)(found, limit.reshape(())))
+    return Known(found)
+
+
+def power(op: Operator) -> Value:
+    """Of integers, below what float64 holds: a runtime may compute in it."""
+    a, b = op.known(0), op.known(1)
+    if a.dtype not in INTEGERS or b.dtype not in INTEGERS:
+        raise Rounds
+    op.require(bool((b >= 0).all() and (b <= 64).all()), "a power of an integer to an exponent below 0 or above 64")
+    found = np.asarray(a.astype(object) ** b.astype(object), dtype=object)
+    op.require(all(abs(int(v)) <= WHOLE for v in found.reshape(-1)), "a power beyond 2^53")
+    return _integers(op, found, a.dtype)
+
+
+def cum_sum(op: Operator) -> Value:
+    """Of integers."""
+    a, axes = op.known(0), np.atleast_1d(op.known(1))
+    if a.dtype not in INTEGERS:
+        raise Rounds
+    op.require(axes.dtype in INTEGERS and axes.shape == (1,), f"axes {axes}")
+    axis, back = op.axis(int(axes[0]), a.ndim), slice(None, None, -1) if op.flag("reverse", 0) else slice(None)
+    rows = np.moveaxis(a.astype(object), axis, -1)[..., back]
+    found = np.cumsum(rows, axis=-1) - (rows if op.flag("exclusive", 0) else 0)
+    return _integers(op, np.moveaxis(found[..., back], -1, axis), a.dtype)
+
+
 def is_constant(values: tuple[Value | None, ...]) -> bool:
     return not any(isinstance(v, Tensor) for v in values)
 
@@ -127,8 +177,16 @@ def constant_of_shape(op: Operator) -> Value:
 
 
 def cast(op: Operator) -> Value:
-    """Between float32, integers and bool, where nothing is lost."""
-    (a,), to = _operands(op), {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}.get(op.integer("to", 0))
+    return converted(op, op.known(0), {1: "float32", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}.get(op.integer("to", 0)))
+
+
+def cast_like(op: Operator) -> Value:
+    return converted(op, op.known(0), str(op.known(1).dtype))
+
+
+def converted(op: Operator, a: Array, kind: str | None) -> Value:
+    """Between floats, integers and bool, where nothing is lost."""
+    to = {"float32": np.float32, "int32": np.int32, "int64": np.int64, "bool": np.bool_, "float64": np.float64}.get(kind or "")
     op.require(to is not None, "another type")
     if to is np.bool_ or to is None:
         return Known(np.asarray(a != 0))
@@ -169,6 +227,18 @@ def unary(name: str) -> Lowering:
     return lower
 
 
+def unsigned(name: str) -> Lowering:
+    """`unary`, and of integers."""
+
+    def lower(op: Operator) -> Value:
+        (a,) = _operands(op)
+        if a.dtype not in INTEGERS:
+            return unary(name)(op)
+        return _integers(op, np.asarray(getattr(np, name)(a.astype(object)), dtype=object), a.dtype)
+
+    return lower
+
+
 def relu(op: Operator) -> Value:
     (a,) = _operands(op)
     _floats(op, a)
@@ -195,9 +265,14 @@ def concat(op: Operator) -> Value:
 
 
 def arange(op: Operator) -> Value:
+    """Of integers, also as floats that hold them."""
     start, limit, delta = _operands(op)
-    op.require(start.dtype in INTEGERS and start.size == limit.size == delta.size == 1 and bool(delta.all()), "not a range of integers")
-    found = range(int(start.reshape(())), int(limit.reshape(())), int(delta.reshape(())))
+    op.require(start.size == limit.size == delta.size == 1 and bool(delta.all()), "not three numbers, or a step of 0")
+    numbers = [v.reshape(()).item() for v in (start, limit, delta)]
+    first, end, step = (int(v) for v in numbers)
+    whole = start.dtype == np.float32 and [first, end, step] == numbers and abs(first) < 1 << 23 and abs(end) < 1 << 23
+    op.require(start.dtype in INTEGERS or whole, "not a range of integers")
+    found = range(first, end, step)
     op.require(len(found) <= MOST_ELEMENTS, "too long")
     return Known(np.array(found, dtype=start.dtype))
 
@@ -209,7 +284,7 @@ def modulo(op: Operator) -> Value:
     return Known(np.asarray(np.fmod(a, b) if op.flag("fmod", 0) else np.mod(a, b)))
 
 
-def reduce(name: str, since_input: int) -> Lowering:
+def reduced(name: str, since_input: int) -> Lowering:
     """Of integers."""
 
     def lower(op: Operator) -> Value:

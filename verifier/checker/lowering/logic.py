@@ -9,6 +9,7 @@ import numpy as np
 from verifier.checker.lowering.basic import common, inverse, total
 from verifier.checker.lowering.basic import where as select
 from verifier.checker.lowering.builder import Builder, Known, Tensor, Value, indices, take
+from verifier.checker.lowering.constants import converted
 from verifier.checker.lowering.elementwise import ABSOLUTE, RELU, clipping
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.network import Pieces
@@ -106,8 +107,9 @@ def cast(op: Operator) -> Value:
 
 
 def cast_like(op: Operator) -> Value:
-    like = op.value(1)
-    return _cast(op, like.element if isinstance(like, Tensor) else str(like.value.dtype))
+    x, like = op.value(0), op.value(1)
+    kind = like.element if isinstance(like, Tensor) else str(like.value.dtype)
+    return converted(op, x.value, kind) if isinstance(x, Known) and x.value.dtype.kind != "f" else _cast(op, kind)
 
 
 def _cast(op: Operator, kind: str | None) -> Value:

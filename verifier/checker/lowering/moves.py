@@ -9,6 +9,7 @@ import numpy as np
 
 from verifier.checker.lowering.basic import stack
 from verifier.checker.lowering.builder import Array, Known, Shape, Tensor, Value, checked, indices
+from verifier.checker.lowering.constants import Rounds
 from verifier.checker.lowering.operator import Operator
 
 Move = Callable[[Operator, Array], list[Array]]
@@ -162,6 +163,18 @@ def pad(op: Operator) -> Value:
         return op.end(stack(op.builder, [x, filled], np.where(index < 0, x.size, index), [0, x.size]), "moves", element=x.element)
     bias = np.where(index < 0, fill, 0.0) if fill and mode == "constant" else None
     return op.end(op.builder.gather(x, index, bias), "moves", element=x.element)
+
+
+def pad_known(op: Operator) -> Value:
+    """Of integers and booleans; what floats are padded with is lowered."""
+    x, mode = op.known(0), op.string("mode", "constant")
+    if x.dtype.kind == "f":
+        raise Rounds
+    op.require(op.version >= 11, f"type {x.dtype}")
+    fill = np.zeros(1, dtype=x.dtype) if op.optional(2) is None else op.known(2)
+    op.require(fill.size == 1 and fill.dtype == x.dtype, f"filling {x.dtype} with {fill.dtype}")
+    index = _grown(op, x.shape, mode)
+    return Known(np.where(index < 0, fill.reshape(()), x.reshape(-1)[index]))
 
 
 def _filling(op: Operator, x: Tensor) -> float:

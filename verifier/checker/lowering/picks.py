@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from verifier.checker.lowering.moves import Move
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Index, Transposed
 from verifier.checker.network import Pieces
+
+MOST = 1 << 52  # integers below it, and their differences, are floats
 
 
 def filling(move: Move) -> Callable[[Operator], list[Value]]:
@@ -122,6 +125,9 @@ def _written(op: Operator, target: Array) -> Value:
     if rule == "none":
         op.require(len(rounds) <= 1, "two updates of one place: which of them holds is the runtime's choice")
         source = np.where(rounds[0] < 0, np.arange(x.size), x.size + rounds[0]) if rounds else np.arange(x.size)
+        if isinstance(x, Known) and isinstance(updates, Known) and x.value.dtype.kind != "f":
+            op.require(x.value.dtype == updates.value.dtype, f"updates of type {updates.value.dtype}")
+            return Known(np.concatenate([x.value.reshape(-1), updates.value.reshape(-1)])[source].reshape(x.shape))
         return op.end(stack(op.builder, [x, updates], source.reshape(x.shape), starts_of([x, updates])), "moves")
     op.require(rule in ("add", "mul", "max", "min"), f"reduction {rule!r}")
     if rule == "add":
@@ -210,13 +216,21 @@ def one_hot(op: Operator) -> Value:
 
 
 def _hot(op: Operator, index: Tensor, depth: int, axis: int) -> Value:
+    """Integers are what a runtime picks; of floats it may take a sum of products."""
     op.require(index.element in ("int32", "int64"), f"indices of type {index.element}")
-    off, on = op.known_floats(2)
+    kind = str(op.known(2).dtype)
+    whole = kind in ("int32", "int64")
+    op.require(not whole or bool((np.abs(op.known(2).astype(np.float64)) < MOST).all()), f"values {op.known(2)}")
+    off, on = (float(v) for v in (op.known(2) if whole else op.known_floats(2)))
+    gap = on - off
+    error = 0.0 if Fraction(on) - Fraction(off) == Fraction(gap) else abs(gap) * 2.0**-53
     found: list[Value] = [op.builder.elementwise(table(k - depth - 1, [0.0, 1.0, *(0.0,) * (depth - 1), 1.0, 0.0]), index) for k in range(depth)]
     shape = (depth, *index.shape)
     stacked = stack(op.builder, found, np.moveaxis(indices(shape), 0, axis), starts_of(found))
-    scaled = op.builder.scale(stacked, np.array(on - off))
-    return op.end(op.builder.plus(scaled, np.full(stacked.shape, off)), "refused", name="a product and a sum of on and off")
+    between = op.builder.plus(op.builder.scale(stacked, np.array(gap), np.array(error)), np.full(stacked.shape, off))
+    if whole:
+        return op.end(between, "exact", element=kind)
+    return op.end(between, "refused", name="a product and a sum of on and off")
 
 
 def table(first: int, values: Sequence[float]) -> Pieces:

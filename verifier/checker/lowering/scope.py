@@ -111,7 +111,7 @@ class Scope:
             try:
                 results = list(self._results(entry, op))
             except Rejected as error:
-                raise error if error.rule.startswith("unsupported") else op.refuse(str(error)) from error
+                raise error if error.rule.startswith("unsupported") else op.refuse(error.place) from error
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 raise op.refuse(f"inputs or attributes that do not fit together: {error}") from error
             op.require(not any(node.output[len(results) :]), f"more than {len(results)} outputs")
