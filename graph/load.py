@@ -246,9 +246,9 @@ class _Lowering:
                 shape.append(1)
                 self.notes.append(f"symbolic batch dimension {dim.dim_param or '?'!r} of input {proto.name!r} set to 1")
             else:
-                name = dim.dim_param or "?"
-                place = f"axis {axis} of input {proto.name!r}"
-                raise ModelError(f"{place} is dynamic ({name!r}); only axis 0 may be: fix the shape (onnx.tools.update_model_dims)")
+                size = f"--shape {dim.dim_param or f'{proto.name}[{axis}]'}=N"
+                place = f"axis {axis} of input {proto.name!r} is dynamic ({dim.dim_param or '?'!r})"
+                raise ModelError(f"{place}; only axis 0 may be: give it a size ({size}, or onnx.tools.update_model_dims for a file of its own)")
         if math.prod(shape) > self.limits.tensor_elements:
             limit = self.limits.tensor_elements
             raise ModelError(f"input {proto.name!r} of shape {tuple(shape)} has more than {limit} elements; raise the limit to load it")

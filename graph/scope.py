@@ -139,8 +139,8 @@ class Scope:
             if body is not None:
                 read_attributes(node, self.opset(node))
                 return self._call(body, node, inputs, describe(node, self.opset(node)))
-            supported = ", ".join(sorted({f"{domain}{'.' if domain else ''}{name}" for domain, name in LOWERINGS} | CONSTANT_ONLY))
-            raise UnsupportedOperator(f"{describe(node, self.opsets.get(key[0], 0))} is not supported. Supported are: {supported}")
+            place = describe(node, self.opsets.get(key[0], 0))
+            raise UnsupportedOperator(f"{place} is not supported. Supported are: what `soundproof supports --onnx-operators` lists")
         opset = self.opset(node)
         version, attributes = read_attributes(node, opset)
         variables = [x.tensor if isinstance(x, Masked) else x for x in inputs if isinstance(x, Tensor | Masked)]

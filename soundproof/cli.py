@@ -118,13 +118,13 @@ def verify(
 
     ((name, model), *more), prop = _paths(files, network or [], bool(output or shape))
     _check_folder(serialise_assignments)
-    started, refusal = time.monotonic(), ""
+    started, file, choices, refusal = time.monotonic(), model, "", ""
     if output or shape:
-        model, refusal = inspect_cli.specialised_for(model, output or [], shape or [], certificate)
+        file, choices, refusal = inspect_cli.specialised_for(model, output or [], shape or [], certificate)
     try:
         options = Options(
-            started=started, model_path=model, property_path=prop, network=name, more=tuple(more), timeout=timeout, memory=memory, nodes=nodes,
-            results_file=results_file, json=json, no_attack=no_attack, seed=seed, device=device,
+            started=started, model_path=file, property_path=prop, network=name, more=tuple(more), original=model if choices else "", choices=choices,
+            timeout=timeout, memory=memory, nodes=nodes, results_file=results_file, json=json, no_attack=no_attack, seed=seed, device=device,
             threads=available_threads() if threads is None else threads,
             trust=tuple(filter(None, trust.split(","))), semantics=semantics or ("float32" if engine == "smt-float32" else "auto"),
             certificate=certificate, self_check=self_check, engine=engine, verbosity=int(verbose) - int(quiet),

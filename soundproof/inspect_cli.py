@@ -45,10 +45,15 @@ def specialised(model: str, outputs: list[str], shapes: dict[str, int], path: Pa
     return ""
 
 
-def specialised_for(model: str, outputs: list[str], shapes: list[str], certificate: str | None) -> tuple[str, str]:
-    """The file for `verify`: beside the certificate, where its readers will look for it, or in a folder that ends with this process; and why
-    it could not be made, or ""."""
-    sizes = parse_shapes(shapes)
+def choices(outputs: list[str], shapes: list[str]) -> str:
+    """The options --output and --shape as they are written."""
+    return " ".join([*(f"--output {name}" for name in outputs), *(f"--shape {text}" for text in shapes)])
+
+
+def specialised_for(model: str, outputs: list[str], shapes: list[str], certificate: str | None) -> tuple[str, str, str]:
+    """The file for `verify`: beside the certificate, where its readers will look for it, or in a folder that ends with this process; the
+    choices; and why it could not be made, or ""."""
+    sizes, chosen = parse_shapes(shapes), choices(outputs, shapes)
     if certificate is None:
         folder = tempfile.mkdtemp(prefix="soundproof-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -57,9 +62,9 @@ def specialised_for(model: str, outputs: list[str], shapes: list[str], certifica
         path = Path(f"{certificate}.onnx")
     refusal = specialised(model, outputs, sizes, path)
     if not refusal:
-        choices = " ".join([*(f"--output {name}" for name in outputs), *(f"--shape {text}" for text in shapes)])
-        print(f"the verdict is about {path}: {model} with {choices}", file=sys.stderr)
-    return str(path), refusal
+        kept = "" if certificate is None else f"{path}: "
+        print(f"the verdict is about {kept}{model} with {chosen}", file=sys.stderr)
+    return str(path), chosen, refusal
 
 
 def inspect(
@@ -84,26 +89,25 @@ def inspect(
     from graph.errors import ModelError
     from specs.errors import PropertyError
 
-    try:
-        if output or shape:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "specialised.onnx"
-                if refusal := specialised(model, output or [], parse_shapes(shape or []), path):
-                    _fail(EXIT_INPUT, refusal)
-                _inspect(str(path), prop, radius, centre, json, dot, mermaid)
-        else:
-            _inspect(model, prop, radius, centre, json, dot, mermaid)
-    except (ModelError, PropertyError) as error:
-        _fail(EXIT_INPUT, str(error))
+    chosen = choices(output or [], shape or [])
+    name = f"{model} ({chosen})" if chosen else model
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "specialised.onnx" if chosen else Path(model)
+        if chosen and (refusal := specialised(model, output or [], parse_shapes(shape or []), path)):
+            _fail(EXIT_INPUT, refusal)
+        try:
+            _inspect(path, model if json else name, prop, radius, centre, json, dot, mermaid)
+        except (ModelError, PropertyError) as error:
+            _fail(EXIT_INPUT, str(error).replace(str(path), name))
 
 
-def _inspect(model: str, prop: str | None, radius: float | None, centre: float, json: bool, dot: bool, mermaid: bool) -> None:
+def _inspect(path: Path, model: str, prop: str | None, radius: float | None, centre: float, json: bool, dot: bool, mermaid: bool) -> None:
     from json import dumps
 
     from graph.survey import survey
     from soundproof import describe
 
-    found = survey(Path(model))
+    found = survey(path)
     inspection = None
     if found.model is not None and (prop is not None or radius is not None):
         from verifier import inspection as inspections

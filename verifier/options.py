@@ -34,6 +34,7 @@ class Options:
     to keep the certificate, `self_check` compares known executions with every bound. `engine` is the complete engine: "bab" branches and bounds,
     "smt" and "milp" ask an exact solver over the reals, "smt-float32" one about the float32 program.
     `more` are further networks, (name, path), beside `network` and `model_path`: those of a query of several networks.
+    `original` is the user's file where that in `model_path` was made of it, by `choices` (--output and --shape); messages speak of it.
     `verbosity` is -1 (quiet), 0 or 1. Raises OptionError.
     """
 
@@ -41,6 +42,8 @@ class Options:
     property_path: str
     network: str = ""
     more: tuple[tuple[str, str], ...] = ()
+    original: str = ""
+    choices: str = ""
     timeout: float = 300.0
     memory: float | None = None
     nodes: int | None = None
@@ -84,7 +87,13 @@ class Options:
     @property
     def model_names(self) -> str:
         """The files of the networks, for a sentence."""
-        return self.model_path if not self.more else " and ".join(os.path.basename(path) for _, path in self.models)
+        if self.original:
+            return f"{os.path.basename(self.original)} ({self.choices})"
+        return " and ".join(os.path.basename(path) for _, path in self.models)
+
+    def in_words(self, text: str) -> str:
+        """A message with the user's file in the place of one that was made of it."""
+        return text.replace(self.model_path, f"{self.original} ({self.choices})") if self.original else text
 
     @property
     def files(self) -> tuple[list[str], list[str]]:

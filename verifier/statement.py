@@ -19,10 +19,10 @@ HOW_SURE: dict[Assurance, str] = {
 
 
 def statement(
-    verdict: Verdict, assurance: Assurance, model: str, prop: str, cases: Cases, reason: Reason | None, semantics: str = "real"
+    verdict: Verdict, assurance: Assurance, network: str, prop: str, cases: Cases, reason: Reason | None, semantics: str = "real"
 ) -> str:
-    """One sentence about network file `model` and property file `prop` (paths; their base names are shown)."""
-    network, text = os.path.basename(model), os.path.basename(prop)
+    """One sentence about the networks `network`, as the options call them, and property file `prop` (a path; its base name is shown)."""
+    text = os.path.basename(prop)
     if verdict == "sat":
         return f"{network} violates {text}: the witness is an input in the region whose outputs are unsafe ({HOW_SURE[assurance]})."
     if verdict == "unsat" and cases.total == cases.vacuous:

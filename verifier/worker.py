@@ -71,7 +71,7 @@ def main() -> int:
             message = session.mend(request["repair"], request["check_seconds"])
             channel.send(message)
     except (ModelError, PropertyError) as error:
-        channel.send({"error": str(error), "kind": type(error).__name__})
+        channel.send({"error": options.in_words(str(error)), "kind": type(error).__name__})
     return 0
 
 

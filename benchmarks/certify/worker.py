@@ -152,7 +152,7 @@ class _Watch:
                        seed=options.seed, threads=options.threads, device=options.device)
         verdict = "timed-out" if code == "time" else "unknown"
         result = Result.from_dict({**empty.to_dict(), **self._draft, "reason": {"code": code, "text": text}, "verdict": verdict})
-        sentence = statement(result.verdict, result.assurance, options.model_path, options.property_path, result.cases, reason)
+        sentence = statement(result.verdict, result.assurance, options.model_names, options.property_path, result.cases, reason)
         seconds = {**result.seconds, "total": time.monotonic() - options.started}
         return {"result": replace(result, statement=sentence, seconds=seconds, peak_memory_bytes=self._peak or None).to_dict()}
 

@@ -137,12 +137,30 @@ def test_a_verdict_about_one_output_is_certified_and_can_be_checked(tmp_path: Pa
     done = command("verify", model, holds, *choice, "--certificate", certificate)
     assert done.returncode == 0 and done.stdout == "unsat\n"
     assert f"the verdict is about {certificate}.onnx: {model} with --output scores" in done.stderr
+    assert "\nm (--output scores --shape width=2) satisfies p: " in done.stderr
     again = command("check", f"{certificate}.onnx", holds, certificate)
     assert again.returncode == 0 and again.stdout.startswith("ACCEPTED {")
     assert command("check", model, holds, certificate).returncode == 5  # the certificate binds the file that was verified
-    done = command("verify", model, fails, *choice)
+    done = command("verify", model, fails, *choice, "--json", tmp_path / "j")
     assert done.returncode == 10 and done.stdout.startswith("sat\n")
+    assert f"the verdict is about {model} with --output scores" in done.stderr and "specialised" not in done.stderr
+    assert json.loads((tmp_path / "j").read_text())["statement"].startswith("m (--output scores --shape width=2) violates q: ")
     done = command("verify", model, holds, "--output", "logits", "--results-file", tmp_path / "r")
     assert done.returncode == 3 and done.stdout == "" and "no node makes" in done.stderr and (tmp_path / "r").read_text() == "error\n"
     done = command("verify", model, holds)
-    assert done.returncode == 3 and done.stdout == "" and "width" in done.stderr
+    assert done.returncode == 3 and done.stdout == "" and "give it a size (--shape width=N, or " in done.stderr
+
+
+def test_messages_speak_of_the_file_that_was_given(tmp_path: Path) -> None:
+    """Not of the one that --output and --shape write, which is gone by then."""
+    model, prop = two_outputs(tmp_path / "m"), property_file(tmp_path / "p")
+    for choice, why in (
+        (["--shape", "width=3"], "the property declares 2 input"),
+        (["--output", "label", "--shape", "width=2"], "1 outputs"),
+        (["--shape", "batch=2"], "axis 1 of input 'x' is dynamic ('width')"),
+    ):
+        for arguments in (["verify", model, prop, "--certificate", tmp_path / "c"], ["verify", model, prop], ["inspect", model, "--property", prop]):
+            code, out, err = in_process(*map(str, arguments), *choice)
+            assert code == 3 and why in out + err
+            assert f"{model} ({' '.join(choice)})" in err or (arguments[0] == "inspect" and model not in err)
+            assert "specialised" not in out + err and all("the verdict is about" in line for line in err.splitlines() if "c.onnx" in line)
