@@ -17,7 +17,9 @@ from verifier.problem import compile_problem
 
 
 @pytest.mark.parametrize("room", [1e-2, 1e-5])
-@pytest.mark.parametrize("operators", [("Relu", "Relu", "Relu"), ("Tanh", "Sigmoid", "Tanh"), ("Softplus", "Erf", "Relu", "Softsign"), ("Sin", "Elu", "Cos")])
+@pytest.mark.parametrize(
+    "operators", [("Relu", "Relu", "Relu"), ("Tanh", "Sigmoid", "Tanh"), ("Softplus", "Erf", "Relu", "Softsign"), ("Sin", "Elu", "Cos")]
+)
 def test_hidden_bounds_of_float64_judge_like_refined_ones(operators: tuple[str, ...], room: float, monkeypatch: pytest.MonkeyPatch) -> None:
     net, box = network(3, *operators), [("-1", "1")] * 3
     value = float(evaluate(net.graph, [np.zeros((1, 3), np.float32)])[net.graph.outputs[0]].reshape(-1)[0])
