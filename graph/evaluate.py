@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Ma
 from graph.errors import MalformedGraph
 
 Array = NDArray[Any]
+FEW_TAPS = 16  # of a window
 
 
 def evaluate(graph: Graph, inputs: Mapping[str, Array] | Sequence[Array], dtype: DTypeLike = np.float64) -> list[Array]:
@@ -66,12 +68,20 @@ def _node_value(graph: Graph, node: Node, x: Sequence[Array], batch: int) -> Arr
             left, right = (v.reshape(batch, *graph.nodes[j].shape) for v, j in zip(x, node.inputs, strict=True))
             return (left @ right).reshape(batch, node.size)
         case Max(windows=windows):
-            return np.asarray(take_windows(x[0], windows, -np.inf).max(axis=-1))
+            return largest(x[0], windows, -np.inf)
         case _:
             raise MalformedGraph(f"no evaluation rule for a {type(node).__name__} node")
 
 
+def largest(x: Array, windows: Array, padding: float) -> Array:
+    """The largest of each window, as `take_windows`; of few taps tap by tap, which takes a fraction of the time."""
+    taps = windows.shape[1]
+    if taps > FEW_TAPS:
+        return np.asarray(take_windows(x, windows, padding).max(axis=-1))
+    return reduce(np.maximum, (take_windows(x, windows[:, k], padding) for k in range(taps)))
+
+
 def take_windows(x: Array, windows: Array, padding: float) -> Array:
-    """x[..., windows] with `padding` where a window index is -1: [..., windows, taps]."""
+    """x[..., windows] with `padding` where a window index is -1: [..., windows, taps], or [..., windows] of one tap."""
     taken = x[..., np.maximum(windows, 0)]
     return taken if (windows >= 0).all() else np.where(windows >= 0, taken, np.asarray(padding, dtype=x.dtype))

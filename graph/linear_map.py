@@ -21,7 +21,8 @@ from graph.errors import MalformedGraph
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
-PATCHES = 1 << 22  # numbers that a convolution copies at a time: 32 MB
+PATCHES = 1 << 22  # numbers that the adjoint of a convolution makes at a time: 32 MB
+TILE = 1 << 18  # numbers that a convolution copies at a time: 2 MB, which stays in a cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,15 +197,28 @@ class Conv(LinearMap):
             yield weight[..., start : start + count].reshape(groups, outs // groups, -1), taps[start : start + count]
 
     def apply(self, x: Array) -> Array:
-        size, _, inner = self._places
-        image = x.reshape(-1, self.groups, self.weight.shape[1], *self.in_shape[2:])
-        padded = np.zeros((*image.shape[:3], *size), dtype=x.dtype)
-        padded[inner] = image
-        y = np.zeros((len(image), self.groups, self.weight.shape[0] // self.groups, math.prod(self.out_shape[2:])), np.result_type(self.weight, x))
-        for matrix, taps in self._products(len(image)):
-            patches = np.stack([padded[tap] for tap in taps], axis=3)
-            y += matrix @ patches.reshape(len(image), self.groups, matrix.shape[2], y.shape[3])
+        """Some images, or some of the first axis of one, at a time: as much as TILE holds the patches of."""
+        (size, _, inner), kind, (outs, per_group) = self._places, np.result_type(self.weight, x), self.weight.shape[:2]
+        matrix = self.weight.reshape(self.groups, outs // self.groups, -1).astype(kind, copy=False)
+        image = x.reshape(-1, self.groups, per_group, *self.in_shape[2:])
+        y = np.empty((len(image), self.groups, outs // self.groups, self.out_shape[2], math.prod(self.out_shape[3:])), kind)
+        slices = max(1, TILE // max(1, self.groups * matrix.shape[2] * y.shape[4]))  # of the first axis
+        count = max(1, slices // max(1, y.shape[3]))
+        for i in range(0, len(image), count):
+            part = image[i : i + count]
+            padded = np.zeros((*part.shape[:3], *size), dtype=kind)
+            padded[inner] = part
+            for a in range(0, y.shape[3], slices):
+                into = y[i : i + count, :, :, a : a + slices]
+                patches = np.stack([padded[tap] for tap in self._taps(a, a + into.shape[3])], axis=3)
+                into[...] = (matrix @ patches.reshape(len(part), self.groups, matrix.shape[2], -1)).reshape(into.shape)
         return y.reshape(*x.shape[:-1], self.out_size)
+
+    def _taps(self, start: int, end: int) -> list[Any]:
+        """What each tap reads of the padded input for the positions from `start` to `end` of the first axis."""
+        s, d, reads = self.strides[0], self.dilations[0], self._places[1]
+        each = len(reads) // self.kernel[0]
+        return [(..., slice(k // each * d + start * s, k // each * d + (end - 1) * s + 1, s), *tap[2:]) for k, tap in enumerate(reads)]
 
     def adjoint(self, d: Array) -> Array:
         size, _, inner = self._places

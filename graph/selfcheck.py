@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node
 from graph.errors import MalformedGraph, ModelError, ModelMismatch
-from graph.evaluate import evaluate, input_values, node_value, take_windows
+from graph.evaluate import evaluate, input_values, largest, node_value
 from graph.functions.facts import Function, Pieces, Steps
 from graph.load import Model
 from graph.simplify import recentre_softmax
@@ -76,6 +76,7 @@ ACTIVATION_ERROR = {
     "mish": (16, 16),
     "swish": (16, 16),
 }
+TOGETHER = 1 << 21  # numbers of the largest node, of the points that are compared at a time: what is known of a node is 16 MB, or of one point
 GATES = ("gelu", "hard_swish", "mish", "swish")  # x times a kernel with an absolute error: absolute errors in units of |x| + 1
 
 
@@ -146,29 +147,71 @@ def compare(model: Model, points: Sequence[Point], *, as_written: bool = False) 
     """
     if not points:
         raise MalformedGraph("compare needs at least one point")
-    inputs = _stack(model, points)
+    inputs, runtime = _stack(model, points), _runtime(model)
+    operators, outputs, steps = list[_Difference](), list[_Difference](), dict[str, float]()
+    count = max(1, TOGETHER // max(node.size for node in model.lowered.nodes))
+    for k in range(0, len(points), count):
+        part = _compare(model, [x[k : k + count] for x in inputs], runtime, as_written)
+        operators += part.operators
+        outputs += part.outputs
+        steps |= {name: max(distance, steps.get(name, 0.0)) for name, distance in part.steps.items()}
+    single, whole = _tally(operators), _tally(outputs)
+    notes = tuple(_other_steps(name, distance) for name, distance in steps.items())
+    return Agreement(single[0] + whole[0], single[1] + whole[1], single[2], whole[2], notes)
+
+
+@dataclass(frozen=True)
+class _Runtime:
+    """The model in onnxruntime: as it is written, for the `watched` tensors (None where there are none), and with optimisations on."""
+
+    watched: tuple[str, ...]
+    plain: InferenceSession | None
+    optimised: InferenceSession
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Of some points: of each operator, of the outputs, and how far an output is off whose steps onnxruntime's optimisations change."""
+
+    operators: list[_Difference]
+    outputs: list[_Difference]
+    steps: dict[str, float]
+
+
+def _runtime(model: Model) -> _Runtime:
     watched = tuple(name for name in model.lowered.names if name not in model.lowered.input_names)
-    tensors = _run_watched(model, inputs, watched)
-    operators = _tally(_check_operators(model, inputs, tensors))
+    if not watched:
+        return _Runtime(watched, None, session(model))
+    proto = onnx.ModelProto.FromString(model.onnx_bytes)
+    present = {info.name for info in proto.graph.output}
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in watched if name not in present)
+    return _Runtime(watched, session(model, optimised=False, content=proto.SerializeToString()), session(model))
+
+
+def _compare(model: Model, inputs: Sequence[Array], runtime: _Runtime, as_written: bool) -> _Compared:
+    """`compare` at the points whose batches are `inputs`."""
+    points = range(len(inputs[0]))
+    tensors = _run_watched(model, inputs, runtime)
+    operators = _check_operators(model, inputs, tensors)
     lowered = running_errors(model.lowered, inputs)
-    running = session(model)
-    theirs = [np.stack(column) for column in zip(*(execute(running, model, [x[k] for x in inputs]) for k in range(len(points))), strict=True)]
+    theirs = [np.stack(column) for column in zip(*(execute(runtime.optimised, model, [x[k] for x in inputs]) for k in points), strict=True)]
     doubles = _own_errors(model, inputs, lowered)
     plain = tensors if as_written and any(isinstance(node, Elementwise) and _jumps(node.function) for node in model.lowered.nodes) else {}
-    differences, notes = list[_Difference](), list[str]()
+    outputs, steps = list[_Difference](), dict[str, float]()
     for info, i, there in zip(model.outputs, model.lowered.outputs, theirs, strict=True):
         there = there.reshape(len(points), -1)
         try:
-            differences.append(_difference(f"output {info.name!r} (onnxruntime's optimisations on)", lowered[i].value, there, lowered[i].error))
+            outputs.append(_difference(f"output {info.name!r} (onnxruntime's optimisations on)", lowered[i].value, there, lowered[i].error))
         except ModelMismatch:
             if info.name not in plain:
                 raise
-            differences.append(_difference(f"output {info.name!r}", lowered[i].value, plain[info.name], lowered[i].error))
-            notes.append(_other_steps(info.name, float(np.nanmax(np.abs(there - lowered[i].value)))))
-    for info, ours, i in zip(model.outputs, _simplified_outputs(model, inputs), model.lowered.outputs, strict=True):
-        _difference(f"output {info.name!r} after simplification (a defect of ours)", ours, lowered[i].value, doubles[i].error)
-    outputs = _tally(differences)
-    return Agreement(operators[0] + outputs[0], operators[1] + outputs[1], operators[2], outputs[2], tuple(notes))
+            outputs.append(_difference(f"output {info.name!r}", lowered[i].value, plain[info.name], lowered[i].error))
+            steps[info.name] = float(np.nanmax(np.abs(there - lowered[i].value)))
+    known = {} if model.lowered.shifts else {_work(model.lowered, node, lowered): lowered[i].value for i, node in model.lowered}
+    simplified = _simplified_outputs(model, inputs, known)
+    for info, ours, i, error in zip(model.outputs, simplified, model.lowered.outputs, doubles, strict=True):
+        _difference(f"output {info.name!r} after simplification (a defect of ours)", ours, lowered[i].value, error)
+    return _Compared(operators, outputs, steps)
 
 
 def _other_steps(name: str, distance: float) -> str:
@@ -178,17 +221,19 @@ def _other_steps(name: str, distance: float) -> str:
     )
 
 
-def _own_errors(model: Model, inputs: Sequence[Array], lowered: list[_Running]) -> list[_Running]:
-    """What our own float64 arithmetic may do, four times over (two graphs, and constants folded in float64), from the errors in the file's type.
+def _own_errors(model: Model, inputs: Sequence[Array], lowered: list[_Running]) -> list[Array]:
+    """What our own float64 arithmetic may do to each output, four times over (two graphs, and constants folded in float64), from the errors in
+    the file's type.
 
     A bound that is convex in the unit roundoff, and (almost) 0 at 0, holds for a smaller one in proportion. That of a function that jumps
     is not convex: then all of it is done again.
     """
     unit = 4 * UNIT["float64"]
     if any(isinstance(node, Elementwise) and _jumps(node.function) for node in model.lowered.nodes):
-        return running_errors(model.lowered, inputs, unit=unit)
-    shares = [unit / (UNIT[node.origin.element_type] or UNIT["float32"]) for node in model.lowered.nodes]
-    return [replace(state, error=state.error * share) for state, share in zip(lowered, shares, strict=True)]
+        again = running_errors(model.lowered, inputs, unit=unit)
+        return [again[i].error for i in model.lowered.outputs]
+    kinds = {i: model.lowered.nodes[i].origin.element_type for i in model.lowered.outputs}
+    return [lowered[i].error * (unit / (UNIT[kinds[i]] or UNIT["float32"])) for i in model.lowered.outputs]
 
 
 def _jumps(function: Function) -> bool:
@@ -204,20 +249,16 @@ def _stack(model: Model, points: Sequence[Point]) -> list[Array]:
     return [x.astype(info.element_type) for x, info in zip(stacked, model.inputs, strict=True)]
 
 
-def _run_watched(model: Model, inputs: Sequence[Array], watched: tuple[str, ...]) -> dict[str, Array]:
+def _run_watched(model: Model, inputs: Sequence[Array], runtime: _Runtime) -> dict[str, Array]:
     """The value [points, size] of every watched tensor of the file in onnxruntime, without optimisations; of none that is text, of which the
     core graph has the places in a list of labels."""
-    if not watched:
+    if runtime.plain is None:
         return {}
-    proto = onnx.ModelProto.FromString(model.onnx_bytes)
-    present = {info.name for info in proto.graph.output}
-    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in watched if name not in present)
-    running = session(model, optimised=False, content=proto.SerializeToString())
     runs = []
     for k in range(len(inputs[0])):
         feed = {info.name: x[k].reshape(info.shape) for info, x in zip(model.inputs, inputs, strict=True)}
-        runs.append(_run(running, watched, feed))
-    columns = {name: np.stack(column) for name, column in zip(watched, zip(*runs, strict=True), strict=True)}
+        runs.append(_run(runtime.plain, runtime.watched, feed))
+    columns = {name: np.stack(column) for name, column in zip(runtime.watched, zip(*runs, strict=True), strict=True)}
     return {name: y.astype(np.float64).reshape(len(y), -1) for name, y in columns.items() if y.dtype.kind not in "OSU"}
 
 
@@ -244,11 +285,38 @@ def _check_operators(model: Model, inputs: Sequence[Array], tensors: Mapping[str
     return differences
 
 
-def _simplified_outputs(model: Model, inputs: Sequence[Array]) -> list[Array]:
+def _work(graph: Graph, node: Node, x: Sequence[_Running]) -> tuple[object, ...]:
+    """What `node_value` computes for a node, of the values in the states `x` of the graph's nodes: the same facts of the same arrays."""
+    operands = tuple((id(x[j].value), graph.nodes[j].shape) for j in node.inputs)
+    match node:
+        case Input(name=name):
+            return "input", name
+        case Constant(value=value):
+            return "constant", id(value)
+        case Affine(maps=maps, bias=bias):
+            return "affine", tuple(map(id, maps)), id(bias), operands
+        case Elementwise(function=function):
+            return "elementwise", id(function), operands
+        case Bilinear(kind=kind):
+            return "bilinear", kind, operands
+        case Max(windows=windows):
+            return "max", id(windows), operands
+        case _:
+            raise MalformedGraph(f"nothing is known of the value of a {type(node).__name__} node")
+
+
+def _simplified_outputs(model: Model, inputs: Sequence[Array], known: Mapping[tuple[object, ...], Array]) -> list[Array]:
+    """`known`: values by what computes them, of nodes that the simplified graph still has; they are not computed again."""
     graph = model.graph
     if not graph.shifts:
-        values = evaluate(graph, inputs)
-        return [values[i] for i in graph.outputs]
+        arrays, batch = input_values(graph, inputs, np.float64)
+        states: list[_Running] = []
+        for i, node in graph:
+            value = known.get(_work(graph, node, states))
+            if value is None:
+                value = arrays[i] if isinstance(node, Input) else node_value(graph, node, [states[j].value for j in node.inputs], batch)
+            states.append(_Running(value, value, value, 0))
+        return [states[i].value for i in graph.outputs]
     columns = []
     for k in range(len(inputs[0])):
         point = [x[k] for x in inputs]
@@ -347,7 +415,7 @@ def _step(graph: Graph, node: Node, value: Array, x: list[_Running], unit: float
         case Bilinear(kind="matmul"):
             error = _matmul_error(graph, node, x, unit, tiny)
         case Max(windows=windows):
-            error = take_windows(x[0].error, windows, 0.0).max(axis=-1) + tiny
+            error = largest(x[0].error, windows, 0.0) + tiny
         case _:
             raise MalformedGraph(f"no rounding rule for a {type(node).__name__} node")
     return _Running(value, error, np.abs(value) + error, 0)
@@ -368,8 +436,9 @@ def _affine(node: Affine, value: Array, x: list[_Running], unit: float, tiny: fl
     error = np.zeros_like(value)
     magnitude = np.zeros_like(value) if node.bias is None else np.broadcast_to(np.abs(node.bias), value.shape)
     for m, operand in zip(node.maps, x, strict=True):
-        absolute = m.abs_apply(np.stack([operand.error + (0 if exact else tiny), operand.magnitude]))
-        error, magnitude = error + absolute[0], magnitude + absolute[1]
+        own = operand.error if operand.error.any() else operand.error[:1]  # of operands that are known exactly one row stands for all
+        absolute = m.abs_apply(np.concatenate([own + (0 if exact else tiny), operand.magnitude]))
+        error, magnitude = error + absolute[: len(own)], magnitude + absolute[len(own) :]
     if exact:
         return _Running(value, error, magnitude, x[0].roundings)
     # products and sums, the bias, and up to three roundings in a constant that the runtime computes itself (1/k, BatchNorm)

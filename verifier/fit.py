@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 
 from graph import selfcheck
 from graph.compose import Composed
+from graph.core import Affine
 from graph.load import Model, TensorInfo
+from graph.map_algebra import cost
 from specs.canonical import Box, Property, Variable
 from specs.errors import PropertyError
 from specs.rounding import nearest_float32
 
 Array = NDArray[Any]
 CORE_POINTS = 3  # the centre and two corners, however large the network is
-COMPARED_NUMBERS = 100_000_000  # of all nodes at all points: more takes gigabytes
+COMPARED_NUMBERS = 100_000_000  # of all nodes at all points, and
+COMPARED_PRODUCTS = 4_000_000_000  # in all of them: more takes longer than most runs may
 RANDOM_POINTS = 20
 RANDOM_CORNERS = 4
 
@@ -75,13 +78,23 @@ def compare_with_runtime(model: Model, prop: Property, seed: int, semantics: str
     case, notes = next(iter(prop.cases), None), list[str]()
     if case is not None:
         boxes = {box.tensor: box for box in case.boxes}
-        numbers = sum(node.size for node in model.graph.nodes)
-        points = box_points([boxes[v.name] for v in prop.inputs], seed)[: max(CORE_POINTS, COMPARED_NUMBERS // numbers)]
+        count = max(CORE_POINTS, min(COMPARED_NUMBERS // _numbers(model), COMPARED_PRODUCTS // _products(model)))
+        points = box_points([boxes[v.name] for v in prop.inputs], seed)[:count]
         for part, columns in shares(model).values():
             ends = np.cumsum([t.size for t in part.inputs])[:-1]
             there = selfcheck.compare(part, [np.split(point, ends) for point in points[:, columns]], as_written=semantics == "real")
             notes += there.notes
     return notes
+
+
+def _numbers(model: Model) -> int:
+    """In all nodes at one point."""
+    return sum(node.size for node in model.graph.nodes)
+
+
+def _products(model: Model) -> int:
+    """Of the linear maps at one point, and 1."""
+    return 1 + sum(cost(m) for node in model.graph.nodes if isinstance(node, Affine) for m in node.maps)
 
 
 def shares(model: Model) -> dict[str, tuple[Model, Array]]:

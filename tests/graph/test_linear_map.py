@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graph import linear_map
 from graph.errors import MalformedGraph
 from graph.linear_map import Composition, Conv, Dense, Gather, LinearMap, Reshape, Scale, Sum, Transposed, compose
 from graph.map_algebra import chain, cost
@@ -74,6 +75,17 @@ def test_leading_axes_are_batch_axes(m: LinearMap) -> None:
     np.testing.assert_allclose(m.apply(x)[1, 2], m.apply(x[1, 2]), atol=1e-12)
     np.testing.assert_allclose(m.adjoint(d)[1, 2], m.adjoint(d[1, 2]), atol=1e-12)
     assert m.apply(x).shape == (2, 3, m.out_size) and m.adjoint(d).shape == (2, 3, m.in_size)
+
+
+@pytest.mark.parametrize("name", [name for name in MAPS if "conv" in name])
+@pytest.mark.parametrize("tile", [1, 100])
+def test_convolutions_by_tiles(name: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some images at a time, or some of the first axis of one: the same products in another order."""
+    m, x = MAPS[name], normal(5, MAPS[name].in_size)
+    whole = m.apply(x)
+    monkeypatch.setattr(linear_map, "TILE", tile)
+    assert np.abs(m.apply(x) - whole).max() < 1e-12
+    assert m.apply(x.astype(np.float32)).dtype == np.float64 and m.apply(x[:0]).shape == (0, m.out_size)
 
 
 @pytest.mark.parametrize("m", MAPS.values(), ids=MAPS)

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from graph_models import Array, floats, model, node
 
+from graph import selfcheck
 from graph.core import Affine, Elementwise, Graph, Node
 from graph.errors import MalformedGraph, ModelError, ModelMismatch
 from graph.functions import FUNCTIONS, Pieces, build
@@ -47,6 +48,37 @@ def test_a_correct_network_passes_and_the_allowance_is_of_the_size_of_rounding()
     assert found.skipped == 0 and found.compared > 100
     assert 1e-3 < found.largest_operator_fraction <= 1  # the allowance of one operator is of the size of its rounding
     assert found.largest_output_fraction <= 1
+
+
+def test_points_are_compared_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers are those of all at once, and what only the last point shows is noticed."""
+    loaded = load(DEEP)
+    whole = compare(loaded, POINTS)
+    monkeypatch.setattr(selfcheck, "TOGETHER", 1)
+    found = compare(loaded, POINTS)
+    assert (found.compared, found.skipped) == (whole.compared, whole.skipped)
+    assert found.largest_operator_fraction == pytest.approx(whole.largest_operator_fraction, rel=1e-3)
+    assert found.largest_output_fraction == pytest.approx(whole.largest_output_fraction, rel=1e-3)
+    clipped = load(model([node("Relu", ["x"])], {"x": (1, 2)}))
+    for wrong in both(clipped, Elementwise, lambda n: replace(n, function=build("clip", 0.0, 5.0))):
+        compare(wrong, [[np.float32([1, 2])], [np.float32([3, 4])]])
+        with pytest.raises(ModelMismatch):
+            compare(wrong, [[np.float32([1, 2])], [np.float32([3, 6])]])
+
+
+def test_what_the_simplified_graph_shares_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two graphs of the same facts of the same arrays: the third evaluation has nothing to do. (Where one differs, it is, and noticed: below.)"""
+    layers = [node("Conv", ["x", "w", "b"], ["h"]), node("Relu", ["h"], ["g"]), node("Conv", ["g", "w", "b"])]
+    loaded = load(model(layers, {"x": (1, 2, 2, 2)}, weights={"w": floats(2, 2, 1, 1), "b": floats(2)}))
+    evaluated: list[Graph] = []
+    value = selfcheck.node_value
+    monkeypatch.setattr(selfcheck, "node_value", lambda graph, *rest: evaluated.append(graph) or value(graph, *rest))  # type: ignore[func-returns-value]
+    compare(loaded, POINTS)
+    assert evaluated and not any(graph is loaded.graph for graph in evaluated)
+    affine = max(i for i, n in loaded.graph if isinstance(n, Affine))
+    same = replace(loaded, graph=changed(loaded.graph, affine, lambda n: replace(n, bias=n.bias.copy())))
+    compare(same, POINTS)
+    assert sum(graph is same.graph for graph in evaluated) == 1
 
 
 def test_a_wrong_weight_a_wrong_bias_and_a_wrong_function_are_noticed() -> None:
