@@ -105,7 +105,7 @@ def _no_bias(patch: pytest.MonkeyPatch) -> None:
 
 def _wrong_pads(patch: pytest.MonkeyPatch) -> None:
     read = read_model.read
-    patch.setattr(read_model, "read", lambda data, hidden=(): read(wrong_pad(data, np.random.default_rng(0)), hidden))
+    patch.setattr(read_model, "read", lambda data, *rest: read(wrong_pad(data, np.random.default_rng(0)), *rest))
 
 
 def _one_child(patch: pytest.MonkeyPatch) -> None:
