@@ -60,6 +60,13 @@ def add(first: LinearMap, second: LinearMap) -> LinearMap | None:
     return Dense((first.in_size,), (first.out_size,), np.asarray(weight))
 
 
+def addable(m: LinearMap) -> str:
+    """Only maps between the same spaces of which this is the same have a sum (`add`); "" for a map that has none with any."""
+    if m.in_size * m.out_size <= SMALL_MATRIX:
+        return "small"
+    return "dense" if isinstance(m, Dense) else "diagonal" if isinstance(m, Reshape | Scale) else ""
+
+
 def _diagonal(m: LinearMap) -> Array | None:
     match m:
         case Reshape():

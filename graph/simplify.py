@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from graph.core import Affine, Bilinear, Constant, Graph, Node, Origin, check
 from graph.evaluate import input_values, node_value
 from graph.linear_map import LinearMap, Reshape
-from graph.map_algebra import add, chain, cost, is_zero
+from graph.map_algebra import add, addable, chain, cost, is_zero
 
 Array = NDArray[Any]
 Terms = list[tuple[LinearMap, int]]
+MANY_TERMS = 16  # a node of more takes in no sums, nor do several take in such a sum: of the steps of a loop terms would be their square
 
 
 def simplify(graph: Graph) -> Graph:
@@ -79,7 +80,7 @@ def _fused(node: Affine, nodes: Sequence[Node], uses: Sequence[int], shifts: set
     operators: dict[str, None] = {}
     for m, j in _merged([(chain([m]), j) for m, j in zip(node.maps, node.inputs, strict=True)]):
         producer = nodes[j]
-        absorbed = _absorbed(m, producer, single=uses[j] == 1) if j not in shifts else None
+        absorbed = _absorbed(m, producer, single=uses[j] == 1, many=len(node.maps) > MANY_TERMS) if j not in shifts else None
         if absorbed is None:
             terms.append((m, j))
             continue
@@ -98,23 +99,30 @@ def _fused(node: Affine, nodes: Sequence[Node], uses: Sequence[int], shifts: set
 def _merged(terms: Terms) -> Terms:
     """The same sum with at most one term per input where that is cheap (x - x / 2 has tighter bounds as x / 2), zeros left out."""
     kept: Terms = []
+    mates: dict[tuple[int, str], list[int]] = {}  # places of what can be added to each other
     for m, j in terms:
-        for k, (other, i) in enumerate(kept):
-            total = add(other, m) if i == j else None
+        kind = addable(m)
+        places = mates.setdefault((j, kind), []) if kind else []
+        for k in places:
+            total = add(kept[k][0], m)
             if total is not None:
                 kept[k] = (total, j)
                 break
         else:
+            places.append(len(kept))
             kept.append((m, j))
     return [(m, j) for m, j in kept if not is_zero(m)]
 
 
-def _absorbed(m: LinearMap, producer: Node, *, single: bool) -> Terms | None:
-    """The terms of `m` after `producer`, or None where the producer stays a node of its own."""
+def _absorbed(m: LinearMap, producer: Node, *, single: bool, many: bool) -> Terms | None:
+    """The terms of `m` after `producer`, or None where the producer stays a node of its own. `single`: nobody else reads it; `many`: the node
+    that reads it has many terms already."""
     match producer:
         case Constant():
             return []
         case Affine(maps=maps, inputs=inputs):
+            if (many and len(maps) > 1) or (len(maps) > MANY_TERMS and not single):
+                return None
             terms = [(chain([before, m]), j) for before, j in zip(maps, inputs, strict=True)]
             allowed = cost(m) + (sum(cost(before) for before in maps) if single else 0)
             return terms if sum(cost(t) for t, _ in terms) <= allowed else None

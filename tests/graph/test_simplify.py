@@ -8,6 +8,7 @@ import numpy as np
 from graph_models import floats, model, node
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from graph.core import Affine, Constant, Elementwise, Input
 from graph.evaluate import evaluate
@@ -86,6 +87,24 @@ def test_large_products_are_not_multiplied_out() -> None:
     assert len(wide.nodes) == 2 and type(wide.nodes[1].maps[0]).__name__ == "Composition"  # type: ignore[attr-defined]
     narrow = load(model(nodes, {"x": (1, 2)}, weights={"w": floats(2, 40), "v": floats(40, 2)})).graph
     assert len(narrow.nodes) == 2 and isinstance(narrow.nodes[1].maps[0], Dense)  # type: ignore[attr-defined]
+
+
+def test_steps_of_a_loop_do_not_take_in_all_that_came_before() -> None:
+    """Found by the fuzzer: sums so far of 300 rows, each with all rows before it, would be 45,000 terms, and were compared in pairs."""
+    body = helper.make_graph(
+        [helper.make_node("Add", ["so_far", "row"], ["sum"]), helper.make_node("Identity", ["sum"], ["told"])], "body",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [40]) for name in ("so_far", "row")],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [40]) for name in ("sum", "told")],
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("Split", ["x", "sizes"], ["first", "rest"], axis=1), helper.make_node("Reshape", ["first", "wide"], ["start"]),
+        helper.make_node("Reshape", ["rest", "long"], ["rows"]),
+        helper.make_node("Scan", ["start", "rows"], ["last", "all"], body=body, num_scan_inputs=1), node("Relu", ["all"]),
+    ]  # fmt: skip
+    weights = {"wide": np.array([40]), "long": np.array([300, 40]), "sizes": np.array([40, 12000])}
+    loaded = load(model(nodes, {"x": [1, 12040]}, weights=weights, opset=18))
+    assert sum(len(n.maps) for n in loaded.graph.nodes if isinstance(n, Affine)) <= 4 * 300
+    compare(loaded, [[np.random.default_rng(0).random(12040, np.float32)]])
 
 
 def test_an_output_that_is_also_read_survives_fusion() -> None:
