@@ -60,7 +60,7 @@ class WeightReader:
         if tensor.data_type not in _READABLE:
             raise ModelError(f"{where} has element type {type_name(tensor.data_type)}, which is not supported")
         shape = tuple(int(d) for d in tensor.dims)
-        if any(d < 0 for d in shape) or math.prod(shape) > self._element_limit:
+        if _oversized(shape, self._element_limit):
             raise ModelError(f"{where} has shape {shape}: negative, or more than {self._element_limit} elements")
         value = self._external(tensor, where) if tensor.data_location == onnx.TensorProto.EXTERNAL else _internal(tensor, where)
         if value.size != math.prod(shape):
@@ -71,7 +71,7 @@ class WeightReader:
 
     def _packed(self, tensor: onnx.TensorProto, where: str) -> Array:
         shape = tuple(int(d) for d in tensor.dims)
-        if any(d < 0 for d in shape) or math.prod(shape) > self._element_limit or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if _oversized(shape, self._element_limit) or tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ModelError(f"{where} has shape {shape} of type {type_name(tensor.data_type)}: negative, too large or in another file")
         try:
             return np.asarray(onnx.numpy_helper.to_array(tensor))
@@ -112,6 +112,11 @@ class WeightReader:
             except (OSError, ValueError) as error:
                 raise ModelError(f"{where}: its external data {location!r} cannot be read: {error}") from error
         return self._files[location]
+
+
+def _oversized(shape: tuple[int, ...], limit: int) -> bool:
+    """Whether no array may have this shape. numpy refuses (0, 2**62, 4) as well, though it has no elements: lengths of 0 do not count."""
+    return any(d < 0 for d in shape) or math.prod(d for d in shape if d) > limit
 
 
 def _internal(tensor: onnx.TensorProto, where: str) -> Array:

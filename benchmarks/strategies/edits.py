@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from onnx.reference import ReferenceEvaluator
 
 from benchmarks.soundness.property import Atom, Property, decimal
 from benchmarks.strategies.chains import Link, axes, incoming, links, outgoing, replaced, weighted
 from benchmarks.strategies.draft import Array, Draft, attributes
+from benchmarks.strategies.reference import reference
 
 FEW = 64  # constants with at most this many entries are simplified entry by entry
 KINKS: Mapping[str, float] = {"Relu": 0.0, "Abs": -1.0}  # slope left of 0; it is 1 on the right
@@ -41,7 +41,7 @@ class Problem:
         model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
         shape = [d.dim_value or 1 for d in self.draft.input.type.tensor_type.shape.dim]
         x = self.centre.astype(np.float32).reshape(shape)
-        results = ReferenceEvaluator(model).run(None, {self.draft.input.name: x})
+        results = reference(model, {self.draft.input.name: x})
         return {self.draft.input.name: x, **dict(zip(names, results, strict=True))}
 
     @property

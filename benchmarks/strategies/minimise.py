@@ -16,7 +16,6 @@ from fractions import Fraction
 import numpy as np
 import onnx
 from onnx import checker, shape_inference
-from onnx.reference import ReferenceEvaluator
 
 from benchmarks import formula
 from benchmarks.exact.enumerate import TooManyPatterns, Unsafe, decide, unsafe_cases
@@ -30,6 +29,7 @@ from benchmarks.strategies.edits import EDITS, Problem, model_of, shape_of
 from benchmarks.strategies.findings import Answer
 from benchmarks.strategies.networks import Network
 from benchmarks.strategies.problems import InputBox, Instance
+from benchmarks.strategies.reference import reference
 
 ROOM = Fraction(1, 1024)  # a violation, or a miss, of at least this much is asked for, or half of what there was at first
 PATTERNS = 2000
@@ -105,8 +105,8 @@ def violation(asked: Instance, x: Array) -> tuple[Fraction, Fraction]:
     """The least and the largest violation margin at a flat float32 input [n], of the exact outputs and of a float32 execution. Raises UNUSABLE."""
     ranges = enclose(asked.network.model, [Fraction(v) for v in x.tolist()])
     name = asked.network.model.graph.input[0].name
-    (result,) = ReferenceEvaluator(asked.network.model).run(None, {name: x.astype(np.float32).reshape(asked.network.input_shape)})
-    executed = [(Fraction(float(v)), Fraction(float(v))) for v in np.asarray(result).reshape(-1)]
+    (result,) = reference(asked.network.model, {name: x.astype(np.float32).reshape(asked.network.input_shape)})
+    executed = [(Fraction(float(v)), Fraction(float(v))) for v in result.reshape(-1)]
     exact, run = margin(asked.unsafe, ranges), margin(asked.unsafe, executed)
     return min(exact[0], run[0]), max(exact[1], run[1])
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 
 from benchmarks.soundness.property import Atom, Property, decimal, vnnlib1
 from benchmarks.soundness.rational import enclose
@@ -19,6 +18,7 @@ from benchmarks.soundness.rule import UnknownOperator
 from benchmarks.strategies.builder import OPSET, Draw, weights
 from benchmarks.strategies.networks import RADIUS, Network, needles, networks
 from benchmarks.strategies.operators import OPERATORS
+from benchmarks.strategies.reference import reference
 
 Array = NDArray[Any]
 TRUTHS = ("sat", "unsat", None)
@@ -133,15 +133,14 @@ def enclosed(network: Network, x: Array) -> tuple[list[tuple[Fraction, Fraction]
     """(ranges, error): what the outputs [m] at a flat float32 input [n] are, and how far from that a float32 execution can be.
 
     By exact evaluation. Where that does not know an operator, by onnx's reference implementation, which is a float32 execution itself; the distance
-    counts twice then. It is the second choice, since it is wrong here and there: in onnx 1.23.2, BatchNormalization before opset 14 is that of
-    training.
+    counts twice then.
     """
     try:
         return enclose(network.model, [Fraction(v) for v in x.astype(np.float32).tolist()]), Fraction(network.error)
     except UnknownOperator:
         name = network.model.graph.input[0].name
-        (result,) = ReferenceEvaluator(network.model).run(None, {name: x.astype(np.float32).reshape(network.input_shape)})
-        return [(Fraction(float(v)), Fraction(float(v))) for v in np.asarray(result).reshape(-1)], 2 * Fraction(network.error)
+        (result,) = reference(network.model, {name: x.astype(np.float32).reshape(network.input_shape)})
+        return [(Fraction(float(v)), Fraction(float(v))) for v in result.reshape(-1)], 2 * Fraction(network.error)
 
 
 def evaluate(network: Network, x: Array) -> Array:

@@ -296,9 +296,11 @@ MOVES_ONLY = frozenset(
     )
 )
 
-# Operators on sequences, with sub-graphs, or with a reference implementation for float32 alone: lowered also where all they read is constant.
+# Operators on sequences, with sub-graphs, with a reference implementation for float32 alone, or with a wrong one (BatchNormalization before opset 14
+# is that of training in onnx 1.23.2): lowered also where all they read is constant.
 ALWAYS_LOWERED = frozenset(
     (
+        "BatchNormalization",
         "QuantizeLinear",
         "DequantizeLinear",
         "ConcatFromSequence",

@@ -102,6 +102,7 @@ GRAPHS: list[tuple[str, Change, str]] = [
     ("no output", lambda m: m.graph.ClearField("output"), "or none"),
     ("no input", lambda m: (m.graph.initializer.append(numpy_helper.from_array(floats(1, 2), "x")), m.graph.ClearField("input")), "no inputs"),
     ("inputs with defaults only", lambda m: m.graph.initializer.append(numpy_helper.from_array(floats(1, 2), "x")), "no inputs"),
+    ("an endless initialiser of no elements", lambda m: _weight(m).dims.extend([0, 1 << 62, 4]), "shape (2, 3, 0, 4611686018427387904, 4)"),
     ("no graph", lambda m: m.ClearField("graph"), "no graph"),
     ("functions", lambda m: m.functions.extend([helper.make_function("f", "F", ["a"], ["b"], [node("Relu", ["a"], ["b"])], [])] * 2), "functions"),
     ("standard function", lambda m: m.functions.append(helper.make_function("", "F", ["a"], ["b"], [node("Neg", ["a"], ["b"])], [])), "functions"),

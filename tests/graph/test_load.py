@@ -93,6 +93,7 @@ BAD = {
     "local function": (lambda p: p.functions.extend([helper.make_function("evil", "Relu", ["x"], ["y"], [], [])] * 2), "same domain"),
     "damaged weight": (damaged_weight, "'w'"),
     "negative dimension": (lambda p: p.graph.initializer[0].dims.__setitem__(0, -3), "negative"),
+    "endless dimension beside none": (lambda p: p.graph.initializer[0].dims.extend([0, 1 << 62, 4]), "more than"),
     "wrong dimension": (lambda p: p.graph.initializer[0].dims.__setitem__(0, 2), "elements"),
     "string weight": (lambda p: setattr(p.graph.initializer[0], "data_type", TensorProto.STRING), "STRING"),
     "half weight": (lambda p: setattr(p.graph.initializer[0], "data_type", TensorProto.BFLOAT16), "BFLOAT16"),

@@ -120,8 +120,11 @@ def test_a_functional_above_nothing_that_is_relaxed_is_left_alone() -> None:
 @fast
 @given(st.data())
 def test_the_slopes_of_a_box_bound_no_worse_over_a_part_of_it(data: st.DataObject) -> None:
-    """A sub-problem that starts with its parent's multipliers starts no lower than its parent: planes with the same slopes only come nearer."""
-    network = data.draw(networks(operators=("Gemm", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Conv", "Flatten")))
+    """A sub-problem that starts with its parent's multipliers starts no lower than its parent: planes with the same slopes only come nearer.
+
+    That is so for smooth functions alone: a ReLU that a split decides has another slope than its parent, and only betas make up for it.
+    """
+    network = data.draw(networks(operators=("Gemm", "Sigmoid", "Tanh", "Add", "Conv", "Flatten")))
     box = data.draw(boxes(math.prod(network.input_shape)))
     bounds = LinearBounds(TorchGraph(load(network.model.SerializeToString()).graph, torch.float64))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

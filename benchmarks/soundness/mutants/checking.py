@@ -268,8 +268,8 @@ PROOF = (
         "a certificate for another model counts",
         (
             "verifier.checker.main:Process._check",
-            "if certificate.model != (",
-            "if not certificate.model and certificate.model != (",
+            "if certificate.model != _joint(",
+            "if not certificate.model and certificate.model != _joint(",
         ),
     ),
     _mutant(

@@ -172,7 +172,7 @@ def size(op: Operator) -> Value:
 def constant_of_shape(op: Operator) -> Value:
     wanted, value = op.known_integers(0) or (), op.attributes.get("value", np.zeros(1, dtype=np.float32))
     op.require(isinstance(value, np.ndarray) and value.size == 1 and all(n >= 0 for n in wanted), f"shape {wanted}")
-    op.require(math.prod(wanted) <= MOST_ELEMENTS, f"shape {wanted}")
+    op.require(math.prod(n for n in wanted if n) <= MOST_ELEMENTS, f"shape {wanted}")
     return Known(np.full(wanted, np.asarray(value).reshape(())))
 
 

@@ -52,7 +52,8 @@ def read_tensor(proto: onnx.TensorProto, raw: bytes, place: str) -> Array:
     require(not proto.HasField("segment"), "a tensor in segments")
     require(proto.data_type in TYPES, f"element type {proto.data_type}")
     shape = tuple(int(n) for n in proto.dims)
-    require(all(n >= 0 for n in shape) and math.prod(shape) <= MOST_ELEMENTS, f"shape {shape}")
+    # Lengths of 0 do not count: numpy refuses (0, 2**62, 4) too, though it has no elements.
+    require(all(n >= 0 for n in shape) and math.prod(n for n in shape if n) <= MOST_ELEMENTS, f"shape {shape}")
     code, name = TYPES[proto.data_type]
     require(bool(raw) or name != "raw_data", f"element type {proto.data_type} without raw data")
     present = [f for f in FIELDS if len(getattr(proto, f))]
