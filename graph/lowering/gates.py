@@ -1,4 +1,4 @@
-"""Products that are functions of one variable: x sigmoid(x), GELU as exporters write it, x clip(x + 3, 0, 6), x x x.
+"""Products that are functions of one variable: x sigmoid(x), GELU as exporters write it, x clip(x + 3, 0, 6), x x x, sign(x) |x|.
 
 As a product of two tensors each would be bounded as if its factors varied on their own. `note` follows what operators do to one
 tensor by exact constants; `recognise` looks two factors up.
@@ -106,6 +106,8 @@ def lower_mul(op: Operator) -> Value:
 
 def recognise(builder: Builder, x: Tensor, y: Tensor) -> Value | None:
     """x y as one function of one variable, or None. Equal shapes."""
+    if x.shape == y.shape and (itself := _signed(builder, x, y) or _signed(builder, y, x)) is not None:
+        return itself
     left, right = _form(builder, x), _form(builder, y)
     if x.shape != y.shape or left.base != right.base:
         return None
@@ -122,6 +124,19 @@ def recognise(builder: Builder, x: Tensor, y: Tensor) -> Value | None:
                 operand = _as_tensor(scale(builder, base, np.array(float(argument)))) if argument != 1 else base
             return _scaled(builder, function, operand, line.slope() * factor)
     return None
+
+
+def _signed(builder: Builder, sign: Tensor, size: Tensor) -> Tensor | None:
+    """v itself for sign(v) |v| or sign(v) relu(|v|), as torch writes the inside of LPPool2d's root; None for anything else."""
+    v, inner = _reads(builder, sign.node, "sign"), _reads(builder, size.node, "relu")
+    same = v is not None and v == _reads(builder, size.node if inner is None else inner, "abs")
+    return Tensor(v, sign.shape, sign.element_type) if v is not None and same else None
+
+
+def _reads(builder: Builder, i: int, function: str) -> int | None:
+    """What node `i` applies the function to, if it does."""
+    node = builder.nodes[i]
+    return node.inputs[0] if isinstance(node, Elementwise) and node.function.name == function else None
 
 
 def _gated(gate: Form) -> tuple[Function, Fraction | None, Fraction] | None:

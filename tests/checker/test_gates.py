@@ -98,6 +98,16 @@ def test_float32_stays_within_the_slack_of_a_gate(case: tuple[str, Nodes]) -> No
     assert (off <= s[0]).all() and (s[0] <= 3e-4 * (1 + np.abs(ours[place]))).all() and s[0].min() > 0
 
 
+@pytest.mark.parametrize("size", [["Abs"], ["Abs", "Relu"]], ids=str)
+def test_the_sign_times_the_size_is_the_number(size: list[str]) -> None:
+    """Nothing rounds there, in float32 either: the output is the node that both read."""
+    steps = [node(kind, [f"a{k}"], [f"a{k + 1}"]) for k, kind in enumerate(size)]
+    nodes = [node("Mul", ["x", "half"], ["a0"]), node("Sign", ["a0"], ["s"]), *steps, node("Mul", ["s", f"a{len(size)}"])]
+    network = read_model.read(data_of(nodes, 6))
+    assert not any(isinstance(network.nodes[i], Elementwise) for i in live(network))
+    assert network.nodes[network.outputs[0]].rounding is not None  # of the product with 0.5
+
+
 def test_a_gate_of_what_is_not_known_to_be_near_is_refused_in_float32_alone() -> None:
     """The cube of a scaled tensor: how far it may be off is no multiple of a slack."""
     nodes = [node("Mul", ["x", "r"], ["v"]), node("Mul", ["v", "v"], ["x2"]), node("Mul", ["x2", "v"], ["x3"])]

@@ -93,6 +93,20 @@ def test_a_gate_is_one_node(case: tuple[str, Nodes, dict[str, Any]]) -> None:
     assert found.compared > 0 and found.skipped == 0
 
 
+SIGNED: dict[str, Nodes] = {
+    "sign and size": [node("Sign", ["x"], ["s"]), node("Abs", ["x"], ["a"]), node("Mul", ["s", "a"])],
+    "size and sign": [node("Sign", ["x"], ["s"]), node("Abs", ["x"], ["a"]), node("Mul", ["a", "s"])],
+    "as torch writes it": [node("Sign", ["x"], ["s"]), node("Abs", ["x"], ["a"]), node("Relu", ["a"], ["r"]), node("Mul", ["s", "r"])],
+}
+
+
+@pytest.mark.parametrize("nodes", SIGNED.values(), ids=SIGNED)
+def test_the_sign_times_the_size_is_the_number(nodes: Nodes) -> None:
+    loaded = load(model(nodes, {"x": (3, 5)}))
+    assert all(isinstance(n, (Input, Affine)) for n in loaded.graph.nodes)
+    assert compare(loaded, [[floats(3, 5, seed=k, low=-8.0, high=8.0)] for k in range(4)]).compared > 0
+
+
 NO_GATES: dict[str, tuple[Nodes, dict[str, Any], tuple[int, ...]]] = {
     "another tensor": ([node("Sigmoid", ["v"], ["s"]), node("Mul", ["x", "s"])], {}, (3, 5)),
     "a shifted argument": ([node("Add", ["x", "b"], ["z"]), node("Sigmoid", ["z"], ["s"]), node("Mul", ["x", "s"])], {"b": F(1)}, (3, 5)),
@@ -102,6 +116,8 @@ NO_GATES: dict[str, tuple[Nodes, dict[str, Any], tuple[int, ...]]] = {
     "one number a column": ([node("Mul", ["x", "b"], ["z"]), node("Sigmoid", ["z"], ["s"]), node("Mul", ["x", "s"])], {"b": floats(5)}, (3, 5)),
     "a transposed gate": ([node("Sigmoid", ["x"], ["s"]), node("Transpose", ["s"], ["t"]), node("Mul", ["x", "t"])], {}, (4, 4)),
     "a broadcast gate": ([node("Sigmoid", ["x"], ["s"]), node("Mul", ["x", "s"], ["p"]), node("Mul", ["v", "s"])], {}, (3, 5)),
+    "another's sign": ([node("Sign", ["v"], ["s"]), node("Abs", ["x"], ["a"]), node("Mul", ["s", "a"])], {}, (3, 5)),
+    "the sign of a positive part": ([node("Sign", ["x"], ["s"]), node("Relu", ["x"], ["a"]), node("Mul", ["s", "a"])], {}, (3, 5)),
     "a falling ramp": ([node("HardSigmoid", ["x"], ["s"], alpha=-0.5, beta=0.5), node("Mul", ["x", "s"])], {}, (3, 5)),
     "a ramp that is over at 0": ([node("HardSigmoid", ["x"], ["s"], alpha=0.5, beta=1.5), node("Mul", ["x", "s"])], {}, (3, 5)),
 }

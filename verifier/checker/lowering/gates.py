@@ -1,4 +1,4 @@
-"""Products that are functions of one variable: x sigmoid(x), GELU as exporters write it, x clip(x + 3, 0, 6), x x x.
+"""Products that are functions of one variable: x sigmoid(x), GELU as exporters write it, x clip(x + 3, 0, 6), x x x, sign(x) |x|.
 
 In float32 they are computed as products of two tensors that remain in the network for what they may be off ("gate", `Rounding.drift`).
 """
@@ -10,8 +10,9 @@ from fractions import Fraction
 import numpy as np
 
 from verifier.checker.lowering.builder import Array, Builder, Tensor
+from verifier.checker.lowering.elementwise import ABSOLUTE, RELU, SIGN
 from verifier.checker.lowering.forms import Form, form_of, note
-from verifier.checker.network import Pieces, Rounding, Smooth
+from verifier.checker.network import Elementwise, Pieces, Rounding, Smooth
 
 FINEST = 1 << 24  # where the ramp of a hard swish is at 0: a multiple of its inverse
 Gate = tuple[Smooth, Fraction, Fraction]  # (f, a, k): k f(a x)
@@ -19,6 +20,8 @@ Gate = tuple[Smooth, Fraction, Fraction]  # (f, a, k): k f(a x)
 
 def gate(builder: Builder, x: Tensor, y: Tensor) -> Tensor | None:
     """x y as one function, of equal shapes; None where it is none."""
+    if x.shape == y.shape and (itself := _signed(builder, x, y) or _signed(builder, y, x)) is not None:
+        return itself
     left, right = form_of(builder, x), form_of(builder, y)
     if x.shape != y.shape or left.base != right.base:
         return None
@@ -31,6 +34,19 @@ def gate(builder: Builder, x: Tensor, y: Tensor) -> Tensor | None:
     result = builder.end(bent, Rounding("gate", (x.node, y.node), 1, drift=(left.drift, right.drift)))
     note(builder, "Mul", (x, y), result, lambda name, default: default)
     return result
+
+
+def _signed(builder: Builder, sign: Tensor, size: Tensor) -> Tensor | None:
+    """v itself for sign(v) |v| or sign(v) relu(|v|), neither of which rounds; None for anything else."""
+    v, inner = _reads(builder, sign.node, SIGN), _reads(builder, size.node, RELU)
+    same = v is not None and v == _reads(builder, size.node if inner is None else inner, ABSOLUTE)
+    return Tensor(v, sign.shape) if v is not None and same else None
+
+
+def _reads(builder: Builder, i: int, function: Pieces) -> int | None:
+    """What node `i` applies the function to, if it does."""
+    node = builder.nodes[i]
+    return node.inputs[0] if isinstance(node, Elementwise) and node.function == function else None
 
 
 def _times(builder: Builder, x: Tensor, factor: Fraction) -> Tensor:
