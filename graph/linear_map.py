@@ -348,17 +348,21 @@ class Sum(LinearMap):
     axes: Shape = ()
 
     def apply(self, x: Array) -> Array:
-        y = x.reshape(*x.shape[:-1], *self.in_shape)
+        y = x.reshape((*x.shape[:-1], *self.in_shape))
         total: Array = y.sum(axis=tuple(x.ndim - 1 + a for a in self.axes))
         return total.reshape(*x.shape[:-1], self.out_size)
 
     def adjoint(self, d: Array) -> Array:
         kept = tuple(1 if a in self.axes else n for a, n in enumerate(self.in_shape))
-        y = np.broadcast_to(d.reshape(*d.shape[:-1], *kept), (*d.shape[:-1], *self.in_shape))
+        y = np.broadcast_to(d.reshape((*d.shape[:-1], *kept)), (*d.shape[:-1], *self.in_shape))
         return y.reshape(*d.shape[:-1], self.in_size)
 
     def absolute(self) -> LinearMap:
         return self
+
+    @property
+    def is_exact(self) -> bool:
+        return self.fan_in() == 1
 
     def fan_in(self) -> int:
         return math.prod(self.in_shape[a] for a in self.axes)

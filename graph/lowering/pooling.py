@@ -55,14 +55,14 @@ def lower_average_pool(op: Operator) -> Value:
 
 
 def lower_global_average_pool(op: Operator) -> Value:
-    x = op.variable(0)
+    x = _images(op)
     shape = (*x.shape[:2], *(1,) * (len(x.shape) - 2))
     total = Sum(x.shape, shape, tuple(range(2, len(x.shape))))
     return op.builder.linear(compose(total, Scale(shape, shape, np.array([1 / math.prod(x.shape[2:])]))), x)
 
 
 def lower_global_max_pool(op: Operator) -> Value:
-    x = op.variable(0)
+    x = _images(op)
     planes = math.prod(x.shape[:2])
     return op.builder.maximum(x, np.arange(x.size).reshape(planes, -1), (*x.shape[:2], *(1,) * (len(x.shape) - 2)))
 
@@ -78,7 +78,7 @@ def lower_lp_pool(op: Operator) -> Value:
 
 
 def lower_global_lp_pool(op: Operator) -> Value:
-    x, p = op.variable(0), op.integer("p", 2)
+    x, p = _images(op), op.integer("p", 2)
     total = Sum(x.shape, (*x.shape[:2], *(1,) * (len(x.shape) - 2)), tuple(range(2, len(x.shape))))
     return root(op.builder, op.builder.linear(total, power(op.builder, x, p)), p)
 
@@ -88,6 +88,14 @@ def power(builder: Builder, x: Tensor, p: int) -> Tensor:
     if p % 2:
         x = builder.elementwise(build("abs"), x)
     return x if p == 1 else builder.elementwise(build("pow", float(p)), x)
+
+
+def _images(op: Operator) -> Tensor:
+    """Input 0, of shape [n, channels, spatial axes]."""
+    x = op.variable(0)
+    if len(x.shape) < 3:
+        raise op.malformed(f"its input has shape {x.shape}, without spatial axes")
+    return x
 
 
 def _windows(op: Operator) -> tuple[Tensor, Windows]:

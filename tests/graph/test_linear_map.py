@@ -56,6 +56,7 @@ MAPS: dict[str, LinearMap] = {
     "scale by one number": Scale((2, 3), (2, 3), np.array([-2.5])),
     "sum": Sum((2, 3, 4), (2, 1, 4), (1,)),
     "sum all": Sum((2, 3), (), (0, 1)),
+    "sum of a number": Sum((), (), ()),
     "composition": Composition((1, 4), (6,), (Dense((1, 4), (1, 3), normal(3, 4)), Gather((3,), (6,), np.array([0, 1, 2, 2, -1, 0])))),
 }
 

@@ -113,6 +113,7 @@ BAD = {
     "shapes that do not fit": (lambda p: p.graph.input[0].type.tensor_type.shape.dim[1].__setattr__("dim_value", 5), "multiplied"),
     "too many inputs": (lambda p: p.graph.node[1].input.append("x"), "takes 1 to 1"),
     "unknown attribute": (lambda p: p.graph.node[1].attribute.append(helper.make_attribute("slope", 1.0)), "slope"),
+    "global pool without an image": (lambda p: setattr(p.graph.node[1], "op_type", "GlobalMaxPool"), "spatial axes"),
     "integer output": (lambda p: (p.graph.node.append(helper.make_node("Shape", ["y"], ["s"])), setattr(p.graph.output[0], "name", "s")), "int64"),
 }
 
