@@ -134,13 +134,21 @@ def _exact(values: np.ndarray) -> list[Fraction]:
 
 
 @lru_cache(maxsize=1 << 16)
+def approximate(value: Fraction) -> float:
+    """The nearest float64; infinite where there is none: for people, and for guesses."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def nearest_float32(value: Fraction) -> np.float32:
-    """RN32(value): nearest float32, ties to even, from the exact rational (a detour through float64 would round twice)."""
+    """RN32(value): nearest float32, ties to even, from the exact rational (a detour through float64 would round twice). Raises FormulaError."""
     with np.errstate(over="ignore"):
-        guess = np.float32(float(value))
-    if not np.isfinite(guess):
-        raise FormulaError(f"{float(value):g} does not fit float32")
-    near = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
+        guess = np.float32(approximate(value))
+        if not np.isfinite(guess):
+            raise FormulaError(f"{approximate(value):g} does not fit float32")
+        near = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
 
     def distance(candidate: np.float32) -> tuple[Fraction, int]:
         return abs(Fraction(float(candidate)) - value), int(candidate.view(np.uint32)) & 1

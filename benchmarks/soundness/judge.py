@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from benchmarks import formula, replay
-from benchmarks.formula import Atom, Formula, FormulaError, Violation, nearest_float32
+from benchmarks.formula import Atom, Formula, FormulaError, Violation, approximate, nearest_float32
 from benchmarks.runtime import Runtime, RuntimeUnusable
 from benchmarks.soundness.instance import Entry, SuiteError
 from benchmarks.soundness.rational import enclose
@@ -67,7 +67,10 @@ def _execute(entry: Entry, point: Sequence[str]) -> Execution:
     if len(point) != runtime.size:
         return Execution(tuple(point), (), (), (), False, False, False, f"{len(point)} values for {runtime.size} inputs")
     written = [formula.number(value) for value in point]
-    rounded = [nearest_float32(value) for value in written]
+    try:
+        rounded = [nearest_float32(value) for value in written]
+    except FormulaError as error:  # no input of a network of float32, whatever the box
+        return Execution(tuple(point), (), (), (), False, False, False, str(error))
     verdict = replay.judge(entry.model, entry.property, "sat\n(" + " ".join(f"(X_{i} {v})" for i, v in enumerate(point)) + ")")
     outputs = runtime.run(np.array(rounded, dtype=np.float32))
     model = onnx.load(str(entry.model))
@@ -78,7 +81,7 @@ def _execute(entry: Entry, point: Sequence[str]) -> Execution:
     shown = tuple(_decimal(e) for e in exact)
     overall = violation_margin(violation.formula, x, exact) if exact else None
     return Execution(tuple(point), tuple(float(v) for v in outputs), shown, margins, real, verdict.violated, inside, verdict.text,
-                     None if overall is None else float(overall))
+                     None if overall is None else approximate(overall))
 
 
 def planted(entry: Entry) -> Execution:
@@ -154,7 +157,7 @@ def _margins(part: Formula, x: Sequence[Fraction], exact: Sequence[Interval], ru
         return []
     seen = None
     if np.isfinite(runtime).all():
-        seen = float(margin(part, x, [(Fraction(float(v)), Fraction(float(v))) for v in runtime])[0])
+        seen = approximate(margin(part, x, [(Fraction(float(v)), Fraction(float(v))) for v in runtime])[0])
     return [AtomMargin(_text(part), _decimal(margin(part, x, exact)), seen)]
 
 
@@ -169,4 +172,5 @@ def _text(atom: Atom) -> str:
 
 def _decimal(ends: Interval) -> str:
     """An exact value for people, rounded to 12 digits; both ends where they differ."""
-    return f"{float(ends[0]):.12g}" if ends[0] == ends[1] else f"[{float(ends[0]):.12g}, {float(ends[1]):.12g}]"
+    low, high = approximate(ends[0]), approximate(ends[1])
+    return f"{low:.12g}" if ends[0] == ends[1] else f"[{low:.12g}, {high:.12g}]"

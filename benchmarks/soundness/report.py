@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -113,7 +114,16 @@ def _finding(outcome: Outcome) -> dict[str, Any]:
     return {"name": entry.name, "family": entry.family, "mode": outcome.mode, "kind": outcome.kind, "fatal": outcome.fatal, "result": outcome.result,
             "text": outcome.text, "truth": {"real": entry.real, "float32": entry.float32, "proof": entry.proof, "because": entry.because},
             "model": f"onnx/{entry.name}.onnx", "property": f"vnnlib/{entry.name}.vnnlib",
-            "execution": None if outcome.execution is None else asdict(outcome.execution)}
+            "execution": None if outcome.execution is None else _finite(asdict(outcome.execution))}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN, and an output that overflowed is one: written as the texts inf, -inf and nan."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def to_junit(report: Report) -> str:

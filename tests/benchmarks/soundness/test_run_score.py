@@ -12,6 +12,7 @@ from benchmarks.ledger import Record
 from benchmarks.soundness import judge, scoring
 from benchmarks.soundness.instance import Entry, SuiteError
 from benchmarks.soundness.judge import execute, holds_exactly
+from benchmarks.soundness.report import Report, to_json
 from tests.benchmarks.soundness.run_support import suite
 
 
@@ -121,3 +122,18 @@ def test_three_values() -> None:
     strict, equal = Atom((("Y", 0, 1),), "<", 1), Atom((("Y", 0, 1),), "==", 1)  # type: ignore[arg-type]
     assert [holds_exactly(strict, [], [y]) for y in ((0, 0), (1, 1), (0, 1))] == [True, False, None]  # type: ignore[list-item]
     assert [holds_exactly(equal, [], [y]) for y in ((1, 1), (0, 1), (2, 3))] == [True, None, False]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("value", ["1e39", "-1e39", "1e400"])
+def test_a_witness_beyond_float32_is_no_counterexample(entries: dict[str, Entry], value: str) -> None:
+    """It had made the suite unusable, and the larger one had ended in a traceback."""
+    outcome = scoring.assess(entries["sums_sat"], record("sums_sat", "sat", [value, "1"]), "real")
+    assert outcome.kind == "invalid-witness" and "does not fit float32" in outcome.text
+
+
+def test_outputs_that_overflowed_are_written_as_text(entries: dict[str, Entry]) -> None:
+    """JSON has no infinity; the command had ended with an internal error."""
+    outcome = scoring.assess(entries["sums_sat"], record("sums_sat", "sat", ["3.4028235e38"] * 2), "real")
+    report = Report((outcome,), "real", "", 1.0, {"default": {}})
+    written = json.loads(json.dumps(to_json(report), allow_nan=False))
+    assert written["findings"][0]["execution"]["runtime"] == ["inf"]
