@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from graph.bodies import standard_body
 from graph.errors import MalformedGraph, ModelError, UnsupportedOperator
 from graph.lowering import ALWAYS_LOWERED, CONSTANT_ONLY, LOWERINGS, MOVES_ONLY, gates
-from graph.lowering.builder import Builder, Held, Known, Masked, Tensor, Unbounded, constant
+from graph.lowering.builder import Builder, Cut, CutShape, Held, Known, Masked, Tensor, Unbounded, constant
+from graph.lowering.cuts import through_cut
 from graph.lowering.masks import through_mask
 from graph.lowering.operator import Operator, describe, read_attributes
 from graph.lowering.reference import COMPLAINTS, run_reference
@@ -134,6 +135,7 @@ class Scope:
     def _standard(self, node: onnx.NodeProto, inputs: Sequence[Held | None]) -> Sequence[Held | None]:
         """An operator of the registry, or one that the standard defines by others."""
         key = domain_of(node), node.op_type
+        cut = any(isinstance(x, Cut | CutShape) for x in inputs)
         if (key not in LOWERINGS and not (key[0] == "" and node.op_type in CONSTANT_ONLY)) or node.overload:
             body = standard_body(node, self.opset(node), inputs) if key[0] == "" and not node.overload else None
             if body is not None:
@@ -146,7 +148,7 @@ class Scope:
         variables = [x.tensor if isinstance(x, Masked) else x for x in inputs if isinstance(x, Tensor | Masked)]
         if node.op_type == "Identity" and inputs and not isinstance(inputs[0], Known):
             return inputs
-        if not variables and key[0] != CONTRIBUTED and node.op_type not in ALWAYS_LOWERED:
+        if not variables and not cut and key[0] != CONTRIBUTED and node.op_type not in ALWAYS_LOWERED:
             return self._fold(node, opset, [x.value if isinstance(x, Known | Unbounded) else None for x in inputs])
         tensor = next(name for name in node.output if name)
         # com.microsoft has no reference implementation: on constants these operators are lowered like all others
@@ -158,6 +160,8 @@ class Scope:
 
     def _emit(self, op: Operator) -> list[Held]:
         lowering = LOWERINGS.get((domain_of(op.node), op.kind))
+        if any(isinstance(x, Cut | CutShape) for x in op.held):
+            lowering = through_cut
         if lowering is None:
             raise op.refuse("its input depends on the network's input; only constants are supported")
         try:

@@ -79,7 +79,29 @@ class Masked:
     mask: Array
 
 
-Held = Value | Items | Unbounded | Masked
+There = tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A constant of which, along some axes, the network's input decides what is there.
+
+    `there` has for each axis a vector, 1 for the places of the axis that are there and 0 for the others, or None where all are.
+    """
+
+    value: Array
+    there: There
+
+
+@dataclass(frozen=True, eq=False)
+class CutShape:
+    """The shape of a `Cut`: integers as if all of it were there, and what counts as `there` along each axis."""
+
+    sizes: Array
+    there: There
+
+
+Held = Value | Items | Unbounded | Masked | Cut | CutShape
 
 
 def constant(value: Array, where: str) -> Known | Unbounded:

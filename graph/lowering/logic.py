@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from graph.core import Affine
 from graph.functions import build
+from graph.linear_map import Gather, Reshape
 from graph.lowering.arithmetic import add, broadcast, multiply, scale, where
 from graph.lowering.builder import Builder, Known, Tensor, Value
 from graph.lowering.operator import Operator
@@ -31,6 +33,25 @@ def positive(builder: Builder, x: Tensor) -> Tensor:
     return builder.elementwise(build("step"), x)
 
 
+def is_whole(builder: Builder, x: Value) -> bool:
+    """Whether all elements are integers: of such a type, or cast from it and moved since."""
+    if isinstance(x, Known):
+        return bool((np.rint(x.value) == x.value).all())
+    node, kind = builder.nodes[x.node], x.element_type
+    while np.dtype(kind).kind == "f" and isinstance(node, Affine) and len(node.maps) == 1 and isinstance(node.maps[0], Gather | Reshape):
+        if node.bias is not None and node.bias.any():
+            return False
+        node = builder.nodes[node.inputs[0]]
+        kind = node.origin.element_type
+    return np.dtype(kind).kind in "iub"
+
+
+def _beyond(op: Operator, x: Tensor) -> Tensor:
+    """`x` moved so that what is not positive is negative: a difference of integers by a half, which no rounding of bounds bridges."""
+    whole = all(is_whole(op.builder, op.value(i)) for i in range(len(op.inputs)))
+    return _tensor(add(op.builder, x, Known(np.array(-0.5)))) if whole else x
+
+
 def _truth(builder: Builder, x: Value) -> Value:
     return builder.convert(_tensor(x), "bool")
 
@@ -39,19 +60,20 @@ def compares(sign: float, *, strict: bool) -> Callable[[Operator], Value]:
     """sign x > sign y, or (not strict) its opposite: not y > x."""
 
     def lower(op: Operator) -> Value:
-        found = positive(op.builder, difference(op, sign if strict else -sign))
+        found = positive(op.builder, _beyond(op, difference(op, sign if strict else -sign)))
         return _truth(op.builder, found if strict else add(op.builder, ONE, found, -1.0))
 
     return lower
 
 
-def _apart(builder: Builder, x: Tensor) -> Value:
-    """1 where x is not 0."""
-    return add(builder, positive(builder, x), positive(builder, _tensor(scale(builder, x, np.array(-1.0)))))
+def _apart(op: Operator, x: Tensor) -> Value:
+    """1 where x, made of the operands, is not 0."""
+    below = _tensor(scale(op.builder, x, np.array(-1.0)))
+    return add(op.builder, positive(op.builder, _beyond(op, x)), positive(op.builder, _beyond(op, below)))
 
 
 def lower_equal(op: Operator) -> Value:
-    return _truth(op.builder, add(op.builder, ONE, _apart(op.builder, difference(op)), -1.0))
+    return _truth(op.builder, add(op.builder, ONE, _apart(op, difference(op)), -1.0))
 
 
 def lower_not(op: Operator) -> Value:
@@ -123,7 +145,7 @@ def cast(op: Operator, x: Tensor, kind: str) -> Value:
     if x.element_type in WHOLE and kind in WHOLE and np.can_cast(x.element_type, kind, "safe"):
         return op.builder.convert(x, kind)
     if kind == "bool":
-        return _truth(op.builder, _apart(op.builder, x))
+        return _truth(op.builder, _apart(op, x))
     if kind in ("int32", "int64") and x.element_type in floats:
         return op.builder.convert(truncated(op.builder, x), kind)
     raise op.refuse(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graph.core import Shape
 from graph.functions import build
 from graph.linear_map import Gather, Transposed, window_taps
 from graph.lowering.arithmetic import add, concat, multiply, scale
@@ -18,7 +19,7 @@ from graph.lowering.operator import Operator
 Array = NDArray[Any]
 
 
-def lower_scatter_elements(op: Operator) -> Value:
+def scatter_elements(op: Operator) -> Value:
     """ScatterElements, and Scatter, its older name: data with updates written to `indices` along `axis`."""
     data, place = op.value(0), op.known(1)
     rank = len(data.shape)
@@ -28,14 +29,17 @@ def lower_scatter_elements(op: Operator) -> Value:
     return _scatter(op, np.take_along_axis(indices(data.shape), _inside(op, place, data.shape[axis]), axis))
 
 
-def lower_scatter_nd(op: Operator) -> Value:
+def scatter_rows(op: Operator) -> Value:
     """Rows of `updates` written to the places that the last axis of `indices` names."""
-    data, place = op.value(0), op.known(1)
+    return _scatter(op, places_nd(op, op.value(0).shape, op.known(1)))
+
+
+def places_nd(op: Operator, shape: Shape, place: Array) -> Array:
+    """The flat places of data of `shape` that the last axis of `place` names, and all that follows them."""
     depth = place.shape[-1] if place.ndim else 0
-    if not 0 < depth <= len(data.shape):
-        raise op.malformed(f"indices of shape {place.shape} do not fit data of shape {data.shape}")
-    coordinates = tuple(_inside(op, place[..., a], data.shape[a]) for a in range(depth))
-    return _scatter(op, indices(data.shape)[coordinates])
+    if not 0 < depth <= len(shape):
+        raise op.malformed(f"indices of shape {place.shape} do not fit data of shape {shape}")
+    return indices(shape)[tuple(_inside(op, place[..., a], shape[a]) for a in range(depth))]
 
 
 def _inside(op: Operator, place: Array, size: int) -> Array:

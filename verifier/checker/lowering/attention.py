@@ -12,7 +12,7 @@ import numpy as np
 
 from verifier.checker.lowering.basic import common, matrix_product, stack, starts_of, total
 from verifier.checker.lowering.builder import Array, Builder, Held, Known, Masked, Shape, Tensor, Unbounded, Value, floats, indices
-from verifier.checker.lowering.normal import softmax_weights
+from verifier.checker.lowering.normal import rows_of, softmax_weights
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Diagonal, Index, Transposed
 from verifier.checker.network import Smooth
@@ -49,11 +49,10 @@ def through_mask(op: Operator) -> Held:
 
 
 def _softmax(op: Operator, x: Tensor, mask: Array) -> Value:
-    axis = op.axis(op.integer("axis", -1), len(x.shape))
-    order = np.moveaxis(indices(x.shape), axis, -1)
-    op.require(not mask.all(axis).any(), "a row that is -infinity")
-    found = softmax(op.builder, op.builder.gather(x, order), np.moveaxis(mask, axis, -1))
-    return op.end(op.builder.gather(found, np.moveaxis(indices(found.shape), -1, axis)), "refused", name=WAYS)
+    order, under = rows_of(op, x.shape)[0], mask.reshape(-1)
+    op.require(not under[order].all(-1).any(), "a row that is -infinity")
+    found = softmax(op.builder, op.builder.gather(x, order), under[order])
+    return op.end(op.builder.gather(found, np.argsort(order.reshape(-1), kind="stable").reshape(x.shape)), "refused", name=WAYS)
 
 
 def _split(op: Operator, x: Held) -> tuple[Value, Array]:

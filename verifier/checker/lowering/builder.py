@@ -49,6 +49,10 @@ class Known:
     def size(self) -> int:
         return int(self.value.size)
 
+    @property
+    def element(self) -> str:
+        return str(self.value.dtype)
+
 
 Value = Tensor | Known
 
@@ -106,6 +110,7 @@ class Builder:
     _count: int = 0  # non-linear nodes of the operator so far
     _first: int = 0  # the operator's first node
     forms: dict[int, Any] = field(default_factory=dict)  # `forms.Form` of nodes that are known as functions of others
+    whole: set[int] = field(default_factory=set)  # nodes of floats that were cast from integers or bool
     made: set[str] = field(default_factory=set)  # first outputs of operators, prefixed
 
     def begin(self, place: str, tensor: str) -> None:

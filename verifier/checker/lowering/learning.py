@@ -15,6 +15,8 @@ from verifier.checker.lowering.rows import softmax_rows
 from verifier.checker.maps import Dense, Diagonal, Index, Map
 from verifier.checker.network import Smooth
 
+CLASSIFIER = "classlabels_ints classlabels_strings coefficients intercepts multi_class post_transform"
+IMPUTER = "imputed_value_floats imputed_value_int64s replaced_value_float replaced_value_int64"
 OWN = "an operator that the standard gives no arithmetic"
 
 

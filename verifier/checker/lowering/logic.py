@@ -12,7 +12,8 @@ from verifier.checker.lowering.builder import Builder, Known, Tensor, Value, ind
 from verifier.checker.lowering.constants import converted
 from verifier.checker.lowering.elementwise import ABSOLUTE, RELU, clipping
 from verifier.checker.lowering.operator import Operator
-from verifier.checker.network import Pieces
+from verifier.checker.maps import Index
+from verifier.checker.network import Affine, Pieces
 
 STEP = Pieces((0.0,), (0.0, 0.0), (0.0, 1.0), (0.0,))
 FLOOR = Pieces(step="floor")
@@ -21,7 +22,7 @@ KINDS = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
 MOST = 1 << 53
 
 
-def _number(op: Operator, i: int) -> Value:
+def number(op: Operator, i: int) -> Value:
     """Input `i`; a constant of integers or booleans as floats, exactly."""
     x = op.value(i)
     if isinstance(x, Tensor) or x.value.dtype.kind == "f":
@@ -32,7 +33,7 @@ def _number(op: Operator, i: int) -> Value:
 
 def _combined(op: Operator, signs: tuple[float, float], constant: float = 0.0) -> Tensor:
     """sign x + sign y + constant."""
-    x, y = _number(op, 0), _number(op, 1)
+    x, y = number(op, 0), number(op, 1)
     found = total(op.builder, [x, y], list(signs))
     return op.builder.plus(found, np.full(found.shape, constant)) if constant else found
 
@@ -41,24 +42,41 @@ def _not(builder: Builder, x: Tensor) -> Tensor:
     return builder.plus(builder.scale(x, np.array(-1.0)), np.ones(x.shape))
 
 
+def _is_whole(builder: Builder, x: Value) -> bool:
+    """Of integers: by its type, or cast from such and only moved since."""
+    if isinstance(x, Known):
+        return bool((np.rint(x.value) == x.value).all())
+    k, y = x.node, builder.nodes[x.node]
+    while k not in builder.whole and isinstance(y, Affine) and y.bias is None and len(y.maps) == 1 and isinstance(y.maps[0], Index):
+        k, y = y.inputs[0], builder.nodes[y.inputs[0]]
+    return x.element != "float32" or k in builder.whole
+
+
+def _step(op: Operator, x: Tensor) -> Tensor:
+    """1 where `x`, made of the operands, is positive. Of integers half of what is positive is at least a half, which rounding does not bridge."""
+    whole = all(_is_whole(op.builder, op.value(i)) for i in range(len(op.inputs)))
+    return op.builder.elementwise(STEP, op.builder.plus(x, np.full(x.shape, -0.5)) if whole else x)
+
+
 def compares(sign: float, *, strict: bool) -> Callable[[Operator], Value]:
     """sign x > sign y, or (not strict) not sign y > sign x."""
 
     def lower(op: Operator) -> Value:
         above = sign if strict else -sign
-        found = op.builder.elementwise(STEP, _combined(op, (above, -above)))
+        found = _step(op, _combined(op, (above, -above)))
         return op.end(found if strict else _not(op.builder, found), "exact", element="bool")
 
     return lower
 
 
-def _apart(builder: Builder, x: Tensor) -> Tensor:
+def _apart(op: Operator, x: Tensor) -> Tensor:
     """1 where x is not 0."""
-    return builder.sum([builder.elementwise(STEP, x), builder.elementwise(STEP, builder.scale(x, np.array(-1.0)))])
+    below = op.builder.scale(x, np.array(-1.0))
+    return op.builder.sum([_step(op, x), _step(op, below)])
 
 
 def equal(op: Operator) -> Value:
-    return op.end(_not(op.builder, _apart(op.builder, _combined(op, (1.0, -1.0)))), "exact", element="bool")
+    return op.end(_not(op.builder, _apart(op, _combined(op, (1.0, -1.0)))), "exact", element="bool")
 
 
 def invert(op: Operator) -> Value:
@@ -86,20 +104,20 @@ def never(op: Operator) -> Value:
 
 
 def where(op: Operator) -> Value:
-    """A constant condition selects; another one, c, gives y + c (x - y)."""
+    """A constant condition selects; another one blends."""
     if isinstance(op.value(0), Known):
         return select(op)
-    condition, x, y = op.tensor(0), _number(op, 1), _number(op, 2)
-    shape = common(condition, x, y)
-    chosen = op.builder.spread(condition, shape)
+    condition, x, y = op.tensor(0), number(op, 1), number(op, 2)
+    kind = next((v.element for v in (x, y) if isinstance(v, Tensor)), op.value(1).element)
+    return op.end(blended(op.builder, op.builder.spread(condition, common(condition, x, y)), x, y), "exact", element=kind)
+
+
+def blended(builder: Builder, chosen: Tensor, x: Value, y: Value) -> Tensor:
+    """y + chosen (x - y), where `chosen` is 0 or 1."""
     if isinstance(x, Known) and isinstance(y, Known):
-        kind, gap, low = str(np.asarray(op.known(1)).dtype), x.value.astype(np.float64) - y.value.astype(np.float64), y
-        error = np.abs(gap) * 2.0**-53
-        moved = op.builder.scale(chosen, np.broadcast_to(gap, shape), np.broadcast_to(error, shape))
-        return op.end(op.builder.plus(moved, np.broadcast_to(low.value, shape)), "exact", element=kind)
-    kind = next(v.element for v in (x, y) if isinstance(v, Tensor))
-    product = op.builder.product(chosen, op.builder.spread(total(op.builder, [x, y], [1.0, -1.0]), shape))
-    return op.end(total(op.builder, [y, product], [1.0, 1.0]), "exact", element=kind)
+        gap = np.broadcast_to(x.value.astype(np.float64) - y.value.astype(np.float64), chosen.shape)
+        return builder.plus(builder.scale(chosen, gap, np.abs(gap) * 2.0**-53), np.broadcast_to(y.value, chosen.shape))
+    return total(builder, [y, builder.product(chosen, builder.spread(total(builder, [x, y], [1.0, -1.0]), chosen.shape))], [1.0, 1.0])
 
 
 def cast(op: Operator) -> Value:
@@ -108,8 +126,7 @@ def cast(op: Operator) -> Value:
 
 def cast_like(op: Operator) -> Value:
     x, like = op.value(0), op.value(1)
-    kind = like.element if isinstance(like, Tensor) else str(like.value.dtype)
-    return converted(op, x.value, kind) if isinstance(x, Known) and x.value.dtype.kind != "f" else _cast(op, kind)
+    return converted(op, x.value, like.element) if isinstance(x, Known) and x.value.dtype.kind != "f" else _cast(op, like.element)
 
 
 def _cast(op: Operator, kind: str | None) -> Value:
@@ -122,9 +139,11 @@ def _cast(op: Operator, kind: str | None) -> Value:
         builder.wide = builder.wide or kind == "float64"
         if x.element == "float32":
             return x
-        return op.end(builder.linear(take(x, indices(x.shape)), x, x.shape), *(("moves", 0) if x.element == "bool" else ("affine", 1)))
+        found = op.end(builder.linear(take(x, indices(x.shape)), x, x.shape), *(("moves", 0) if x.element == "bool" else ("affine", 1)))
+        builder.whole.add(found.node)
+        return found
     if kind == "bool":
-        return op.end(_apart(builder, x), "exact", element="bool") if x.element != "bool" else x
+        return op.end(_apart(op, x), "exact", element="bool") if x.element != "bool" else x
     if x.element not in floats:
         op.require(np.can_cast(x.element, str(kind), "safe"), f"{x.element} to {kind}")
         return op.end(builder.linear(take(x, indices(x.shape)), x, x.shape), "moves", element=str(kind))

@@ -15,14 +15,15 @@ from verifier.checker.lowering.operator import Operator
 Move = Callable[[Operator, Array], list[Array]]
 
 
-def moving(move: Move) -> Callable[[Operator], list[Value]]:
-    """The lowering of an operator that moves elements of input 0."""
+def moving(move: Move, filling: int = 0) -> Callable[[Operator], list[Value]]:
+    """The lowering of an operator that moves elements of input 0, and (`filling` 1) fills up with zeros."""
 
     def lower(op: Operator) -> list[Value]:
         x = op.value(0)
         if isinstance(x, Known):
             return [Known(np.array(part)) for part in move(op, x.value)]
-        return [op.end(op.builder.gather(x, np.asarray(index)), "moves", element=x.element) for index in move(op, indices(x.shape))]
+        moved = move(op, indices(x.shape) + filling)
+        return [op.end(op.builder.gather(x, np.asarray(index) - filling), "moves", element=x.element) for index in moved]
 
     return lower
 

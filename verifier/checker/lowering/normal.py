@@ -104,14 +104,18 @@ def mean_variance_normalization(op: Operator) -> Value:
     return op.end(b.product(centred, b.spread(inverted, x.shape)), "refused", name=WAYS)
 
 
+def rows_of(op: Operator, shape: Shape) -> tuple[Array, int]:
+    """Indices with what is one row at the end, and its length: before version 13 all axes from `axis` on, since then `axis` alone."""
+    axis = op.axis(op.integer("axis", -1 if op.version >= 13 else 1), len(shape))
+    return (indices(shape), math.prod(shape[axis:])) if op.version < 13 else (np.moveaxis(indices(shape), axis, -1), shape[axis])
+
+
 def log_softmax(op: Operator) -> Value:
-    """(x - c) - log sum exp(x - c). Before version 13 all axes from `axis` on are one row; since then `axis` alone is."""
+    """(x - c) - log sum exp(x - c)."""
     x = op.tensor(0)
-    axis = op.axis(op.integer("axis", -1 if op.version >= 13 else 1), len(x.shape))
-    order = indices(x.shape) if op.version < 13 else np.moveaxis(indices(x.shape), axis, -1)
-    rows, width = op.builder.gather(x, order), math.prod(x.shape[axis:]) if op.version < 13 else x.shape[axis]
-    shifted, _, summed, row_of = softmax_weights(op.builder, rows, width)
-    logarithm = op.builder.linear(Index(row_of, summed.size), op.builder.elementwise(Smooth("log"), summed), rows.shape)
+    order, width = rows_of(op, x.shape)
+    shifted, _, summed, row_of = softmax_weights(op.builder, op.builder.gather(x, order), width)
+    logarithm = op.builder.linear(Index(row_of, summed.size), op.builder.elementwise(Smooth("log"), summed), shifted.shape)
     back = np.argsort(order.reshape(-1), kind="stable").reshape(x.shape)
     return op.end(op.builder.gather(total(op.builder, [shifted, logarithm], [1.0, -1.0]), back), "refused", name="a logarithm of a softmax")
 

@@ -6,13 +6,13 @@ read subnormal numbers as 0, which the differences are charged for.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from verifier.checker.lowering.basic import stack, starts_of
 from verifier.checker.lowering.builder import Array, Builder, Shape, Tensor, Value, indices, take
+from verifier.checker.lowering.normal import rows_of
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.picks import table
 from verifier.checker.maps import Dense, Diagonal, Index, Map, Transposed
@@ -77,13 +77,10 @@ def arg_extremum(sign: float) -> Callable[[Operator], Value]:
 
 
 def hardmax(op: Operator) -> Value:
-    """Before version 13 all axes from `axis` on are one row; since then `axis` alone is."""
     x = op.tensor(0)
-    axis = op.axis(op.integer("axis", -1 if op.version >= 13 else 1), len(x.shape))
-    width = math.prod(x.shape[axis:]) if op.version < 13 else x.shape[axis]
-    windows = (indices(x.shape) if op.version < 13 else np.moveaxis(indices(x.shape), axis, -1)).reshape(-1, width)
-    chosen = first_largest(op, x, windows)
-    return op.end(op.builder.gather(chosen, np.argsort(windows.reshape(-1)).reshape(x.shape)), "exact")
+    order, width = rows_of(op, x.shape)
+    chosen = first_largest(op, x, order.reshape(-1, width))
+    return op.end(op.builder.gather(chosen, np.argsort(order.reshape(-1)).reshape(x.shape)), "exact")
 
 
 def top_k(op: Operator) -> list[Value]:

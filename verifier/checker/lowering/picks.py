@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from verifier.checker.lowering.basic import stack, starts_of
 from verifier.checker.lowering.builder import Array, Known, Shape, Tensor, Value, checked, indices, take
-from verifier.checker.lowering.moves import Move
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Index, Transposed
 from verifier.checker.network import Pieces
 
 MOST = 1 << 52  # integers below it, and their differences, are floats
-
-
-def filling(move: Move) -> Callable[[Operator], list[Value]]:
-    """The lowering of an operator that moves elements of input 0 and fills up with zeros."""
-
-    def lower(op: Operator) -> list[Value]:
-        x = op.value(0)
-        if isinstance(x, Known):
-            return [Known(np.array(part)) for part in move(op, x.value)]
-        return [op.end(op.builder.gather(x, np.asarray(index) - 1), "moves", element=x.element) for index in move(op, indices(x.shape) + 1)]
-
-    return lower
 
 
 def places(op: Operator, chosen: Array, size: int) -> Array:
@@ -94,30 +81,31 @@ def center_crop_pad(op: Operator, x: Array) -> list[Array]:
 
 
 def eye_like(op: Operator) -> Value:
-    given, kinds = op.value(0), {1: "float32", 6: "int32", 7: "int64", 11: "float64"}
-    shape, own = given.shape, given.element if isinstance(given, Tensor) else given.value.dtype.name
-    kind = kinds.get(op.integer("dtype", 0), "") if "dtype" in op.attributes else own
+    shape, kinds = op.value(0).shape, {1: "float32", 6: "int32", 7: "int64", 11: "float64"}
+    kind = kinds.get(op.integer("dtype", 0), "") if "dtype" in op.attributes else op.value(0).element
     op.require(len(shape) == 2 and kind in kinds.values(), f"a matrix of type {kind}")
     return Known(np.eye(shape[0], shape[1], k=op.integer("k", 0), dtype=kind))
 
 
-def scatter_elements(op: Operator) -> Value:
+def element_places(op: Operator) -> Array:
+    """Where the updates of a ScatterElements go."""
     x, chosen = op.value(0), op.known(1)
     axis = op.axis(op.integer("axis", 0), len(x.shape))
     fits = chosen.ndim == len(x.shape) and all(m <= n for a, (m, n) in enumerate(zip(chosen.shape, x.shape, strict=True)) if a != axis)
     op.require(fits, f"indices of shape {chosen.shape}")
     cut = indices(x.shape)[tuple(slice(None) if a == axis else slice(m) for a, m in enumerate(chosen.shape))]
-    return _written(op, np.take_along_axis(cut, places(op, chosen, x.shape[axis]), axis))
+    return np.take_along_axis(cut, places(op, chosen, x.shape[axis]), axis)
 
 
-def scatter_nd(op: Operator) -> Value:
+def row_places(op: Operator) -> Array:
+    """Where the updates of a ScatterND go."""
     x, chosen = op.value(0), op.known(1)
     depth = chosen.shape[-1] if chosen.ndim else 0
     op.require(1 <= depth <= len(x.shape), f"indices of shape {chosen.shape}")
-    return _written(op, indices(x.shape)[tuple(places(op, chosen[..., i], x.shape[i]) for i in range(depth))])
+    return indices(x.shape)[tuple(places(op, chosen[..., i], x.shape[i]) for i in range(depth))]
 
 
-def _written(op: Operator, target: Array) -> Value:
+def written(op: Operator, target: Array) -> Value:
     """Input 0 with the elements of input 2 written to the flat places `target`, or added, multiplied, ... there."""
     x, updates, rule = op.value(0), op.value(2), op.string("reduction", "none")
     op.require(target.shape == updates.shape, f"updates of shape {updates.shape}")

@@ -101,12 +101,11 @@ def quantize_constant(op: Operator) -> Held:
 def dequantize_linear(op: Operator) -> Held:
     """Of constants too: whole numbers times a step, which float32 rounds."""
     x = op.value(0)
-    of = _steps(op, 1, 2, x.shape, x.element if isinstance(x, Tensor) else x.value.dtype.name)
+    of = _steps(op, 1, 2, x.shape, x.element)
+    op.require(x.element == of.kind, f"whole numbers of type {x.element}")
     if isinstance(x, Known):
-        op.require(x.value.dtype.name == of.kind, f"whole numbers of type {x.value.dtype}")
         whole, exact = _restored_constant(x, of)
         return op.made(whole * of.size, 1) if exact else op.end(op.builder.scale(op.builder.constant(whole), of.size), "affine", 1)
-    op.require(x.element == of.kind, f"whole numbers of type {x.element}")
     return op.end(op.builder.scale(_centred(op, x, of.zero), of.size), "affine", 2)
 
 
@@ -238,12 +237,11 @@ def _whole(op: Operator, x: Tensor, lower: float) -> Tensor:
 def _restored(op: Operator, i: int) -> Value:
     """Input i, the size of its steps and its zero in the next two, as floats."""
     x, of = op.value(i), _steps(op, i + 1, i + 2)
+    op.require(x.element == of.kind, f"whole numbers of type {x.element}")
     if isinstance(x, Known):
-        op.require(x.value.dtype.name == of.kind, f"whole numbers of type {x.value.dtype}")
         whole, exact = _restored_constant(x, of)
         op.require(exact, "steps that are not float32")
         return Known(whole * of.size)
-    op.require(x.element == of.kind, f"whole numbers of type {x.element}")
     return op.stage(op.builder.scale(_centred(op, x, of.zero), of.size), "affine", 2, sources=(x,))
 
 

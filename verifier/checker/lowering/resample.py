@@ -17,6 +17,7 @@ from verifier.checker.lowering.builder import Array, Shape, Tensor, Value, check
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Diagonal, Index, Transposed
 
+RESIZE = "antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value keep_aspect_ratio_policy mode nearest_mode"
 HALF = Fraction(1, 2)
 Row = dict[int, Fraction]  # what one output takes: place -> weight
 RADIUS = 2.0**-52  # relative, of a fraction rounded to float64

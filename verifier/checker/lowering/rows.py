@@ -10,6 +10,7 @@ import numpy as np
 from verifier.checker.lowering.basic import inverse, signed
 from verifier.checker.lowering.basic import total as sum_of
 from verifier.checker.lowering.builder import Array, Builder, Shape, Tensor, Value, indices
+from verifier.checker.lowering.normal import rows_of, softmax_weights
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.windows import norm
 from verifier.checker.maps import Diagonal, Index, Transposed
@@ -22,9 +23,12 @@ def axes_of(op: Operator, rank: int, since_input: int) -> tuple[int, ...]:
     return op.axes(given, rank) if given else () if op.flag("noop_with_empty_axes", 0) else tuple(range(rank))
 
 
-def _reduced(op: Operator, shape: Shape, axes: tuple[int, ...]) -> Shape:
-    keep = op.flag("keepdims", 1)
-    return tuple(1 if a in axes else n for a, n in enumerate(shape) if keep or a not in axes)
+def _reduction(op: Operator, since_input: int = 18) -> tuple[Tensor, tuple[int, ...], Shape, int]:
+    """What is reduced, along which axes, to which shape, and how many elements to one."""
+    x, keep = op.tensor(0), op.flag("keepdims", 1)
+    axes = axes_of(op, len(x.shape), since_input)
+    shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape) if keep or a not in axes)
+    return x, axes, shape, math.prod(x.shape[a] for a in axes)
 
 
 def _summing(shape: Shape, axes: tuple[int, ...]) -> Transposed:
@@ -39,19 +43,13 @@ def _sum(builder: Builder, x: Tensor, axes: tuple[int, ...], shape: Shape) -> Te
 
 
 def reduce_sum(op: Operator) -> Value:
-    x = op.tensor(0)
-    axes = axes_of(op, len(x.shape), 13)
-    if not axes:
-        return x
-    return op.end(_sum(op.builder, x, axes, _reduced(op, x.shape, axes)), "affine", math.prod(x.shape[a] for a in axes) - 1)
+    x, axes, shape, count = _reduction(op, 13)
+    return op.end(_sum(op.builder, x, axes, shape), "affine", count - 1) if axes else x
 
 
 def reduce_mean(op: Operator) -> Value:
-    x = op.tensor(0)
-    axes = axes_of(op, len(x.shape), 18)
-    if not axes:
-        return x
-    return _mean(op, x, axes, _reduced(op, x.shape, axes))
+    x, axes, shape, _ = _reduction(op)
+    return _mean(op, x, axes, shape) if axes else x
 
 
 def _mean(op: Operator, x: Tensor, axes: tuple[int, ...], shape: Shape) -> Value:
@@ -67,11 +65,9 @@ def global_average_pool(op: Operator) -> Value:
 
 def reduce_extremum(sign: float) -> Callable[[Operator], Value]:
     def lower(op: Operator) -> Value:
-        x = op.tensor(0)
-        axes = axes_of(op, len(x.shape), 18)
+        x, axes, shape, _ = _reduction(op)
         if not axes:
             return x
-        shape = _reduced(op, x.shape, axes)
         windows = np.moveaxis(indices(x.shape), axes, range(-len(axes), 0)).reshape(math.prod(shape), -1)
         source = signed(op.builder, x, sign, x.shape)
         found = op.builder.maximum(op.as_tensor(source), windows, shape)
@@ -84,34 +80,27 @@ def reduce_norm(p: int) -> Callable[[Operator], Value]:
     """ReduceL1, ReduceL2."""
 
     def lower(op: Operator) -> Value:
-        x = op.tensor(0)
-        axes = axes_of(op, len(x.shape), 18)
-        return norm(op, x, p, _summing(x.shape, axes), _reduced(op, x.shape, axes), math.prod(x.shape[a] for a in axes))
+        x, axes, shape, count = _reduction(op)
+        return norm(op, x, p, _summing(x.shape, axes), shape, count)
 
     return lower
 
 
 def reduce_sum_square(op: Operator) -> Value:
-    x = op.tensor(0)
-    axes = axes_of(op, len(x.shape), 18)
+    x, axes, shape, count = _reduction(op)
     each = op.stage(op.builder.elementwise(Smooth("pow", 2.0), x), "kernel", name="Pow", sources=(x,))
-    found = _sum(op.builder, each, axes, _reduced(op, x.shape, axes))
-    return op.end(found, "affine", math.prod(x.shape[a] for a in axes) - 1, sources=(each.node,))
+    return op.end(_sum(op.builder, each, axes, shape), "affine", count - 1, sources=(each.node,))
 
 
 def reduce_log_sum(op: Operator) -> Value:
-    x = op.tensor(0)
-    axes = axes_of(op, len(x.shape), 18)
-    summed = _sum(op.builder, x, axes, _reduced(op, x.shape, axes))
-    summed = op.stage(summed, "affine", math.prod(x.shape[a] for a in axes) - 1, sources=(x,))
+    x, axes, shape, count = _reduction(op)
+    summed = op.stage(_sum(op.builder, x, axes, shape), "affine", count - 1, sources=(x,))
     return op.end(op.builder.elementwise(Smooth("log"), summed), "kernel", name="Log", sources=(summed.node,))
 
 
 def reduce_log_sum_exp(op: Operator) -> Value:
     """log sum exp(x - c) + c, where c is written as x_0 - (x_0 - c) of the first element of each row."""
-    x, builder = op.tensor(0), op.builder
-    axes = axes_of(op, len(x.shape), 18)
-    shape = _reduced(op, x.shape, axes)
+    (x, axes, shape, _), builder = _reduction(op), op.builder
     if not axes:
         return x
     order = np.moveaxis(indices(x.shape), axes, range(-len(axes), 0)).reshape(math.prod(shape), -1)
@@ -127,9 +116,7 @@ def reduce_log_sum_exp(op: Operator) -> Value:
 
 def reduce_prod(op: Operator) -> Value:
     """Neighbours multiplied with each other, until one is left."""
-    x = op.tensor(0)
-    axes = axes_of(op, len(x.shape), 18)
-    shape = _reduced(op, x.shape, axes)
+    x, axes, shape, _ = _reduction(op)
     order = np.moveaxis(indices(x.shape), axes, range(-len(axes), 0)).reshape(math.prod(shape), -1)
     left = [op.builder.gather(x, order[:, k].reshape(shape)) for k in range(order.shape[1])] if axes else [x]
     while len(left) > 1:
@@ -160,23 +147,14 @@ def batch_normalization(op: Operator) -> Value:
 
 
 def softmax(op: Operator) -> Value:
-    """Before version 13 all axes from `axis` on are one row; since then `axis` alone is."""
     x = op.tensor(0)
-    axis = op.axis(op.integer("axis", -1 if op.version >= 13 else 1), len(x.shape))
-    if op.version < 13:
-        return op.end(softmax_rows(op.builder, x, math.prod(x.shape[axis:])), "softmax", math.prod(x.shape[axis:]))
-    rows = op.builder.gather(x, np.moveaxis(indices(x.shape), axis, -1))
-    found = softmax_rows(op.builder, rows, x.shape[axis])
-    return op.end(op.builder.gather(found, np.moveaxis(indices(rows.shape), -1, axis)), "softmax", x.shape[axis])
+    order, width = rows_of(op, x.shape)
+    found = softmax_rows(op.builder, op.builder.gather(x, order), width)
+    return op.end(op.builder.gather(found, np.argsort(order.reshape(-1), kind="stable").reshape(x.shape)), "softmax", width)
 
 
 def softmax_rows(builder: Builder, x: Tensor, width: int) -> Tensor:
     """exp(x - c) / sum exp(x - c) over rows of `width`, one after the other; c is 0 until a certificate chooses it."""
-    count, row_of = x.size // width, np.arange(x.size, dtype=np.int64) // width
-    shifted = builder.affine([(Index(indices((x.size,)), x.size), x)], np.zeros(x.shape), x.shape)
-    builder.softmaxes.append(Softmax(shifted.node, count, row_of))
-    weight = builder.elementwise(Smooth("exp"), shifted)
-    total = builder.linear(Transposed(Index(row_of, count)), weight, (count,))
-    inverted = builder.elementwise(Smooth("reciprocal"), total)
-    spread = builder.linear(Index(row_of, count), inverted, x.shape)
-    return builder.product(weight, spread)
+    _, weight, summed, row_of = softmax_weights(builder, x, width)
+    inverted = builder.elementwise(Smooth("reciprocal"), summed)
+    return builder.product(weight, builder.linear(Index(row_of, summed.size), inverted, x.shape))
