@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import tempfile
@@ -38,16 +39,18 @@ def verify(
 ) -> Result:
     """Decide whether a network satisfies a property, in a process of its own.
 
-    `model` is an ONNX file or a `ModelProto`, or a `torch.nn.Module`, which is exported (as it is: call `.eval()` first) with the input
-    `example`; of a query of several networks a mapping from their names to these. `property` is a VNN-LIB file, its text, or what
-    `soundproof.untargeted` and its neighbours make. What is no file is written to a folder that ends with the run, or, with `certificate`, beside
-    the certificate, which speaks of files.
+    `model` is an ONNX file or a `ModelProto`, or a `torch.nn.Module`, which is exported with the input `example`: what it computes after `.eval()`
+    (a module in training mode that computes something else is refused); of a query of several networks a mapping from their names to these.
+    `property` is a VNN-LIB file, its text, or what `soundproof.untargeted` and its neighbours make. What is no file is written to a folder that
+    ends with the run, or, with `certificate`, beside the certificate, which speaks of files.
 
     `options` are those of `verifier.options.Options` (timeout=300.0 in seconds, memory in GB, nodes, seed, threads, ...). The
     result's `verdict` is "unsat" (holds), "sat" (violated; see `witness`), "unknown" or "timed-out". Raises OptionError,
     ModelError, PropertyError, or VerificationError for an internal error. Unless `quiet`, lines for people go to stderr.
     """
     named = model if isinstance(model, Mapping) else {options.pop("network", ""): model}
+    if not named:
+        raise TypeError("no network is given")
     with tempfile.TemporaryDirectory(prefix="soundproof-") as folder:
         kept = options.get("certificate")
         stem = Path(folder) / "query" if kept is None else Path(kept)
@@ -96,8 +99,34 @@ def _model_file(model: Model, example: Any, path: str) -> str:
     if example is None:
         raise TypeError("a torch.nn.Module is exported with an input: pass it as `example`")
     inputs = example if isinstance(example, tuple) else (example,)
+    if any(part.training for part in model.modules()) and _depends_on_training(model, inputs):
+        raise ModelError("the module is in training mode, in which it computes something else than it will once deployed: call .eval() first")
     torch.onnx.export(model, inputs, path, dynamo=False)
     return path
+
+
+def _depends_on_training(model: torch.nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Whether copies of the module, one as it is and one after `.eval()`, differ at the example or a random input like it."""
+    import torch
+
+    copies = copy.deepcopy(model), copy.deepcopy(model).eval()
+    for given in (inputs, tuple(torch.randn_like(x) if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs)):
+        try:
+            with torch.no_grad():
+                trained, deployed = (_leaves(one(*given)) for one in copies)
+        except ValueError:  # as batch normalisation says it, that one example has no statistics
+            return True
+        if any(not torch.equal(a, b) for a, b in zip(trained, deployed, strict=True)):
+            return True
+    return False
+
+
+def _leaves(found: Any) -> list[torch.Tensor]:
+    """The tensors of a module's result."""
+    import torch
+
+    parts = found.values() if isinstance(found, Mapping) else found if isinstance(found, list | tuple) else ()
+    return [found] if isinstance(found, torch.Tensor) else [x for part in parts for x in _leaves(part)]
 
 
 def _property_file(property: str | os.PathLike[str] | Property, path: str) -> str:
@@ -106,6 +135,8 @@ def _property_file(property: str | os.PathLike[str] | Property, path: str) -> st
         Path(path).write_text(write(property, "1.0" if property.query is None else "2.0"), encoding="utf-8")
         return path
     given = os.fspath(property)
+    if not given:
+        raise PropertyError("the property is empty: pass a path, VNN-LIB text, or what a builder makes")
     if not any(word in given for word in _TEXT):
         return given
     Path(path).write_text(given, encoding="utf-8")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from numbers import Integral
+from typing import Any
 
 from specs.canonical import Atom, Box, Case, Property, Rationals, Variable
 from specs.errors import PropertyError
+from specs.tokens import rational
 
 Number = int | float | str | Fraction
 
@@ -60,6 +63,9 @@ def output_range(region: Box, lower: Sequence[Number | None], upper: Sequence[Nu
     """Unsafe: some output leaves its range, Y_j < lower[j] or Y_j > upper[j] (the ends are safe; None: no bound)."""
     if len(lower) != len(upper):
         raise PropertyError(f"{len(lower)} lower and {len(upper)} upper bounds for the outputs")
+    for j, (low, high) in enumerate(zip(lower, upper, strict=True)):
+        if low is not None and high is not None and _exact(low) > _exact(high):
+            raise PropertyError(f"the range of Y_{j} is empty: from {low} to {high}")
     below = [(Atom((("Y", j, Fraction(1)),), _exact(v), strict=True),) for j, v in enumerate(lower) if v is not None]
     above = [(Atom((("Y", j, Fraction(-1)),), -_exact(v), strict=True),) for j, v in enumerate(upper) if v is not None]
     return _property(region, len(lower), below + above)
@@ -77,12 +83,18 @@ def _beats(other: int, label: int, strictly: bool) -> Atom:
 
 
 def _require_class(label: int, classes: int) -> None:
+    if not isinstance(label, Integral) or not isinstance(classes, Integral):
+        raise PropertyError(f"classes are counted in integers, not {label!r} of {classes!r}")
     if not 0 <= label < classes:
         raise PropertyError(f"class {label} is not among the {classes} classes 0 .. {classes - 1}")
 
 
-def _exact(value: Number) -> Fraction:
+def _exact(value: Any) -> Fraction:
+    """A number, also one of numpy or torch; of a text what `rational` reads."""
     try:
-        return Fraction(value)
-    except (ValueError, OverflowError, ZeroDivisionError, TypeError) as error:
+        found = rational(value) if isinstance(value, str) else Fraction(value.item() if hasattr(value, "item") else value)
+    except (ValueError, OverflowError, TypeError, RuntimeError) as error:
         raise PropertyError(f"{value!r} is no finite number") from error
+    if found is None:
+        raise PropertyError(f"{value!r} is no number; write a decimal, or a quotient of integers such as 2/255")
+    return found

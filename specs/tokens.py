@@ -16,6 +16,7 @@ LARGEST = Fraction(2**128 - 2**103)  # from here on float32 rounds to infinity (
 # Every quantifier is possessive: matching is linear in the text, whatever the text is.
 _LEXEME = re.compile(r"(?:[ \t\r\n]++|;[^\n]*+)*+(\([^();]*+\)|[()]|[^ \t\r\n();]++|\Z)")
 _WORD = re.compile(r"[()]|[^ \t\r\n()]+")
+_QUOTIENT = re.compile(r"([+-]?[0-9]+)/([0-9]+)")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+))?")
 
 # Version 2: words may touch each other ("X[0]-1.0"), and an element is one word with its indices ("X[0, 1]").
@@ -81,6 +82,19 @@ def number(word: str) -> Fraction | None:
     if abs(value) >= LARGEST:
         raise PropertyError(f"{shown(word)} is too large for float32 (2^128 - 2^103 or more in magnitude)")
     return value
+
+
+def rational(word: str) -> Fraction | None:
+    """The exact value of a decimal literal or of a quotient of integers such as 2/255, or None. Raises PropertyError if it is out of range."""
+    quotient = _QUOTIENT.fullmatch(word)
+    if quotient is None:
+        return number(word)
+    above, below = (number(part) for part in quotient.groups())
+    if not above or not below:
+        return above if below else None
+    if abs(above) >= LARGEST * below:
+        raise PropertyError(f"{shown(word)} is too large for float32 (2^128 - 2^103 or more in magnitude)")
+    return above / below
 
 
 def shown(word: str) -> str:

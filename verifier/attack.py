@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds.torch_graph import TorchGraph
+from graph.core import Elementwise
+from graph.functions.facts import Function, Pieces, Steps
 from verifier.probe import work_in_arrays
 from verifier.problem import Problem
 from verifier.replay import Witness
@@ -27,6 +29,9 @@ MEMORY_BYTES = 256 << 20  # what the activations of one batch may take, gradient
 MAX_ROWS = 1024
 CANDIDATES = 3  # points handed to the runtime per step in which new violations appear
 FIRST_WORK = 4_000_000_000  # multiplications the first round may take, estimated from the graph
+SWEPT = 4  # varying inputs up to which points are spread evenly where functions jump
+SWEEP_WORK = 200_000_000_000  # multiplications that the points of the first such round may take
+MOST_SWEPT = 1 << 14  # and how many they may be
 NEAR = 1e-6  # relative margin up to which a point that almost violates is tried in the runtime as well
 
 
@@ -86,6 +91,8 @@ class Attacker:
         self._upper = torch.from_numpy(problem.witness_upper)
         per_row = 8 * sum(node.size for _, node in problem.graph)
         self._rows = max(1, min(MAX_ROWS, memory // max(per_row, 1)))
+        self._jumps = any(isinstance(node, Elementwise) and _jumps(node.function) for node in problem.graph.nodes)
+        self._sequences: dict[int, torch.quasirandom.SobolEngine] = {}  # of a case: its points so far
 
     def round(self, seconds: float, cases: Array | None = None) -> Witness | None:
         """One round over `cases` (indices; all by default), the smallest margins first; None when nothing was confirmed.
@@ -103,9 +110,31 @@ class Attacker:
         each = -(-budget.starts // max(len(focus), 1))
         centred = np.tile(np.arange(each) == 0, len(focus)) & (self.rounds == 0)
         witness = self._descend_all(self._batches(np.repeat(focus, each), centred), budget.steps, deadline)
+        if witness is None and self._jumps and time.monotonic() < deadline:
+            witness = self._sweep(focus, deadline)
         if witness is None and time.monotonic() < deadline:
             self.rounds += 1
         return witness
+
+    def _sweep(self, cases: Array, deadline: float) -> Witness | None:
+        """Points all over the box of each case in which few inputs vary, which a gradient does not lead to where functions jump: a Sobol sequence,
+        which goes on from round to round, twice as far each time."""
+        box = self.problem.case_box[cases]
+        varies = self._lower[box] < self._upper[box]
+        few = ((varies.sum(1) > 0) & (varies.sum(1) <= SWEPT)).numpy()
+        most = min(SWEEP_WORK // work_in_arrays(self.problem), MOST_SWEPT) << self.rounds
+        for case, moves in zip(cases[few], varies[few], strict=True):
+            if int(case) not in self._sequences:
+                self._sequences[int(case)] = torch.quasirandom.SobolEngine(int(moves.sum()), scramble=True, seed=int(case))
+            low, high = self._lower[self.problem.case_box[case]], self._upper[self.problem.case_box[case]]
+            for _ in range(max(1, int(most // (few.sum() * self._rows)))):
+                start = low.repeat(self._rows, 1)
+                start[:, moves] += self._sequences[int(case)].draw(self._rows) * (high - low)[moves]
+                each = low.expand_as(start), high.expand_as(start)
+                witness = self._descend(Batch(np.full(self._rows, case), start, *each, 0.5 * (each[1] - each[0])), 0, deadline)
+                if witness is not None or time.monotonic() >= deadline:
+                    return witness
+        return None
 
     def leaf_attack(self, lower: Array, upper: Array, cases: Array, seconds: float, steps: int = 20) -> Witness | None:
         """A short descent from the centre of each sub-box [B, n_in] against its case [B].
@@ -253,6 +282,10 @@ class Margins:
         broken = usable.clamp(min=0).sum(dim=1)
         worst = torch.where(worst.isfinite(), worst, torch.zeros_like(worst))
         return torch.where(hinge.to(atoms.device) & (broken > 0), broken, worst).sum()
+
+
+def _jumps(function: Function) -> bool:
+    return isinstance(function, Steps) or (isinstance(function, Pieces) and bool(function.jumps()))
 
 
 def _step_size(step: int, steps: int) -> float:

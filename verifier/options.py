@@ -62,11 +62,11 @@ class Options:
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        _check(math.isfinite(self.timeout) and self.timeout > 0, "--timeout", self.timeout, "a positive number of seconds")
-        _check(self.memory is None or (math.isfinite(self.memory) and self.memory > 0), "--memory", self.memory, "a positive number of GB")
-        _check(self.nodes is None or self.nodes >= 0, "--nodes", self.nodes, "a number of nodes, 0 or more")
-        _check(0 <= self.seed < 2**63, "--seed", self.seed, "an integer from 0 to 2^63 - 1")
-        _check(self.threads >= 1, "--threads", self.threads, "a number of threads, 1 or more")
+        _check(_real(self.timeout) and self.timeout > 0, "--timeout", self.timeout, "a positive number of seconds")
+        _check(self.memory is None or (_real(self.memory) and self.memory > 0), "--memory", self.memory, "a positive number of GB")
+        _check(self.nodes is None or (_whole(self.nodes) and self.nodes >= 0), "--nodes", self.nodes, "a number of nodes, 0 or more")
+        _check(_whole(self.seed) and 0 <= self.seed < 2**63, "--seed", self.seed, "an integer from 0 to 2^63 - 1")
+        _check(_whole(self.threads) and self.threads >= 1, "--threads", self.threads, "a number of threads, 1 or more")
         _check(self.device in DEVICES, "--device", self.device, f"one of {', '.join(DEVICES)}")
         _check(self.device != "cuda", "--device", self.device, "cpu or auto: the search has not been run on a GPU yet")
         for name in self.trust:
@@ -139,6 +139,14 @@ class Options:
     def from_request(cls, request: Mapping[str, Any]) -> Options:
         """The inverse of `to_request`."""
         return cls(**{**request, "trust": tuple(request["trust"]), "more": tuple((name, path) for name, path in request["more"])})
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check(good: bool, flag: str, value: object, wanted: str) -> None:

@@ -25,6 +25,7 @@ from benchmarks.certify.errors import InputError, UsageError
 from specs.canonical import Rationals
 from specs.errors import PropertyError
 from specs.rounding import nearest_float32
+from specs.tokens import rational
 
 Array = NDArray[Any]
 
@@ -257,8 +258,11 @@ def _column(path: Path, header: Sequence[str], wanted: str | None, usual: str) -
 
 
 def _number(path: Path, row: str, column: str, text: str) -> Fraction:
+    where = f"{path}: row {row!r}, column {column!r}"
     try:
-        return Fraction(text.strip())
-    except (ValueError, ZeroDivisionError) as error:
-        empty = "is empty" if not text.strip() else f"holds {text!r}, which is no number"
-        raise InputError(f"{path}: row {row!r}, column {column!r} {empty}") from error
+        found = rational(text.strip())
+    except PropertyError as error:
+        raise InputError(f"{where}: {error}") from error
+    if found is None:
+        raise InputError(f"{where} {f'holds {text!r}, which is no number' if text.strip() else 'is empty'}")
+    return found

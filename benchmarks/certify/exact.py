@@ -7,8 +7,11 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 
 from benchmarks.certify.errors import UsageError
+from specs.errors import PropertyError
+from specs.tokens import rational
 
 DIGITS = 17  # significant digits of a bound that is rounded outwards
+NO_NUMBER = 'is no number; write an integer, a decimal or a fraction such as "2/255"'
 LONGEST = 40  # digits after the point of a decimal that is kept exact: a float32 in [2^-16, 2^24) has at most 39
 
 
@@ -17,9 +20,14 @@ def number(value: object, place: str) -> Fraction:
     try:
         if isinstance(value, bool) or not isinstance(value, int | str | Fraction | Decimal):
             raise ValueError(value)
-        return Fraction(value)
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise UsageError(f"{place}: {value!r} is no number; write an integer, a decimal or a fraction such as \"2/255\"") from error
+        found = rational(value) if isinstance(value, str) else Fraction(value)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{place}: {value!r} {NO_NUMBER}") from error
+    except PropertyError as error:
+        raise UsageError(f"{place}: {error}") from error
+    if found is None:
+        raise UsageError(f"{place}: {value!r} {NO_NUMBER}")
+    return found
 
 
 def outward(value: Fraction, up: bool) -> Fraction:

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 import soundproof
+from graph.errors import ModelError
 from soundproof import api
+from specs.errors import PropertyError
+from verifier.options import OptionError
 
 
 def module() -> torch.nn.Module:
@@ -30,6 +33,24 @@ def test_a_module_and_a_built_property() -> None:
     holds = soundproof.output_range(soundproof.box([0, 0], [1, 0.5]), [None, -0.5], [1.25, 0.75])
     found = soundproof.verify(module(), holds, example=torch.zeros(1, 2), timeout=600, threads=1)
     assert (found.verdict, found.assurance) == ("unsat", "certified")
+
+
+class Scaled(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"y": x * 10 if self.training else x}
+
+
+@pytest.mark.parametrize("part", [torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(2), Scaled()])
+def test_a_module_in_training_mode_is_refused_where_that_makes_a_difference(tmp_path: Path, part: torch.nn.Module) -> None:
+    """What was verified was its evaluation mode, without a word; a layer without such a mode is exported as ever."""
+    trained = torch.nn.Sequential(torch.nn.Linear(2, 2), part).train()
+    for example in (torch.zeros(1, 2), torch.ones(3, 2)):
+        with pytest.raises(ModelError, match="training mode"):
+            api._model_file(trained, example, str(tmp_path / "m.onnx"))
+    assert all(one.training for one in trained.modules())
+    if not isinstance(part, Scaled):
+        api._model_file(trained.eval(), torch.zeros(1, 2), str(tmp_path / "m.onnx"))
+    api._model_file(torch.nn.Sequential(torch.nn.Linear(2, 2)).train(), torch.zeros(1, 2), str(tmp_path / "m.onnx"))
 
 
 def test_a_protobuf_and_a_text_with_a_certificate(tmp_path: Path) -> None:
@@ -66,3 +87,16 @@ def test_what_is_no_model_is_refused() -> None:
         soundproof.verify(3, "p.vnnlib")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="pass it as `example`"):
         soundproof.verify(module(), "p.vnnlib")
+
+
+@pytest.mark.parametrize("wrong", [{"timeout": "10"}, {"timeout": True}, {"nodes": 1.5}, {"threads": None}, {"seed": 0.5}])
+def test_options_of_another_type_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match="--"):
+        soundproof.verify("examples/brake.onnx", "examples/far_and_slow.vnnlib", **wrong)
+
+
+def test_nothing_to_verify() -> None:
+    with pytest.raises(TypeError, match="no network"):
+        soundproof.verify({}, "examples/far_and_slow.vnnlib")
+    with pytest.raises(PropertyError, match="empty"):
+        soundproof.verify("examples/brake.onnx", "")

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,6 +135,11 @@ def test_real_properties_survive_the_round_trip(vnncomp_dir):
 # --- builders ----------------------------------------------------------------------------------------------------------------------
 
 
+def test_numbers_of_numpy_and_torch_are_numbers():
+    for point in (np.float32([0.25, 0.5]), torch.tensor([0.25, 0.5])):
+        assert [*linf_box(point, "1/8").lower] == [Fraction(1, 8), Fraction(3, 8)]
+
+
 def test_linf_boxes_are_exact_and_clipped():
     region = linf_box(["0.1", 0.95], "0.1", clip=(0, 1))
     assert (region.lower[0], region.upper[0]) == (0, Fraction(1, 5))
@@ -170,6 +176,12 @@ def test_builders_refuse_what_makes_no_sense():
         lambda: box([float("nan")], [1]),
         lambda: box(["zero"], [1]),
         lambda: linf_box([0.5], -1),
+        lambda: linf_box(["1e999999999"], "0.1"),
+        lambda: linf_box(["5_1"], "0.1"),
+        lambda: box(["1/0"], [1]),
+        lambda: box(np.zeros((1, 2)), np.ones((1, 2))),
+        lambda: untargeted(box([0], [1]), "1", 3),
+        lambda: output_range(box([0], [1]), [2], [1]),
         lambda: linf_box([5], 1, clip=(0, 1)),
         lambda: untargeted(region, 3, 3),
         lambda: targeted(region, 1, 1, 3),

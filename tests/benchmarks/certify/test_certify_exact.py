@@ -33,10 +33,17 @@ def test_texts_read_back(value: Fraction) -> None:
     assert exact.number(exact.text(value), "here") == value
 
 
-@pytest.mark.parametrize("wrong", ["two", "1/0", "nan", "inf", 0.5, True, None, [1]])
+@pytest.mark.parametrize("wrong", ["two", "1/0", "nan", "inf", "5_1", "0x5", 0.5, True, None, [1]])
 def test_what_is_no_number_is_refused(wrong: object) -> None:
     with pytest.raises(UsageError, match="no number"):
         exact.number(wrong, "here")
+
+
+@pytest.mark.parametrize("huge", ["1e999999999", "1e-999999999", "1e400", f"1{'0' * 60}/3", "9" * 5000])
+def test_numbers_out_of_range_are_refused_at_once(huge: str) -> None:
+    """The exact value of 1e999999999 is a number of 400 MB."""
+    with pytest.raises(UsageError, match="here: "):
+        exact.number(huge, "here")
 
 
 def test_a_fraction_and_a_decimal() -> None:
