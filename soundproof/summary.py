@@ -17,7 +17,7 @@ def summary(result: Result, verbosity: int) -> Iterator[str]:
         if result.reason is not None and result.bound is not None:
             yield f"best bound {result.bound:.6g} (positive would be a proof), {result.cases.open} of {result.cases.total} cases open"
         if result.witness.inside_exact_box is False:
-            yield "the witness lies in the float32 rounding of the input box, not in the box as written"
+            yield "the witness lies in the input box as float32 has it (ends rounded to the nearest), not in the box as written"
         if result.witness.float32_only:
             yield "only rounding violates: the exact value of the network at the witness satisfies the property"
         yield f"{result.nodes} nodes, {result.seconds.get('total', 0.0):.2f} s"

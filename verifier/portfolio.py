@@ -5,6 +5,7 @@ All numeric constants of the strategy stand in `Constants`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bounds.linear import LinearBounds
@@ -108,14 +109,15 @@ def narrow_layers(bounds: LinearBounds) -> int:
     return CONSTANTS.narrow_layer if sum(n for n in sizes if n <= CONSTANTS.narrow_layer) <= CONSTANTS.narrow_elements else 0
 
 
-def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, allotment: Allotment) -> Plan:
-    """The search for a problem with `varying` inputs and `relaxed_neurons` neurons that intervals leave non-linear."""
+def choose(bounds: LinearBounds, varying: int, relaxed: Sequence[int], rows: int, allotment: Allotment) -> Plan:
+    """The search for a problem with `varying` inputs, where intervals leave the nodes `relaxed` non-linear."""
     hidden = sum(bounds.graph.nodes[j].size for j in bounds.targets)
     per_node = 16 * hidden * max(rows, 1) * 4
     neuron_batch = max(1, min(CONSTANTS.neuron_batch_most, allotment.neuron_batch_bytes // max(per_node, 1)))
     refine = hidden <= CONSTANTS.refine_rows
     boxes = batch_of_boxes(bounds, rows, varying, allotment)
-    if any(isinstance(node, Elementwise) and isinstance(node.function, Pieces) and node.function.jumps() for node in bounds.graph.nodes):
+    bent = [bounds.graph.nodes[i] for i in relaxed]
+    if any(isinstance(node, Elementwise) and isinstance(node.function, Pieces) and node.function.jumps() for node in bent):
         reason = "a function jumps, which smaller boxes do not smooth: split neurons"
         if programs_fit(bounds):
             batch = min(neuron_batch, CONSTANTS.program_batch)
@@ -125,7 +127,7 @@ def choose(bounds: LinearBounds, varying: int, relaxed_neurons: int, rows: int, 
         return Plan("inputs", boxes, refine, 0, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
     trial = CONSTANTS.trial_nodes if boxes >= CONSTANTS.trial_batch else 0
     first = f"halve inputs for {trial} boxes, which are cheap here, then " if trial else ""
-    reason = f"{varying} inputs vary and {relaxed_neurons} neurons are relaxed: {first}split neurons"
+    reason = f"{varying} inputs vary and {sum(node.size for node in bent)} neurons are relaxed: {first}split neurons"
     if not refine and any(isinstance(node, Bilinear) for node in bounds.graph.nodes):
         # a small transformer: a tenth of what the slopes of the rows themselves gain, in five times the time
         return Plan("neurons", neuron_batch, refine, trial, f"{reason}; hidden bounds behind products gain little from slopes", hidden_work=0)

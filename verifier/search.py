@@ -256,10 +256,10 @@ class Search:
             torch.full((count,), -torch.inf, dtype=self.net.dtype), torch.zeros(count, dtype=torch.long), torch.arange(count),
         )
 
-    def _relaxed(self, bounder: Bounder, groups: Groups) -> int:
-        """Neurons that intervals leave non-linear on the first box."""
+    def _relaxed(self, bounder: Bounder, groups: Groups) -> list[int]:
+        """Nodes that intervals leave non-linear on the first box."""
         state = bounder.linear.propagate(self.lower[groups.box[:1]], self.upper[groups.box[:1]], refine=False)
-        return sum(self.net.graph.nodes[i].size for i in relaxed_nodes(bounder.linear, state))
+        return relaxed_nodes(bounder.linear, state)
 
     def _relaxed_anywhere(self, bounder: Bounder, boxes: Tensor) -> list[int]:
         """Elementwise nodes that intervals leave non-linear on one of these boxes: the same multipliers for all sub-problems."""
