@@ -83,7 +83,7 @@ class AtomTable:
 def approximately(value: Fraction) -> float:
     """A monotone function of the value: it makes sorting fast, ties are decided exactly. +-inf beyond the doubles."""
     try:
-        return float(value)
+        return value.numerator / value.denominator
     except OverflowError:
         return float("inf") if value > 0 else float("-inf")
 

@@ -10,14 +10,15 @@ from specs.errors import PropertyError
 
 MAX_EXPONENT = 400
 MAX_NUMBER_LENGTH = 4000
-LARGEST = Fraction(2**128 - 2**103)  # from here on float32 rounds to infinity (ARITHMETIC 55)
+INFINITE = 2**128 - 2**103  # from here on float32 rounds to infinity (ARITHMETIC 55)
+LARGEST = Fraction(INFINITE)
 
 # A list without inner lists ("(>= X_0 0.5)") is one lexeme: files repeat them, so the parser reads each text once.
 # Every quantifier is possessive: matching is linear in the text, whatever the text is.
 _LEXEME = re.compile(r"(?:[ \t\r\n]++|;[^\n]*+)*+(\([^();]*+\)|[()]|[^ \t\r\n();]++|\Z)")
 _WORD = re.compile(r"[()]|[^ \t\r\n()]+")
 _QUOTIENT = re.compile(r"([+-]?[0-9]+)/([0-9]+)")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+))?")
+_NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])([0-9]*)\.?([0-9]*)(?:[eE]([+-]?[0-9]+))?")
 
 # Version 2: words may touch each other ("X[0]-1.0"), and an element is one word with its indices ("X[0, 1]").
 _WORD_2 = r"""
@@ -76,10 +77,12 @@ def number(word: str) -> Fraction | None:
         return None
     if len(word) > MAX_NUMBER_LENGTH:
         raise PropertyError(f"number of {len(word)} characters; at most {MAX_NUMBER_LENGTH} are read")
-    if match[1] is not None and abs(int(match[1])) > MAX_EXPONENT:
+    sign, whole, after, exponent = match.groups("0")
+    if abs(int(exponent)) > MAX_EXPONENT:
         raise PropertyError(f"exponent of {shown(word)} is beyond {MAX_EXPONENT} in magnitude")
-    value = Fraction(word)
-    if abs(value) >= LARGEST:
+    digits, places = int(sign + whole + after), int(exponent) - len(after)
+    value = Fraction(digits * 10**places) if places >= 0 else Fraction(digits, 10**-places)
+    if abs(value.numerator) >= INFINITE * value.denominator:
         raise PropertyError(f"{shown(word)} is too large for float32 (2^128 - 2^103 or more in magnitude)")
     return value
 

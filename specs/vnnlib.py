@@ -23,11 +23,14 @@ from typing import ClassVar
 from specs import tokens, vnnlib2
 from specs.canonical import Property, Variable
 from specs.errors import PropertyError
+from specs.formula import LOWER, UPPER
 from specs.lists import DEFAULT_LIMITS, FORMULA_RULES, Command, Fault, Item, Limits, ListParser, Rule, Term, shown
 
 __all__ = ["DEFAULT_LIMITS", "Limits", "parse", "read"]
 
 _NAME = re.compile(r"([XY])_(0|[1-9][0-9]{0,8})")
+_DECLARATION = re.compile(rf"\(declare-const[ \t\r\n]+({_NAME.pattern})[ \t\r\n]+Real\)")
+_BOUND = re.compile(r"\(([<>])=[ \t\r\n]+X_([0-9]+)[ \t\r\n]+([-+.0-9][^ \t\r\n]*)\)")
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -92,6 +95,22 @@ class _Parser(ListParser):
 
     def _words(self, flat_list: str, offset: int) -> Iterator[tuple[str, int]]:
         return tokens.words(flat_list, offset)
+
+    def _read_flat(self, lexeme: str, start: int) -> Item:
+        """Declarations and bounds of one input by a number, of which large files consist, are read without cutting them into words."""
+        if (declaration := _DECLARATION.fullmatch(lexeme)) is not None:
+            return _Declare(declaration[1])
+        bound = _BOUND.fullmatch(lexeme)
+        if bound is None or f"X_{bound[2]}" not in self._declared or (value := self._value(bound[3])) is None:
+            return super()._read_flat(lexeme, start)
+        return self._atoms.add_bound(UPPER if bound[1] == "<" else LOWER, int(bound[2]), value, start)
+
+    def _value(self, word: str) -> Fraction | None:
+        """The value of a decimal literal; None where there is something to complain about."""
+        try:
+            return tokens.number(word)
+        except PropertyError:
+            return None
 
     def _declare(self, items: list[Item], start: int) -> Item:
         if len(items) != 3:

@@ -39,7 +39,8 @@ from verifier.checker.refusal import Rejected
 
 Array = NDArray[Any]
 RULE = "unsupported-property"
-LARGEST = Fraction(2**128 - 2**103)  # RN32 is infinite from here on
+INFINITE = 2**128 - 2**103  # RN32 is infinite from here on
+LARGEST = Fraction(INFINITE)
 MOST_CASES, MOST_DEPTH, MOST_BITS, MOST_DIGITS, MOST_EXPONENT = 1_000_000, 10_000, 1 << 16, 4_000, 400
 LOWER, UPPER, ATOM, FALSE = range(4)  # kinds of comparisons
 CONSTANT, INPUTS = -1, 1 << 40  # keys of a term: the constant, j for Y_j, INPUTS + i for X_i
@@ -250,7 +251,13 @@ class Reader:
         return And(np.array(comparisons, np.int32), choices, _size(choices))
 
     def _at_most(self, left: Item, right: Item, strict: bool) -> Item:
-        """left <= right (< if strict): the number of a new comparison, or a conjunction."""
+        """left <= right (< if strict): the number of a new comparison, or a conjunction. Nearly all are bounds of one input as they stand."""
+        for name, number, kind in ((left, right, UPPER), (right, left, LOWER)):
+            if not strict and isinstance(name, bytes) and isinstance(number, bytes) and self._declared.get(name, 0) >= INPUTS:
+                (constant, value), *more = self._term(number).items() or ((CONSTANT, Fraction(0)),)
+                if constant == CONSTANT and not more:
+                    self._comparisons.append((kind, self._declared[name] - INPUTS, self._values.setdefault(value, len(self._values))))
+                    return len(self._comparisons) - 1
         term = self._arithmetic(b"-", [self._term(left), self._term(right)])
         bound = -term.pop(CONSTANT, Fraction(0))
         if not term:
@@ -279,7 +286,7 @@ class Reader:
             sign, whole, after, exponent = match.groups(b"0")
             digits, places = int(sign + whole + after), int(exponent) - len(after)
             value = Fraction(digits * 10**places) if places >= 0 else Fraction(digits, 10**-places)
-            if abs(value) >= LARGEST:
+            if abs(value.numerator) >= INFINITE * value.denominator:
                 self._refuse("is infinite in float32 (2^128 - 2^103 or more)", word)
             self._literals[word] = {CONSTANT: value}
         return self._literals[word]
@@ -356,7 +363,8 @@ def _hull(values: list[Fraction]) -> tuple[Array, Array]:
     near = np.array([value.numerator / value.denominator for value in values], np.float64)
     if not (np.abs(near) < float(LARGEST)).all():
         raise Rejected(RULE, "a bound rounds to 2^128 - 2^103 or more: infinite in float32")
-    rest = np.array([(q > d) - (q < d) for q, d in zip(values, map(Fraction, near.tolist()), strict=True)], np.int8)
+    crosswise = ((q.numerator * d, n * q.denominator) for q, (n, d) in zip(values, map(float.as_integer_ratio, near.tolist()), strict=True))
+    rest = np.array([(a > b) - (a < b) for a, b in crosswise], np.int8)
     other = np.nextafter(near, np.where(rest > 0, np.inf, -np.inf))
     odd = np.where((rest == 0) | (near.view(np.int64) & 1 == 1), near, other)
     once, twice = odd.astype(np.float32).astype(np.float64), near.astype(np.float32).astype(np.float64)
