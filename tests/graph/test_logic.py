@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from graph_models import floats, model, node
 
+from bounds.library import BoundedNetwork
 from graph.evaluate import evaluate
 from graph.load import load
 from graph.selfcheck import compare
 from tests.checker.test_lowering import check_roundings, check_sites, engine_sites
 from verifier.checker import read_model
+from verifier.checker.bounds import Checker
 from verifier.checker.lowering.evaluate import evaluate as checker_evaluate
 
 F = np.float32
@@ -68,6 +71,28 @@ def test_the_checker_reads_the_same(nodes: Nodes) -> None:
         x = [floats(3, 4, seed=k), np.round(floats(3, 4, seed=k + 9))]
         ours = evaluate(graph, x)[graph.outputs[0]][0]
         np.testing.assert_allclose(checker_evaluate(network, x)[network.outputs[0]], ours, atol=1e-12)
+
+
+WHOLE = {
+    "Equal": ("Equal", 2, 1.0), "Equal, not": ("Equal", 1, 0.0), "Greater": ("Greater", 2, 0.0), "Less": ("Less", 2, 0.0),
+    "LessOrEqual": ("LessOrEqual", 2, 1.0), "GreaterOrEqual": ("GreaterOrEqual", 2, 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("floating", [False, True])
+@pytest.mark.parametrize(("kind", "label", "expected"), WHOLE.values(), ids=WHOLE)
+def test_integers_that_are_equal_compare_as_such_over_a_box(kind: str, label: int, expected: float, floating: bool) -> None:
+    """argmax(x) is 2 all over the box; next to a difference of 0 bounds that pay for rounding left every comparison open."""
+    label_of = np.array([label], np.float32 if floating else np.int64)
+    cast = [node("Cast", ["i"], ["j"], to=1), node("Unsqueeze", ["j", "zero"], ["k"])] if floating else [node("Unsqueeze", ["i", "zero"], ["k"])]
+    nodes = [node("ArgMax", ["x"], ["i"], axis=1, keepdims=0), *cast, node(kind, ["k", "label"], ["b"]), FLOAT]
+    data = model(nodes, {"x": (1, 4)}, weights={"label": label_of, "zero": np.array([1])}, opset=16)
+    low, high = np.array([[0.1, 0.2, 0.7, 0.3]]), np.array([[0.2, 0.4, 0.9, 0.5]])
+    net = BoundedNetwork(load(data).lowered, method="interval", dtype=torch.float64)
+    below, above = net.all_bounds(low, high)["y"]
+    assert below.item() == pytest.approx(expected, abs=1e-9) and above.item() == pytest.approx(expected, abs=1e-9)
+    state = Checker(read_model.read(data), None).state(1, low, high, {}, {}, 0)
+    assert state.lower[-1][0, 0] == pytest.approx(expected, abs=1e-9) and state.upper[-1][0, 0] == pytest.approx(expected, abs=1e-9)
 
 
 def test_cast_like() -> None:

@@ -140,3 +140,14 @@ def test_no_time_means_at_most_one_step() -> None:
     search = attacker(distance_net(np.full(16, 0.3)), text([("-1", "1")] * 16, 1, "(<= Y_0 -1)"))
     assert search.round(0.0) is None
     assert search.rounds == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_functions_jump_points_are_all_over_a_box_of_few_inputs(seed: int) -> None:
+    """One of 4,096 squares, which no gradient leads to: the square's number is a sum of floors."""
+    nodes = [helper.make_node("Floor", ["x"], ["f"]), helper.make_node("Sub", ["f", "c"], ["d"]), helper.make_node("Abs", ["d"], ["a"])]
+    nodes += [helper.make_node("Clip", ["a", "", "one"], ["k"]), helper.make_node("ReduceSum", ["k"], ["y"], keepdims=1)]
+    square = np.random.default_rng(seed).integers(0, 64, (1, 2)).astype(np.float32)
+    net = model(nodes, 2, 1, c=square, one=np.float32(1))
+    witness = attacked(net, text([("0", "63.999")] * 2, 1, "(<= Y_0 0.5)"), seed=seed)
+    assert witness is not None and (np.floor(witness.inputs) == square.ravel()).all()
