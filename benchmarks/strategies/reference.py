@@ -1,4 +1,7 @@
-"""onnx's reference implementation, a float32 execution. Its BatchNormalization before opset 14 is that of training (onnx 1.23.2): ours stands in."""
+"""onnx's reference implementation, a float32 execution, with operators of our own where that of onnx 1.23.2 is wrong.
+
+Its BatchNormalization before opset 14 is that of training. Its pools fail, or give too many or wrong outputs, where pads differ by side or axis.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+
+from benchmarks.soundness.rule import UnknownOperator
+from benchmarks.soundness.windows import Axis, axes, inside, spread
 
 Array = NDArray[Any]
 
@@ -28,6 +34,43 @@ class BatchNormalization(OpRun):
         return (np.asarray(along(scale) * (x - along(mean)) / deviation + along(bias), dtype=x.dtype),)
 
 
+class MaxPool(OpRun):
+    """The largest element of every window. Raises UnknownOperator where the places are asked for."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, storage_order: int | None = None, **geometry: Any) -> tuple[Array]:
+        if len(self.output) > 1:
+            raise UnknownOperator("MaxPool with indices")
+        where = _windows(x, geometry)
+        return (_flat(spread(x, where, x.min()), where).max(axis=-1),)
+
+
+class AveragePool(OpRun):
+    """The mean of every window, with the padding's zeros if count_include_pad."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, count_include_pad: int | None = None, **geometry: Any) -> tuple[Array]:
+        where = _windows(x, geometry)
+        counts = inside(where, bool(count_include_pad)).reshape(*(axis.count for axis in where), -1).sum(axis=-1)
+        total = _flat(spread(x, where, 0), where).sum(axis=-1)
+        return ((total / counts.astype(x.dtype)).astype(x.dtype),)
+
+
+def _windows(x: Array, geometry: dict[str, Any]) -> list[Axis]:
+    n = len(x.shape) - 2
+    given = {"strides": [1] * n, "dilations": [1] * n, "pads": [0] * 2 * n, "auto_pad": "NOTSET", "ceil_mode": 0}
+    given |= {name: value for name, value in geometry.items() if value is not None}
+    names = ("kernel_shape", "strides", "dilations", "pads", "auto_pad")
+    return axes(x.shape[2:], *(given[name] for name in names), ceil=bool(given["ceil_mode"]))
+
+
+def _flat(taps: Array, where: list[Axis]) -> Array:
+    """[n, c, *counts, *kernels] -> [n, c, *counts, taps]."""
+    return taps.reshape(*taps.shape[:2], *(axis.count for axis in where), -1)
+
+
 def reference(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
     """The outputs of the model. Raises what onnx's reference implementation raises."""
-    return [np.asarray(y) for y in ReferenceEvaluator(model, new_ops=[BatchNormalization]).run(None, inputs)]
+    return [np.asarray(y) for y in ReferenceEvaluator(model, new_ops=[BatchNormalization, MaxPool, AveragePool]).run(None, inputs)]
