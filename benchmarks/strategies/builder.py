@@ -112,6 +112,11 @@ def weights(draw: Draw, *shape: int) -> Array:
     return (np.frombuffer(draw(st.binary(min_size=size, max_size=size)), np.int8) / np.float32(64)).astype(np.float32).reshape(shape)
 
 
+def seldom(draw: Draw) -> bool:
+    """True one time in four; it shrinks to False. For forms that many verifiers refuse, so that most networks are without."""
+    return bool(draw(st.sampled_from((False, False, False, True))))
+
+
 def largest(a: Array) -> float:
     """The largest magnitude in an array."""
     return float(np.abs(a).max())

@@ -1,73 +1,51 @@
 """The operators that networks are drawn from: each takes a tensor of any shape and gives one, with what it costs.
 
-Shapes are solved, not rejected (`shapes`). Functions of one variable and comparisons are in `activations`, what else takes a tensor apart, sorts
-or averages it in `reductions`.
+Shapes are solved, not rejected (`shapes`). Functions of one variable and comparisons are in `activations`, convolutions and pools in `windows`, what
+else takes a tensor apart, sorts or averages it in `reductions`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from onnx import helper
 
 from benchmarks.strategies.activations import ACTIVATIONS
-from benchmarks.strategies.builder import ROUNDING, Builder, Draw, Tensor, largest, weights
+from benchmarks.strategies.builder import ROUNDING, Builder, Draw, Tensor, largest, seldom, weights
 from benchmarks.strategies.reductions import REDUCTIONS
-from benchmarks.strategies.shapes import cut, image, partner, row, sequence, small, some_divisor
+from benchmarks.strategies.shapes import cut, matrix, partner, row, sequence, small, some_divisor
+from benchmarks.strategies.windows import average_pool, conv, conv_transpose, global_average, max_pool
 
 # --- linear operators --------------------------------------------------------------------------------------------------------
 
+FACTORS = (1.0, 0.5, 2.0, -1.0, float(np.float32(0.1)), 0.0)  # alpha and beta of Gemm
+
 
 def _gemm(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = row(b, x)
-    n, m = x.shape[1], draw(st.integers(1, 4))
-    transposed = draw(st.booleans())
+    """alpha A B + beta C for constants B and C. A is the tensor as a row, or seldom what transA makes of it as a matrix."""
+    turned, m = seldom(draw), draw(st.integers(1, 4))
+    a = matrix(b, draw, x) if turned else row(b, x)
+    rows, n = a.shape[::-1] if turned else a.shape
+    transposed, scaled = draw(st.booleans()), seldom(draw)
+    alpha, beta = (draw(st.sampled_from(FACTORS)) if scaled else 1.0 for _ in range(2))
     weight, bias = weights(draw, n, m), weights(draw, m)
     stored = weight.T.copy() if transposed else weight
-    gain = float(np.abs(weight).sum(axis=0).max())
-    return b.linear("Gemm", x, [b.constant(stored), b.constant(bias)], (1, m), gain, largest(bias), n + 1, transB=int(transposed))
+    gain, shift = abs(alpha) * float(np.abs(weight).sum(axis=0).max()), abs(beta) * largest(bias)
+    written = {"alpha": alpha, "beta": beta, "transA": int(turned)}
+    unusual = {name: value for name, value in written.items() if value != (0 if name == "transA" else 1)}
+    y = b.linear("Gemm", a, [b.constant(stored), b.constant(bias)], (rows, m), gain, shift, n + 3, transB=int(transposed), **unusual)
+    y = y if rows == 1 else b.reindexed("Flatten", y, [], (1, y.size), axis=0)
+    b.tensors = [tensor for tensor in b.tensors if tensor.shape[0] == 1]  # every operator leaves the first axis alone
+    return y
 
 
 def _matmul(b: Builder, draw: Draw, x: Tensor) -> Tensor:
     n, m = x.shape[-1], draw(st.integers(1, 4))
     weight = weights(draw, n, m)
     return b.linear("MatMul", x, [b.constant(weight)], (*x.shape[:-1], m), float(np.abs(weight).sum(axis=0).max()), 0.0, n)
-
-
-def _window(draw: Draw, x: Tensor) -> tuple[int, int, int]:
-    """kernel, stride and padding that fit an image, equal in both directions."""
-    padding = draw(st.integers(0, 1))
-    kernel = draw(st.integers(padding + 1, min(3, min(x.shape[2:]) + 2 * padding)))
-    return kernel, draw(st.integers(1, 2)), padding
-
-
-def _conv(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = image(b, draw, x)
-    kernel, stride, padding = _window(draw, x)
-    channels = x.shape[1]
-    group = draw(st.sampled_from(sorted({1, channels})))
-    out = group * draw(st.integers(1, 2))
-    fits = min(x.shape[2:]) + 2 * padding > 2 * (kernel - 1)
-    dilation = draw(st.integers(1, 2)) if fits else 1
-    weight, bias = weights(draw, out, channels // group, kernel, kernel), weights(draw, out)
-    size = tuple((s + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for s in x.shape[2:])
-    gain, terms = float(np.abs(weight).sum(axis=(1, 2, 3)).max()), weight[0].size + 1
-    layout = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [padding] * 4, "dilations": [dilation] * 2, "group": group}
-    return b.linear("Conv", x, [b.constant(weight), b.constant(bias)], (1, out, *size), gain, largest(bias), terms, **layout)
-
-
-def _conv_transpose(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = small(b, image(b, draw, x), 1)
-    kernel, stride, out = draw(st.integers(1, 3)), draw(st.integers(1, 2 if max(x.shape[2:]) <= 4 else 1)), draw(st.integers(1, 2))
-    weight, bias = weights(draw, x.shape[1], out, kernel, kernel), weights(draw, out)
-    size = tuple((s - 1) * stride + kernel for s in x.shape[2:])
-    gain, terms = float(np.abs(weight).sum(axis=(0, 2, 3)).max()), x.shape[1] * kernel * kernel + 1
-    layout = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2}
-    return b.linear("ConvTranspose", x, [b.constant(weight), b.constant(bias)], (1, out, *size), gain, largest(bias), terms, **layout)
 
 
 def _batch_norm(b: Builder, draw: Draw, x: Tensor) -> Tensor:
@@ -261,36 +239,12 @@ def _reduce(operator: str) -> Callable[[Builder, Draw, Tensor], Tensor]:
     return build
 
 
-def _max_pool(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = image(b, draw, x)
-    size, layout = _pooled(draw, x)
-    return b.reindexed("MaxPool", x, [], (*x.shape[:2], *size), **layout)
-
-
-def _average_pool(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = image(b, draw, x)
-    size, layout = _pooled(draw, x)
-    terms = layout["kernel_shape"][0] ** 2
-    return b.linear("AveragePool", x, [], (*x.shape[:2], *size), 1.0, 0.0, terms, count_include_pad=draw(st.integers(0, 1)), **layout)
-
-
-def _pooled(draw: Draw, x: Tensor) -> tuple[tuple[int, ...], dict[str, Any]]:
-    kernel, stride, padding = _window(draw, x)
-    size = tuple((s + 2 * padding - kernel) // stride + 1 for s in x.shape[2:])
-    return size, {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [padding] * 4}
-
-
-def _global_average(b: Builder, draw: Draw, x: Tensor) -> Tensor:
-    x = image(b, draw, x)
-    return b.linear("GlobalAveragePool", x, [], (*x.shape[:2], 1, 1), 1.0, 0.0, x.shape[2] * x.shape[3])
-
-
 Operator = Callable[[Builder, Draw, Tensor], Tensor]
 BUILDERS: dict[str, Operator] = {
     "Gemm": _gemm,
     "Relu": lambda b, draw, x: b.piecewise("Relu", x, x.magnitude),
-    "Conv": _conv,
-    "MaxPool": _max_pool,
+    "Conv": conv,
+    "MaxPool": max_pool,
     "MatMul": _matmul,
     "Add": _branches("Add"),
     "Sub": _branches("Sub"),
@@ -303,9 +257,9 @@ BUILDERS: dict[str, Operator] = {
     "Mul constant": _constant_arithmetic("Mul"),
     "Div constant": _constant_arithmetic("Div"),
     "BatchNormalization": _batch_norm,
-    "ConvTranspose": _conv_transpose,
-    "AveragePool": _average_pool,
-    "GlobalAveragePool": _global_average,
+    "ConvTranspose": conv_transpose,
+    "AveragePool": average_pool,
+    "GlobalAveragePool": global_average,
     "Concat": _concat,
     "Slice": _slice,
     "Gather": _gather,

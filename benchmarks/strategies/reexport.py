@@ -61,6 +61,8 @@ def _oldest(node: onnx.NodeProto, constants: Mapping[str, Any]) -> int:
         raise NotExportable(f"operator {node.op_type}")
     if node.op_type == "Slice" and len(node.input) > 4 and (constants[node.input[4]] != 1).any():
         return 10
+    if node.op_type in ("MaxPool", "AveragePool") and {"ceil_mode", "dilations"} & set(_attributes(node)):
+        return 10
     if node.op_type == "Gather" and (constants[node.input[1]] < 0).any():
         return 11
     if node.op_type in ("Softmax", "LogSoftmax") and _attributes(node).get("axis", -1) == -1:

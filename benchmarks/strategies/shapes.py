@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import strategies as st
 
 from benchmarks.strategies.builder import Builder, Draw, Tensor
 
 MOST_ELEMENTS = 16  # operators that enlarge a tensor take at most this many elements
+MOST_COLUMNS = 4
 
 
 def some_divisor(draw: Draw, n: int) -> int:
@@ -17,6 +20,13 @@ def some_divisor(draw: Draw, n: int) -> int:
 def row(b: Builder, x: Tensor) -> Tensor:
     """x as (1, n)."""
     return x if len(x.shape) == 2 else b.reindexed("Flatten", x, [], (1, x.size), axis=1)
+
+
+def matrix(b: Builder, draw: Draw, x: Tensor) -> Tensor:
+    """x as a column, or as a matrix with few columns."""
+    rank = len(x.shape)
+    axis = draw(st.sampled_from([k for k in range(rank, 1, -1) if math.prod(x.shape[k:]) <= MOST_COLUMNS]))
+    return b.reindexed("Flatten", x, [], (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])), axis=axis)
 
 
 def sequence(b: Builder, draw: Draw, x: Tensor) -> Tensor:
