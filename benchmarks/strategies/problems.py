@@ -45,9 +45,14 @@ class Instance(NamedTuple):
 
 @st.composite
 def boxes(draw: Draw, size: int) -> InputBox:
-    """Boxes of `size` inputs inside [-RADIUS, RADIUS], with ends that are multiples of 1/64."""
+    """Boxes of `size` inputs inside [-RADIUS, RADIUS], with ends that are multiples of 1/64.
+
+    Half of them are narrow: bounds over a wide box are wide, and a value that is wrong goes unseen in them.
+    """
     ends = weights(draw, 2, size)
-    return InputBox(ends.min(0), ends.max(0))
+    lower, widths = ends.min(0), ends.max(0) - ends.min(0)
+    narrow = draw(st.sampled_from((1, 1, 8, 128)))
+    return InputBox(lower, lower + np.floor(64 * widths / narrow) / np.float32(64))
 
 
 @st.composite
@@ -106,7 +111,8 @@ def about(draw: Draw, network: Network, truths: tuple[str | None, ...] = TRUTHS)
     """Instances about one network."""
     box = draw(boxes(math.prod(network.input_shape)))
     truth = draw(st.sampled_from(truths))
-    others = draw(st.lists(_cases(network, impossible=truth == "unsat"), min_size=0 if truth == "sat" else 1, max_size=3))
+    most = draw(st.sampled_from((0, 3))) if truth == "sat" else 3  # a wrong unsat takes a mistake in every case
+    others = draw(st.lists(_cases(network, impossible=truth == "unsat"), min_size=0 if truth == "sat" else 1, max_size=most))
     if truth != "sat":
         return instance(network, box, others, truth)
     witness = draw(points(box))
