@@ -111,12 +111,16 @@ class Entry:
         return self.real if semantics == "real" else self.float32
 
     def planted(self) -> Planted | None:
-        """The planted point, for the judge; None where there is none."""
+        """The planted point, for the judge; None where there is none. Raises SuiteError where its file is damaged."""
         path = self.folder / "planted" / f"{self.name}.json"
         if not path.exists():
             return None
-        data = json.loads(path.read_text())
-        return Planted(np.array([float.fromhex(v) for v in data["point"]], dtype=np.float32), Fraction(data["real"]), float(data["runtime"]))
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            point = np.array([float.fromhex(v) for v in data["point"]], dtype=np.float32)
+            return Planted(point, Fraction(data["real"]), float(data["runtime"]))
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+            raise SuiteError(f"{path}: not a planted point ({type(error).__name__}: {error}); build the suite again") from error
 
     @property  # the last of them: below it, in this class, the name is its own
     def property(self) -> Path:
@@ -167,12 +171,13 @@ def read(folder: Path) -> list[Entry]:
     if not path.exists():
         raise SuiteError(f"{folder}: no manifest.json; build a suite with `soundproof soundness build --out {folder}`")
     try:
-        data = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise SuiteError(f"{path}: {error}") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise SuiteError(f"{path}: not a manifest of schema {SCHEMA}")
-    return list(_entries(folder, data["instances"]))
+    lines = data.get("instances") if isinstance(data, dict) and data.get("schema") == SCHEMA else None
+    if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+        raise SuiteError(f"{path}: not a manifest of schema {SCHEMA}; build the suite again")
+    return list(_entries(folder, lines))
 
 
 def _entries(folder: Path, lines: list[dict[str, Any]]) -> Iterator[Entry]:
