@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +207,7 @@ def _last_lines(path: Path) -> str:
     return " | ".join([line.strip() for line in lines if line.strip()][-3:])[-400:] or "nothing on stderr"
 
 
-def in_parallel(tasks: Sequence[Callable[[], Record]], jobs: int, processes: Processes) -> Iterator[Record]:
+def in_parallel(tasks: Sequence[Callable[[], Record]], jobs: int, processes: Processes) -> Generator[Record]:
     """Records as they come. If anything goes wrong, an interrupt included, what runs is stopped and what waits is dropped."""
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(task) for task in tasks]

@@ -8,6 +8,8 @@ FILE.d/          per instance the engine's JSON, results file (witness) and log;
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import fcntl
 import io
@@ -16,6 +18,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,7 +31,11 @@ Record = dict[str, Any]
 
 
 class ResumeRefused(Exception):
-    """The results file belongs to a run with other options, or another run is writing it. Exit code 2."""
+    """The results file belongs to a run with other options, another run is writing it, or it cannot be written. Exit code 2."""
+
+
+class TableUnwritable(Exception):
+    """A finished instance cannot be written (the disk is full, say). What was written before is kept. Exit code 20."""
 
 
 class Ledger:
@@ -39,41 +46,44 @@ class Ledger:
     """
 
     def __init__(self, path: Path, options: dict[str, Any], may_change: frozenset[str] = frozenset(),
-                 check: Callable[[Record], None] = lambda _: None) -> None:
+                 check: Callable[[Record], None] = lambda _: None, fault: Callable[[Record], str | None] = lambda _: None) -> None:
         """Options that `may_change` names are recorded, but a continued run may have others. `check` raises ResumeRefused for a row that does not
-        fit them; then the files stay as they are. Raises ResumeRefused, DataError."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        fit them, and `fault` is that of `read_records`; then the files stay as they are. Raises ResumeRefused, DataError."""
         self.path = path
-        self._table: TextIO = path.open("a+", newline="", encoding="utf-8")
+        self._table = _locked(path)
         try:
-            fcntl.flock(self._table, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResumeRefused(f"{path}: another run is writing it") from None
-        _drop_torn_line(path)
-        rows = read_table(path)
-        records = [r for r in read_records(path, repair=True) if record_key(r) in rows]
-        for record in records:
-            check(record)
-        self._write_meta(options, may_change, resuming=bool(rows))
-        self.done: dict[Key, Record] = {record_key(r): r for r in records}
-        missing = rows.keys() - self.done.keys()
-        if missing:
-            raise DataError(f"{side_file(path, 'jsonl')}: no line for {' '.join(sorted(missing)[0])}; restore the file, or use another --out")
-        _replace(side_file(path, "jsonl"), "".join(_line(r) for r in self.done.values()))
-        self._lines: TextIO = side_file(path, "jsonl").open("a", encoding="utf-8")
+            whole = _without_torn_line(path)
+            if whole.torn and not side_file(path, "meta.json").exists():  # it is written before the first row
+                raise DataError(f"{path}: not a results table; name another results file")
+            rows = _rows(path, whole.text)
+            self.done = joined(path, rows, read_records(path, repair=True, fault=fault))
+            for record in self.done.values():
+                check(record)
+            self._write_meta(options, may_change, resuming=bool(rows))
+            os.truncate(path, whole.size)
+            _replace(side_file(path, "jsonl"), "".join(_line(r) for r in self.done.values()))
+            self._lines: TextIO = side_file(path, "jsonl").open("a", encoding="utf-8")
+        except OSError as error:
+            raise ResumeRefused(f"{error.filename or path}: cannot be written: {error.strerror or error}") from error
 
     def append(self, record: Record) -> None:
-        """Add one finished instance; both lines are synced."""
-        _append(self._lines, _line(record))
+        """Add one finished instance; both lines are synced. Raises TableUnwritable."""
         text = io.StringIO()
         row = [*record_key(record), record.get("prepare_seconds", 0.0), record["result"], f"{record['run_seconds']:.3f}"]
         csv.writer(text, lineterminator="\n").writerow(row)
-        _append(self._table, text.getvalue())
+        try:
+            _append(self._lines, _line(record))
+            _append(self._table, text.getvalue())
+        except OSError as error:
+            why = f"{self.path}: cannot be written: {error.strerror or error}"
+            raise TableUnwritable(f"{why}; the {len(self.done)} answers before are kept") from error
         self.done[record_key(record)] = record
 
     def close(self) -> None:
-        self._lines.close()
-        self._table.close()
+        """Close and unlock. What could not be written before still cannot, and that was said."""
+        for file in (self._lines, self._table):
+            with contextlib.suppress(OSError):
+                file.close()
 
     def _write_meta(self, options: dict[str, Any], may_change: frozenset[str], resuming: bool) -> None:
         path, commit = side_file(self.path, "meta.json"), current_commit()
@@ -81,13 +91,14 @@ class Ledger:
         if resuming:
             try:
                 before = json.loads(path.read_text(encoding="utf-8"))
-                known, commits = before["options"], [c for c in before["commits"] if c != commit] + [commit]
+                known, commits = dict(before["options"]), [c for c in before["commits"] if c != commit] + [commit]
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise ResumeRefused(f"{path}: not readable ({error}), so the rows of {self.path} cannot be continued; use another --out") from error
+                why = f"not readable ({error}), so the rows of {self.path} cannot be continued"
+                raise ResumeRefused(f"{path}: {why}; name another results file") from error
             changed = sorted(k for k in (known.keys() | options.keys()) - may_change if known.get(k) != options.get(k))
             if changed:
                 was = ", ".join(f"{k}: {known.get(k)} there, {options.get(k)} now" for k in changed)
-                raise ResumeRefused(f"{self.path} was begun with other options ({was}); use the same ones, or another --out")
+                raise ResumeRefused(f"{self.path} was begun with other options ({was}); use the same ones, or name another results file")
         meta = {"options": options, "commits": commits, "machine": machine(), "versions": versions()}
         _replace(path, json.dumps(meta, indent=1, sort_keys=True) + "\n")
 
@@ -102,34 +113,58 @@ def record_key(record: Record) -> Key:
 
 def read_table(path: Path) -> dict[Key, tuple[str, float]]:
     """(result word, run seconds) per instance of a results file; if an instance occurs twice the last row counts. Raises DataError."""
+    return _rows(path, _text(path))
+
+
+def _rows(path: Path, text: str) -> dict[Key, tuple[str, float]]:
     table = {}
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            for number, row in enumerate(csv.reader(lines), 1):
-                if len(row) != 6 or row[4] not in WORDS:
-                    raise DataError(f"{path}, line {number}: not a results row (six columns, the fifth one of {' '.join(WORDS)})")
-                table[row[0], row[1], row[2]] = row[4], float(row[5])
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
+            if len(row) != 6 or row[4] not in WORDS:
+                raise DataError(f"{path}, line {number}: not a results row (six columns, the fifth one of {' '.join(WORDS)})")
+            table[row[0], row[1], row[2]] = row[4], float(row[5])
+    except (csv.Error, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     return table
 
 
-def read_records(path: Path, repair: bool = False) -> list[Record]:
-    """The lines of FILE.jsonl; with `repair` a torn last line is dropped. Raises DataError."""
+def read_records(path: Path, repair: bool = False, fault: Callable[[Record], str | None] = lambda _: None) -> list[Record]:
+    """The lines of FILE.jsonl; with `repair` a torn last line is left out. `fault` says what else is wrong with a record. Raises DataError."""
     lines = side_file(path, "jsonl")
     if not lines.exists():
         return []
-    if repair:
-        _drop_torn_line(lines)
     records = []
-    for number, line in enumerate(lines.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate((_without_torn_line(lines).text if repair else _text(lines)).splitlines(), 1):
         try:
             record = json.loads(line)
-            record_key(record)
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f"{lines}, line {number}: not a record of a batch run; restore the file, or use another --out") from None
+            wrong = _fault(record) or fault(record)
+        except (ValueError, RecursionError):
+            wrong = "not a record of a batch run"
+        if wrong:
+            raise DataError(f"{lines}, line {number}: {wrong}; restore the file, or name another results file")
         records.append(record)
     return records
+
+
+def _fault(record: object) -> str | None:
+    """Why a line of JSON is no record, if it is none."""
+    if not isinstance(record, dict) or not all(isinstance(record.get(name), str) for name in ("category", "network", "property")):
+        return "not a record of a batch run"
+    result = record.get("result", WORDS[0])
+    return None if isinstance(result, str) and result in WORDS else f"the result is {json.dumps(result)[:60]}, none of {' '.join(WORDS)}"
+
+
+def joined(path: Path, rows: dict[Key, tuple[str, float]], records: list[Record]) -> dict[Key, Record]:
+    """The last record of every row. Raises DataError where a row has none, or one with another result."""
+    found = {record_key(r): r for r in records if record_key(r) in rows}
+    missing = rows.keys() - found.keys()
+    if missing:
+        raise DataError(f"{side_file(path, 'jsonl')}: no line for {' '.join(min(missing))}; restore the file, or name another results file")
+    for key, record in found.items():
+        if record.get("result") != rows[key][0]:
+            raise DataError(f"{path}: {' '.join(key)} is {rows[key][0]}, and {record.get('result')} in {side_file(path, 'jsonl').name}; "
+                            "restore the file that was changed, or name another results file")
+    return found
 
 
 def current_commit() -> str:
@@ -179,11 +214,48 @@ def _append(file: TextIO, text: str) -> None:
     os.fsync(file.fileno())
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut what follows the last newline: the remains of a write that was killed."""
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        os.truncate(path, data.rfind(b"\n") + 1)
+@dataclass(frozen=True)
+class _Whole:
+    """The lines of a file that end, their size in bytes, and whether anything follows: the remains of a write that was killed."""
+
+    text: str
+    size: int
+    torn: bool
+
+
+def _without_torn_line(path: Path) -> _Whole:
+    """Raises DataError where the file is no text: then its end is nothing that a run has written."""
+    text = _text(path, torn=True)
+    size = len(path.read_bytes())
+    whole, torn = text[: text.rfind("\n") + 1], text[text.rfind("\n") + 1 :]
+    if not all(c.isprintable() for c in torn):
+        raise DataError(f"{path}: its last line is no text; restore the file, or name another results file")
+    return _Whole(whole, len(whole.encode()), size > len(whole.encode()))
+
+
+def _text(path: Path, torn: bool = False) -> str:
+    """A file's text; one that is `torn` may end within a character. Raises DataError."""
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(path.read_bytes(), final=not torn)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _locked(path: Path) -> TextIO:
+    """The table, opened for this run alone. Raises ResumeRefused."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise ResumeRefused(f"{path}: cannot be written: it is no regular file")
+        table = path.open("a+", newline="", encoding="utf-8")
+    except OSError as error:
+        raise ResumeRefused(f"{path}: cannot be written: {error.strerror or error}") from error
+    try:
+        fcntl.flock(table, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        table.close()
+        raise ResumeRefused(f"{path}: another run is writing it") from None
+    return table
 
 
 def _replace(path: Path, text: str) -> None:

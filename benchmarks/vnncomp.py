@@ -33,7 +33,7 @@ from rich.console import Console
 from benchmarks import score
 from benchmarks.harness import Processes, Settings, run_instance
 from benchmarks.instances import DataError, Instance, default_folder, digest, read_instances, select
-from benchmarks.ledger import Ledger, Record, ResumeRefused, current_commit, read_table, side_file
+from benchmarks.ledger import Ledger, Record, ResumeRefused, TableUnwritable, current_commit, read_table, side_file
 from benchmarks.score import Finding
 
 T = TypeVar("T")
@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     except DataError as error:
         print(f"benchmarks.vnncomp: {error}", file=sys.stderr)
         return 3
-    except KeyboardInterrupt:
-        print("benchmarks.vnncomp: interrupted; the same command continues where it stopped", file=sys.stderr)
+    except (KeyboardInterrupt, TableUnwritable) as stop:
+        print(f"benchmarks.vnncomp: {str(stop) or 'interrupted'}; the same command continues where it stopped", file=sys.stderr)
         return 20
     finally:
         signal.signal(signal.SIGTERM, previous)

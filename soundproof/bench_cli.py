@@ -107,7 +107,7 @@ def _run(folder: Path, out: Path, tools: Sequence[ContestTool], categories: str 
          limits: tuple[float | None, float, int | None], jobs: int) -> None:
     from benchmarks.contest import layout, runner
     from benchmarks.instances import DataError
-    from benchmarks.ledger import ResumeRefused
+    from benchmarks.ledger import ResumeRefused, TableUnwritable
     from benchmarks.soundness import supervisor
     from benchmarks.soundness.private import SupervisorLost
 
@@ -124,7 +124,7 @@ def _run(folder: Path, out: Path, tools: Sequence[ContestTool], categories: str 
         _fail(EXIT_DATA, str(error))
     except OSError as error:
         _fail(EXIT_USAGE, f"{error.filename or out}: {error.strerror or error}")
-    except (KeyboardInterrupt, SupervisorLost) as stop:
+    except (KeyboardInterrupt, SupervisorLost, TableUnwritable) as stop:
         _fail(EXIT_STOPPED, f"stopped{f' ({stop})' if str(stop) else ''}; the same command continues")
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -63,6 +63,8 @@ def build(
     from benchmarks.soundness import build as builder
     from benchmarks.soundness.instance import SuiteError
 
+    if seed < 0:
+        _fail(EXIT_USAGE, f"--seed {seed}: it must be 0 or more")
     try:
         entries = builder.build(out, seed, family)
     except SuiteError as error:
@@ -95,7 +97,7 @@ def run(
 ) -> None:
     """Run a verifier on the suite. Each instance is a process of its own that sees a model, a property and a limit, and nothing else.
 
-    Exit code 0: every answer is in the table, right or wrong; 2 usage; 3 unusable suite; 20 stopped. `soundproof soundness score` judges.
+    Exit code 0: every answer is in the table, right or wrong; 2 usage; 3 unusable suite or table; 20 stopped. `soundproof soundness score` judges.
     """
     from benchmarks.soundness.adapters.base import Tool
 
@@ -131,7 +133,7 @@ def _modes(verifier: str | None, attack_off: str | None, adapter: str | None, to
 def _run(suite: Path, results: Path, modes: list[Mode], limits: tuple[float, float, int | None], semantics: str, vnnlib2: bool, jobs: int,
          families: tuple[str, ...], per_family: int | None) -> None:
     from benchmarks.instances import DataError
-    from benchmarks.ledger import ResumeRefused
+    from benchmarks.ledger import ResumeRefused, TableUnwritable
     from benchmarks.soundness import runner, supervisor
     from benchmarks.soundness.adapters.base import AdapterError
     from benchmarks.soundness.instance import SuiteError, read
@@ -147,7 +149,9 @@ def _run(suite: Path, results: Path, modes: list[Mode], limits: tuple[float, flo
         _fail(EXIT_USAGE, str(error))
     except (SuiteError, DataError) as error:
         _fail(EXIT_DATA, str(error))
-    except (KeyboardInterrupt, SupervisorLost) as stop:
+    except OSError as error:
+        _fail(EXIT_STOPPED, f"stopped ({error.filename or 'a file'}: {error.strerror or error}); the same command continues")
+    except (KeyboardInterrupt, SupervisorLost, TableUnwritable) as stop:
         _fail(EXIT_STOPPED, f"stopped{f' ({stop})' if str(stop) else ''}; the same command continues")
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -162,13 +166,17 @@ def score(
     junit: Annotated[Path | None, typer.Option(metavar="F.xml", help="Write it as JUnit XML.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="F.html", help="Write it as a page with every offending counterexample.")] = None,
 ) -> None:
-    """Judge the answers. Exit code 0: no fatal finding; 1: a false unsat, an invalid witness or a false sat; 2 usage; 3 unusable suite."""
+    """Judge the answers.
+
+    Exit code 0: every answer is there, and no finding is fatal; 1: a false unsat, an invalid witness or a false sat; 2 usage; 3 unusable suite or
+    table, or a run that is not finished.
+    """
     from benchmarks.instances import DataError
     from benchmarks.soundness.instance import SuiteError, read
     from benchmarks.soundness.report import lines, tables, to_json, to_junit
     from benchmarks.soundness.suite import load_report
 
-    if not results.exists():
+    if not results.is_file():
         _fail(EXIT_USAGE, f"there is no table {results}")
     if html is not None:
         _need_jinja()
@@ -181,7 +189,7 @@ def score(
     _write(json, lambda: jsonlib.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
     _write(junit, lambda: to_junit(report))
     _write(html, lambda: _page(report))
-    raise SystemExit(EXIT_FATAL if report.fatal else 0)
+    raise SystemExit(EXIT_FATAL if report.fatal else EXIT_DATA if report.missing else 0)
 
 
 def _print(made: Sequence[object]) -> None:

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soundness")
     build_it = parser.add_subparsers(dest="command", required=True).add_parser("build", help="write a suite of instances with known truth")
     build_it.add_argument("--out", type=Path, required=True)
-    build_it.add_argument("--seed", type=int, default=1)
+    build_it.add_argument("--seed", type=_seed, default=1)
     build_it.add_argument("--family", action="append", choices=[family.name for family in FAMILIES])
     asked = parser.parse_args(arguments)
     try:
@@ -29,6 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{family:12} {truth:8} {count:5}")
     print(f"{len(entries)} instances in {asked.out}")
     return 0
+
+
+def _seed(text: str) -> int:
+    """A whole number that is not negative; argparse names what raises ValueError."""
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
 
 
 if __name__ == "__main__":

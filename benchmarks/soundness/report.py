@@ -21,13 +21,15 @@ ALWAYS = ("solved", *FATAL[:2], "unknown", "timeout", "error")
 
 @dataclass(frozen=True)
 class Report:
-    """A run and what it was worth. `semantics`: what the verifier claimed; `suite`: digest, as in the ledger; `modes`: how the tool was called."""
+    """A run and what it was worth. `semantics`: what the verifier claimed; `suite`: digest, as in the ledger; `modes`: how the tool was called;
+    `missing`: how many answers a run that is not finished lacks."""
 
     outcomes: tuple[Outcome, ...]
     semantics: str
     suite: str
     timeout: float
     modes: dict[str, Any]
+    missing: int = 0
 
     @property
     def fatal(self) -> list[Outcome]:
@@ -81,7 +83,8 @@ def lines(report: Report) -> list[str]:
         found.append(f"{len(near)} of the invalid witnesses lie in the box and miss by less than {NEAR:g}: rounded away, and no counterexamples")
     t = tally(report.outcomes)
     verdict = f"{t.fatal} FATAL" if t.fatal else "no fatal finding"
-    return [*found, f"{verdict}; {t.solved} of {t.instances} solved, {t.kinds['error']} errors"]
+    missing = f", {report.missing} answers missing" if report.missing else ""
+    return [*found, f"{verdict}; {t.solved} of {t.instances} solved, {t.kinds['error']} errors{missing}"]
 
 
 def _shortened(values: Sequence[str]) -> str:
@@ -92,7 +95,7 @@ def to_json(report: Report) -> dict[str, Any]:
     """Schema 1. Every fatal outcome and every float32-only one has its execution in full."""
     return {
         "schema": SCHEMA, "tool": "soundproof soundness", "semantics": report.semantics, "suite_sha256": report.suite, "timeout": report.timeout,
-        "fatal": len(report.fatal),
+        "fatal": len(report.fatal), "missing": report.missing,
         "modes": {mode: {"verifier": described, "total": _counts(report.of_mode(mode)),
                          "families": {k: _counts(v) for k, v in groups(report.of_mode(mode), families).items()},
                          "operators": {k: _counts(v) for k, v in sorted(groups(report.of_mode(mode), operators).items())}}

@@ -8,9 +8,11 @@ instance with the witness. A run that was stopped goes on with the same command,
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from benchmarks.soundness.supervisor import Ending
 PREPARE_SECONDS = 600.0
 DEFAULT, ATTACK_OFF = "default", "attack-off"
 STOPPED = {"time": "timeout", "memory": "error", "interrupted": "error"}
+TEXTS, NOTES = ("name", "family", "mode", "result", "instance_sha256"), ("malformed", "error")  # of a record: always a text, and a text or null
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,9 @@ def digest(entries: Sequence[Entry]) -> str:
 
 
 def run(entries: Sequence[Entry], modes: Sequence[Mode], settings: Settings, results: Path, say: Callable[[str], None]) -> list[Record]:
-    """Run what `results` does not hold yet, in the suite's order; all records. Raises ResumeRefused, DataError, AdapterError, KeyboardInterrupt.
+    """Run what `results` does not hold yet, in the suite's order; all records.
 
+    Raises ResumeRefused, DataError, AdapterError, KeyboardInterrupt, TableUnwritable, and OSError where an instance cannot be copied.
     An AdapterError (the tool is not where it should be) comes before the first run.
     """
     for mode in modes:
@@ -90,7 +94,7 @@ def run(entries: Sequence[Entry], modes: Sequence[Mode], settings: Settings, res
 
 
 def run_calls(entries: Sequence[Entry], verify: Verify, settings: Settings, results: Path, start: Start, say: Callable[[str], None]) -> list[Record]:
-    """The same for a Python callable, one instance at a time. Raises ResumeRefused, DataError, KeyboardInterrupt."""
+    """The same for a Python callable, one instance at a time. Raises the same, but no AdapterError."""
     one = {DEFAULT: partial(_run_callable_mode, verify=verify, settings=settings, start=start)}
     described = {DEFAULT: {"adapter": "callable", "callable": getattr(verify, "__qualname__", type(verify).__qualname__)}}
     return _fill(entries, one, {**_options(settings), "modes": described}, results, lambda tasks: (task() for task in tasks), say)
@@ -103,20 +107,21 @@ def _options(settings: Settings) -> dict[str, Any]:
 
 
 def _fill(entries: Sequence[Entry], one: Mapping[str, Callable[[Entry], Record]], options: dict[str, Any], results: Path,
-          in_order: Callable[[Sequence[Callable[[], Record]]], Iterator[Record]], say: Callable[[str], None]) -> list[Record]:
+          in_order: Callable[[Sequence[Callable[[], Record]]], Generator[Record]], say: Callable[[str], None]) -> list[Record]:
     """Have `in_order` work off what the table at `results` does not hold; the table's records of all `entries`."""
     suite = {"instances": len(entries), "suite_sha256": digest(entries)}
     known = {_key(entry, mode): digest([entry]) for mode in one for entry in entries}
-    ledger = Ledger(results, {**options, **suite}, may_change=frozenset({*suite, "jobs"}), check=partial(_same_instance, known))
+    ledger = Ledger(results, {**options, **suite}, may_change=frozenset({*suite, "jobs"}), check=partial(_same_instance, known), fault=fault)
     commit, wanted = current_commit(), [(mode, entry) for mode in one for entry in entries]
     todo = [(mode, entry) for mode, entry in wanted if _key(entry, mode) not in ledger.done]
     done = len(wanted) - len(todo)
     try:
-        for record in in_order([partial(one[mode], entry) for mode, entry in todo]):
-            ledger.append({**record, "commit": commit})
-            done += 1
-            note = f" ({record['error']})" if record["error"] else ""
-            say(f"[{done}/{len(wanted)}] {record['name']} {record['mode']}: {record['result']}{note} in {record['run_seconds']:.2f} s")
+        with closing(in_order([partial(one[mode], entry) for mode, entry in todo])) as records:
+            for record in records:
+                ledger.append({**record, "commit": commit})
+                done += 1
+                note = f" ({record['error']})" if record["error"] else ""
+                say(f"[{done}/{len(wanted)}] {record['name']} {record['mode']}: {record['result']}{note} in {record['run_seconds']:.2f} s")
         return [ledger.done[_key(entry, mode)] for mode, entry in wanted]
     finally:
         ledger.close()
@@ -130,13 +135,30 @@ def _same_instance(known: Mapping[Key, str], record: Record) -> None:
         raise ResumeRefused(f"the table holds {record['name']} ({record['mode']}), which {why}; use the suite it was begun with, or other --results")
 
 
+def fault(record: Record) -> str | None:
+    """Why a record of a table was not written by this runner; None where nothing is wrong with it."""
+    wrong = [name for name in TEXTS if not isinstance(record.get(name), str)]
+    wrong += [name for name in NOTES if not isinstance(record.get(name, 0), str | None)]
+    seconds, witness = record.get("run_seconds"), record.get("witness", 0)
+    wrong += [] if isinstance(seconds, int | float) and math.isfinite(seconds) else ["run_seconds"]
+    wrong += [] if witness is None or (isinstance(witness, list) and all(isinstance(v, str) for v in witness)) else ["witness"]
+    if wrong:
+        return f"its {wrong[0]} is missing, or damaged"
+    family, mode, name = record["family"], record["mode"], record["name"]
+    return None if record_key(record) == (category(family, mode), *_files(name)) else f"it is of other files than those of {name} ({family}, {mode})"
+
+
 def category(family: str, mode: str) -> str:
     """The first column of the table."""
     return family if mode == DEFAULT else f"{family}:{mode}"
 
 
 def _key(entry: Entry, mode: str) -> Key:
-    return category(entry.family, mode), f"onnx/{entry.name}.onnx", f"vnnlib/{entry.name}.vnnlib"
+    return category(entry.family, mode), *_files(entry.name)
+
+
+def _files(name: str) -> tuple[str, str]:
+    return f"onnx/{name}.onnx", f"vnnlib/{name}.vnnlib"
 
 
 def _run_command_mode(entry: Entry, mode: Mode, settings: Settings, processes: Processes) -> Record:

@@ -249,8 +249,9 @@ def test_a_run_is_continued_after_a_torn_line(bench: Bench) -> None:
             bench.out.write_text(whole[:kept])
             assert len(vnncomp.Ledger(bench.out, json.loads(ledger.side_file(bench.out, "meta.json").read_text())["options"]).done) == rows
             assert len(lines.read_text().splitlines()) == rows
-            lines.write_text("".join(json.dumps({"category": "a", "network": "onnx/sum.onnx", "property": f"vnnlib/{n}.vnnlib"}) + "\n"
-                                     for n in ("one", "two", "three")) + '{"category": "a", "netw')
+            record = {"category": "a", "network": "onnx/sum.onnx", "result": "unsat"}
+            lines.write_text("".join(json.dumps({**record, "property": f"vnnlib/{n}.vnnlib"}) + "\n" for n in ("one", "two", "three"))
+                             + '{"category": "a", "netw')
     bench.out.write_text(whole.splitlines(keepends=True)[0] + "a,onnx/su")
     lines.write_text(json.dumps({"category": "a", "network": "onnx/sum.onnx", "property": "vnnlib/one.vnnlib", "result": "unsat", "label": "unsat",
                                  "assurance": "unchecked", "run_seconds": 0.1, "error": None, "commit": "x"}) + "\n")

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from typer.testing import CliRunner
 
 from benchmarks.soundness.instance import Entry, Instance, Planted, write
 from benchmarks.soundness.property import Atom, Property, decimal, vnnlib1, vnnlib2
+from soundproof.cli import app
 
 BIG = 2.0**24
 
@@ -81,3 +83,11 @@ def shell(folder: Path, name: str, body: str) -> str:
     script.write_text("#!/bin/sh\n" + textwrap.dedent(body))
     script.chmod(0o755)
     return f"{script} {{onnx}} {{vnnlib}} {{timeout}} {{out}}"
+
+
+def command(*arguments: object) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of `soundproof soundness ...`."""
+    result = CliRunner().invoke(app, ["soundness", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
