@@ -23,6 +23,8 @@ import numpy as np
 
 VARIABLE = re.compile(r"[XY]_\d+", re.ASCII)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+LONG_EXPONENT = re.compile(r"[-+]?[\d.]+[eE][-+]?\d{4,}", re.ASCII)
+LONGEST = 4300  # characters of a number: Python reads no integer of more digits
 DEEPEST = 200
 TOKEN = re.compile(r"\((<=|>=|<|>|==|=)\s+([XY]_[0-9]+)\s+([^\s()]+)\s*\)|[()]|[^\s()]+")
 VERSION_2 = re.compile(r"(?:\s|;[^\n]*+)*+\(\s*(?:vnnlib-version|declare-network)\b")
@@ -324,6 +326,10 @@ def _combine(parts: list[tuple[Fraction, tuple[dict[tuple[str, int], Fraction], 
 @lru_cache(maxsize=1 << 16)
 def number(text: str) -> Fraction:
     """A decimal literal as an exact rational. Raises FormulaError."""
+    if len(text) > LONGEST:
+        raise FormulaError(f"a number of {len(text)} characters, and no more than {LONGEST} are read: {text[:40]}...")
+    if LONG_EXPONENT.fullmatch(text):
+        raise FormulaError(f"a number whose exponent has more than three digits: {text[:40]}")
     if not NUMBER.fullmatch(text):
         raise FormulaError(f"neither a number nor a variable: {text[:40]}")
     return Fraction(text)

@@ -23,6 +23,7 @@ from benchmarks.formula import FormulaError, Violation, nearest_float32
 from benchmarks.query import KINDS, Network
 from benchmarks.runtime import Runtime, RuntimeUnusable
 
+MOST_DIGITS = 9  # of an index or a dimension; Python refuses to read more than 4,300
 HEADER = re.compile(r"([A-Za-z]\w*) (?:float32|[rR]eal) \[([\d, ]*)\]", re.ASCII)
 PAIR = re.compile(r"\(\s*X_(\d+)\s+([^\s()]+)\s*\)")
 
@@ -43,7 +44,7 @@ def read_witness(results: str) -> np.ndarray:
     """The input of a VNN-COMP results file as float32 [n], each decimal rounded to the nearest float32. Raises WitnessError."""
     if results.split()[:1] != ["sat"]:
         raise WitnessError("the results file does not say sat")
-    pairs = [(int(i), text) for i, text in PAIR.findall(results)]
+    pairs = [(int(i) if len(i) <= MOST_DIGITS else -1, text) for i, text in PAIR.findall(results)]
     if not pairs or sorted(i for i, _ in pairs) != list(range(len(pairs))):
         raise WitnessError("the witness does not give every X_0 .. X_n exactly once")
     try:
@@ -67,7 +68,7 @@ def read_inputs(results: str, tensors: Iterable[tuple[str, tuple[int, ...], bool
     found: dict[str, list[np.float32]] = {}
     for name, shape, is_input in tensors:
         head, size = HEADER.fullmatch(lines[0]) if lines else None, math.prod(shape)
-        if head is None or head[1] != name or tuple(int(n) for n in head[2].split(",") if n.strip()) != shape:
+        if head is None or head[1] != name or [n.strip().lstrip("0") or "0" for n in head[2].split(",") if n.strip()] != [str(n) for n in shape]:
             raise WitnessError(f"the assignment has no line `{name} float32 {list(shape)}` where it is expected")
         mine, lines = lines[1 : 1 + size], lines[1 + size :]
         if len(mine) < size:

@@ -21,8 +21,8 @@ QUIET_SECONDS = 10.0
 MOST_SHOWN = 20  # things that recheck finds wrong
 
 
-def _fail(code: int, text: str) -> NoReturn:
-    print(f"soundproof certify: {text}", file=sys.stderr)
+def _fail(code: int, text: str, command: str = "certify") -> NoReturn:
+    print(f"soundproof {command}: {text}", file=sys.stderr)
     raise SystemExit(code)
 
 
@@ -103,10 +103,10 @@ def _policy(
     return replace(asked, gates=(*asked.gates, *gates), most=asked.most if samples is None else samples, output=output or asked.output)
 
 
-def _check_numbers(**given: float | None) -> None:
+def _check_numbers(command: str = "certify", **given: float | None) -> None:
     for name, value in given.items():
         if value is not None and not (0 if name == "nodes" else 1e-9) <= value < float("inf"):
-            _fail(EXIT_USAGE, f"--{name} {value}: it must be a positive number")
+            _fail(EXIT_USAGE, f"--{name} {value}: it must be a positive number", command)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -179,11 +179,11 @@ def recheck(
     from benchmarks.certify.errors import CertifyError
     from benchmarks.certify.recheck import recheck as run
 
-    _check_numbers(timeout=timeout, memory=memory, jobs=jobs)
+    _check_numbers("recheck", timeout=timeout, memory=memory, jobs=jobs)
     try:
         found: Any = run(folder, timeout, memory, jobs, _tell)
     except CertifyError as error:
-        _fail(error.exit_code, str(error))
+        _fail(error.exit_code, str(error), "recheck")
     for text in found.wrong[:MOST_SHOWN]:
         print(f"WRONG: {text}")
     if len(found.wrong) > MOST_SHOWN:

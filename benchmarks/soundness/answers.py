@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from benchmarks.formula import FormulaError, number
+from benchmarks.formula import MOST_ELEMENTS, FormulaError, number
 
 VERDICTS = {"sat": "sat", "violated": "sat", "unsat": "unsat", "holds": "unsat", "unknown": "unknown", "timeout": "timeout", "timed-out": "timeout",
             "error": "error"}
+MOST_DIGITS = 9  # of an index or a dimension; Python refuses to read more than 4,300
 PAIR = re.compile(r"\(\s*([XY])_([0-9]+)\s+([^\s()]+)\s*\)")
+NESTED = re.compile(r"\(\s*X_([0-9]+)\s+(\([^()]*\)?)")  # a value in parentheses: a term of SMT-LIB, as in (X_0 (- 0.5)), and no decimal
 HEADER = re.compile(r"(\S+)\s+([A-Za-z]\w*)\s+\[([0-9,\s]*)\]")
 INPUT = re.compile(r"\(\s*declare-input\s+([^\s()]+)")
 
@@ -88,6 +90,8 @@ def witness(text: str, inputs: Sequence[str] = ("X",)) -> tuple[str, ...] | None
 
     Raises AnswerError where it has one of them and is incomplete, repeats an element, or holds what is not a finite decimal.
     """
+    if nested := NESTED.search(text):
+        raise AnswerError(f"the witness: the value of X_{nested[1][:9]} cannot be read, it is not a decimal: {nested[2][:40]}")
     if PAIR.search(text):
         values = _pairs(text)
     elif any(HEADER.fullmatch(line.strip()) for line in text.splitlines()):
@@ -103,8 +107,9 @@ def witness(text: str, inputs: Sequence[str] = ("X",)) -> tuple[str, ...] | None
 
 
 def _pairs(text: str) -> tuple[str, ...]:
-    found = [(int(i), value) for tensor, i, value in PAIR.findall(text) if tensor == "X"]
-    if not found or sorted(i for i, _ in found) != list(range(len(found))):
+    written = [(i.lstrip("0") or "0", value) for tensor, i, value in PAIR.findall(text) if tensor == "X"]
+    found = [(int(i), value) for i, value in written if len(i) <= MOST_DIGITS]
+    if len(found) < len(written) or not found or sorted(i for i, _ in found) != list(range(len(found))):
         raise AnswerError("the witness does not give every X_0 .. X_n exactly once")
     return tuple(value for _, value in sorted(found))
 
@@ -113,8 +118,10 @@ def _assignment(text: str, inputs: Sequence[str]) -> tuple[str, ...]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     tensors: dict[str, tuple[str, ...]] = {}
     while lines and (header := HEADER.fullmatch(lines[0])):
-        name, dimensions = header[1], [int(d) for d in header[3].replace(",", " ").split()]
-        size = prod(dimensions)
+        name, dimensions = header[1], header[3].replace(",", " ").split()
+        if any(len(d) > MOST_DIGITS for d in dimensions) or prod(map(int, dimensions)) > MOST_ELEMENTS:
+            raise AnswerError(f"the witness: {name[:40]} is said to have more than {MOST_ELEMENTS} elements")
+        size = prod(map(int, dimensions))
         if name in tensors or len(lines) <= size:
             raise AnswerError(f"the witness: {name} is given twice" if name in tensors else f"the witness: {name} has fewer than {size} values")
         tensors[name], lines = tuple(lines[1 : size + 1]), lines[size + 1 :]

@@ -28,7 +28,10 @@ def command(template: str) -> Callable[[Path, Path, float], tuple[str, list[floa
     The verdict is the first word of the file {out}, or a line of standard output (benchmarks.soundness.answers). What cannot be read is `error`; a
     command that takes GRACE seconds more than its limit is ended with all of its group, and answered `timeout`. Raises CommandError.
     """
-    words = shlex.split(template)
+    try:
+        words = shlex.split(template)
+    except ValueError as error:
+        raise CommandError(f"the command {template!r}: {error}") from error
     missing = [place for place in PLACES[:2] if not any(place in word for word in words)]
     if not words or missing:
         raise CommandError(f"the command {template!r} does not contain {' and '.join(missing) or 'a program'}")
@@ -40,7 +43,7 @@ def command(template: str) -> Callable[[Path, Path, float], tuple[str, list[floa
             stdout = _run([_filled(word, values) for word in words], timeout)
             if stdout is None:
                 return "timeout", None
-            answer = read(out.read_text(errors="replace") if out.exists() else None, stdout)
+            answer = read(out.read_text(errors="replace") if out.is_file() else None, stdout)
         if answer.malformed is not None or answer.witness is None:
             return answer.result, None if answer.malformed is None else []
         try:

@@ -125,8 +125,19 @@ def test_commands_are_read_exactly(tmp_path: Path):
     assert command("sh -c 'echo unsat' {onnx} {vnnlib}")(tmp_path / "m", tmp_path / "p", 5.0) == ("unsat", None)
     with pytest.raises(CommandError, match="vnnlib"):
         command("verify {onnx}")
+    with pytest.raises(CommandError, match="No closing quotation"):
+        command("'verify {onnx} {vnnlib}")
     with pytest.raises(CommandError, match="cannot be started"):
         command("/no/such/verifier {onnx} {vnnlib}")(tmp_path / "m", tmp_path / "p", 5.0)
+
+
+@pytest.mark.parametrize("answer", ["printf 'sat\\n((X_0 0.%05000d))\\n' 0 > $1", "printf 'sat\\n((X_1%05000d 0.5))\\n' 0 > $1",
+                                    "mkdir $1; printf 'sat\\n((X_0 (- 1)))\\n'"])  # fmt: skip
+def test_a_witness_that_cannot_be_read_ends_no_campaign(answer: str, tmp_path: Path):
+    """More digits than Python reads (4,300) had ended it with a ValueError; so had a folder in the place of the results file."""
+    script = tmp_path / "v.sh"
+    script.write_text(answer)
+    assert command(f"sh {script} {{out}} {{onnx}} {{vnnlib}}")(tmp_path / "m", tmp_path / "p", 5.0) == ("sat", [])
 
 
 def fuzz(*words):

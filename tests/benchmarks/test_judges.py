@@ -44,6 +44,18 @@ def test_nearest_float32_does_not_round_twice() -> None:
         nearest_float32(Fraction(10) ** 39)
 
 
+@pytest.mark.parametrize("text", ["5" * 5000, "-0." + "5" * 5000, "1e9999"])
+def test_numbers_beyond_what_python_reads_are_our_error(text: str) -> None:
+    with pytest.raises(FormulaError, match="a number"):
+        formula.number(text)
+    with pytest.raises(replay.WitnessError, match="a number"):
+        replay.read_witness(f"sat\n((X_0 {text}))")
+    with pytest.raises(replay.WitnessError, match="exactly once"):
+        replay.read_witness(f"sat\n((X_{text.strip('-.e')} 0.5))" if text.isdigit() else "sat\n((X_00000000000 0.5))")
+    with pytest.raises(replay.WitnessError, match="no line"):
+        replay.read_inputs(f"sat\nX float32 [1, {'5' * 5000}]\n0.5\n", [("X", (1, 1), True)])
+
+
 number = st.decimals(-3, 3, places=2).map(lambda d: f"{d:f}")
 variable = st.sampled_from(DECLARED)
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from benchmarks.certify import policy, run, store
 from benchmarks.certify.campaign import Budget
@@ -21,6 +22,7 @@ from benchmarks.certify.crew import Job
 from benchmarks.certify.errors import CertifyError, InputError, Stopped, UsageError
 from benchmarks.certify.evidence import Sources, hashed_files, sha256
 from benchmarks.certify.run import Report, Request
+from soundproof.cli import app
 from tests.benchmarks.certify import campaigns
 from tests.benchmarks.certify.test_certify_trust import Liar, result
 
@@ -173,3 +175,10 @@ def test_inputs_that_cannot_be_copied_into_the_evidence(tmp_path: Path, asked: l
     with pytest.raises(Stopped, match=r"inputs/model/model.onnx: cannot be written"):
         certify(tmp_path, arrays(tmp_path))
     assert not asked
+
+
+def test_recheck_says_its_own_name(tmp_path: Path) -> None:
+    """Its errors began with the name of the other command."""
+    for arguments, code in (([tmp_path], 3), ([tmp_path, "--timeout", 0], 2)):
+        found = CliRunner().invoke(app, ["recheck", *map(str, arguments)])
+        assert found.exit_code == code and found.stderr.startswith("soundproof recheck: ")

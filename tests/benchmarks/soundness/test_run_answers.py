@@ -53,6 +53,14 @@ def test_what_is_no_verdict_is_an_error(results: str | None, stdout: str, said: 
     ("X float32 [1,2]\n0.5\n", "fewer than 2"),
     ("X float32 [1,2]\n0.5\nY float32 [1]\n", "neither a number"),
     ("Y float32 [1]\n0.5\n", "no input X"),
+    ("((X_0 (- 0.5)) (X_1 1))", "the value of X_0 cannot be read, it is not a decimal: (- 0.5)"),
+    ("((X_0 (/ 1 3)))", "the value of X_0 cannot be read"),
+    ("((X_0 1e999999999))", "exponent has more than three digits: 1e999999999"),
+    ("((X_0 0." + "5" * 5000 + "))", "a number of 5002 characters"),
+    ("((X_0 " + "5" * 3_000_000 + "))", "a number of 3000000 characters"),
+    ("((X_0 0.5) (X_" + "1" * 5000 + " 0.5))", "exactly once"),
+    ("X float32 [" + "1" * 5000 + "]\n0.5\n", "more than 16777216 elements"),
+    ("X float32 [" + "999999999," * 999 + "9]\n0.5\n", "more than 16777216 elements"),
 ])  # fmt: skip
 def test_a_witness_that_cannot_be_read_is_said_to_be_malformed(witness: str, said: str) -> None:
     answer = read("sat\n" + witness, "")
