@@ -64,21 +64,35 @@ def run_command(command: Sequence[str], task: Task, seconds: float, processes: P
     """Run `command` in the task's folder for at most `seconds`. Raises SupervisorLost."""
     folder = task.model.parent
     watch = [sys.executable, "-I", "-S", str(Path(supervisor.__file__)), str(folder), f"{seconds}", str(task.memory or 0), "--"]
-    (folder / "log" / "report.json").unlink(missing_ok=True)
-    processes.run([*watch, *command], seconds + SPARE, folder / "log" / "supervisor", folder / "log" / "supervisor-errors")
-    return _ended(folder / "log", task.out)
+    log, report, errors = (folder / "log" / name for name in (".", "report.json", "supervisor-errors"))
+    log.mkdir(parents=True, exist_ok=True)  # a command before this one may have removed it
+    report.unlink(missing_ok=True)
+    code, took = processes.run([*watch, *command], seconds + SPARE, log / "supervisor", errors)
+    if code and code > 0 and not _is_file(report) and (os.path.lexists(report) or not _is_file(errors)):
+        # The supervisor has ended all processes, and then found no place for its report: the command has damaged its own folder.
+        return Ending(None, None, round(took, 3), None), Output(code, "", "the folder of the run was removed, or replaced", None)
+    return _ended(log, task.out)
 
 
 def _ended(log: Path, results: Path) -> tuple[Ending, Output]:
-    if not (log / "report.json").exists():
-        raise SupervisorLost(f"the supervisor left no report: {_text(log / 'supervisor-errors')[-300:]}")
-    ending = Ending(**json.loads(_text(log / "report.json")))
-    written = _text(results) if results.is_file() else None
+    try:
+        ending = Ending(**json.loads(_text(log / "report.json")))
+    except ValueError:  # there is none, or the disk was full
+        raise SupervisorLost(f"the supervisor left no report: {_text(log / 'supervisor-errors')[-300:]}") from None
+    written = _text(results) if _is_file(results) else None
     return ending, Output(ending.code if ending.code is not None else 0, _text(log / "stdout"), _text(log / "stderr"), written)
 
 
+def _is_file(path: Path) -> bool:
+    """Whether it is one that can be read: commands may take away what they were given, permissions too."""
+    try:
+        return path.is_file() and os.access(path, os.R_OK)
+    except PermissionError:
+        return False
+
+
 def _text(path: Path) -> str:
-    if not path.is_file():
+    if not _is_file(path):
         return ""
     with path.open("rb") as file:
         return file.read(MOST_OUTPUT).decode("utf-8", "replace")
@@ -127,7 +141,7 @@ def callable_answer(output: Output, words: dict[str, str]) -> Answer:
         lines = [line for line in output.stderr.splitlines() if line.strip()]
         return Answer("error", error=f"exit code {output.code}: {lines[-1][:300] if lines else 'nothing was printed'}")
     data: dict[str, Any] = json.loads(output.results)
-    if data["verdict"] not in words:
+    if not isinstance(data["verdict"], str) or data["verdict"] not in words:
         return Answer("error", error=f"the callable returned {str(data['verdict'])[:40]!r}, which is no verdict")
     pairs = " ".join(f"(X_{i} {value})" for i, value in enumerate(data["witness"] or ()))
     return answer(words[data["verdict"]], f"({pairs})" if data["witness"] is not None else "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +21,7 @@ from typing import Any
 
 from benchmarks.harness import Processes, in_parallel
 from benchmarks.ledger import Key, Ledger, Record, ResumeRefused, current_commit, record_key
-from benchmarks.soundness.adapters.base import Adapter, last_lines
+from benchmarks.soundness.adapters.base import Adapter, AdapterError, last_lines
 from benchmarks.soundness.answers import VERDICTS, Answer
 from benchmarks.soundness.instance import Entry, SuiteError
 from benchmarks.soundness.private import Limits, Start, SupervisorLost, Verify, callable_answer, private_task, run_callable, run_command
@@ -85,7 +86,9 @@ def run(entries: Sequence[Entry], modes: Sequence[Mode], settings: Settings, res
     for mode in modes:
         if entries:
             with private_task(entries[0], settings.limits, mode.attack, settings.semantics, settings.vnnlib2) as task:
-                mode.adapter.command(task)
+                program = mode.adapter.command(task)[0]
+                if shutil.which(program) is None:
+                    raise AdapterError(f"there is no command {program}, or it cannot be executed")
     processes = Processes()
     one = {m.name: partial(_run_command_mode, mode=m, settings=settings, processes=processes) for m in modes}
     described = {m.name: m.adapter.describe() for m in modes}

@@ -148,7 +148,8 @@ def enter(folder: Path) -> None:
 
 
 def write_report(folder: Path, ending: Ending) -> None:
-    """Leave the ending where the runner looks for it."""
+    """Leave the ending where the runner looks for it, also where the program has removed the folder. Raises OSError."""
+    (folder / "log").mkdir(parents=True, exist_ok=True)
     (folder / "log" / "report.json").write_text(json.dumps(asdict(ending)) + "\n", encoding="utf-8")
 
 

@@ -156,6 +156,8 @@ def test_usage_and_unusable_suites(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "r.csv"
     for arguments, code, said in [
         (("--verifier", "v {onnx}", "--suite", folder), 2, "{vnnlib}"),
+        (("--verifier", "nosuchcmd {onnx} {vnnlib}", "--suite", folder), 2, "no command nosuchcmd"),
+        (("--verifier", f"{folder}/manifest.json {{onnx}} {{vnnlib}}", "--suite", folder), 2, "manifest.json, or it cannot be executed"),
         (("--suite", folder), 2, "either --verifier"),
         (("--adapter", "none", "--suite", folder), 2, "no adapter"),
         (("--adapter", "nnenum", "--suite", folder), 2, "--tool"),
@@ -170,6 +172,16 @@ def test_usage_and_unusable_suites(folder: Path, tmp_path: Path) -> None:
     names = [line.split(":")[0] for line in command("adapters")[1].splitlines()]
     assert names == list(ADAPTERS)
     assert command("install", "--adapter", "nnenum")[0] == 2
+
+
+@pytest.mark.parametrize("damage", ['rm -rf "$PWD"', "rm -rf log", "rm -rf log; echo x > log", "mkdir log/report.json", "mkdir $4",
+                                    "rm -rf *; mkdir -p log/report.json", "rm -rf log; ln -s /nowhere log"])  # fmt: skip
+def test_a_verifier_that_removes_its_own_folder_costs_one_instance(folder: Path, tmp_path: Path, damage: str) -> None:
+    """It had stopped the campaign: there was no place for the supervisor's report."""
+    script = shell(tmp_path, "rude", damage)
+    code, _, stderr = command("run", "--suite", folder, "--verifier", script, "--results", tmp_path / "r.csv", "--timeout", 2, "--family", "sums")
+    assert code == 0, stderr
+    assert [(r["result"], r["stopped"]) for r in records(tmp_path / "r.csv").values()] == [("error", None)] * 2
 
 
 def lies(model: str, prop: str, timeout: float) -> tuple[str, Sequence[float] | None]:
