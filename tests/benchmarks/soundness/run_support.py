@@ -38,6 +38,14 @@ def absorbing() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
+def cancelling() -> onnx.ModelProto:
+    """y = x0 + x1 + x2 by one ReduceSum: at (2^24, 1, -2^24) it is 1 over the reals, and in float32 0 or 1, as the order may be."""
+    nodes = [helper.make_node("Mul", ["x", "ones"], ["h"]), helper.make_node("ReduceSum", ["h", "axes"], ["y"], keepdims=1)]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, n]) for name, n in (("x", 3), ("y", 1)))
+    constants = [helper.make_tensor("ones", TensorProto.FLOAT, [1, 3], [1.0] * 3), helper.make_tensor("axes", TensorProto.INT64, [1], [1])]
+    return helper.make_model(helper.make_graph(nodes, "g", [x], [y], constants), opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
 def prop(low: list[float], high: list[float], *cases: list[Atom]) -> Property:
     """A property of plain floats."""
     return Property(tuple(map(decimal, low)), tuple(map(decimal, high)), tuple(map(tuple, cases)))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.formula import Atom, parse
 from benchmarks.ledger import Record
 from benchmarks.soundness import judge, scoring
-from benchmarks.soundness.instance import Entry, SuiteError
+from benchmarks.soundness.instance import Entry, Instance, Planted, SuiteError, write
 from benchmarks.soundness.judge import execute, holds_exactly
+from benchmarks.soundness.property import vnnlib1, vnnlib2
 from benchmarks.soundness.report import Report, to_json
-from tests.benchmarks.soundness.run_support import suite
+from benchmarks.soundness.traps import executed
+from tests.benchmarks.soundness.run_support import BIG, at_least, at_most, cancelling, prop, suite
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,46 @@ def test_outcomes(entries: dict[str, Entry], name: str, result: str, witness: li
         outcome = scoring.assess(entries[name], record(name, result, witness), semantics)
         assert outcome.kind == expected, (semantics, outcome.text)
         assert outcome.fatal == (expected in scoring.FATAL)
+
+
+def orders(folder: Path, threshold: float, float32: str) -> Entry:
+    """Whether a sum that is 1 over the reals, 0 in onnxruntime and, as the manifest tells, 1.25 in another order reaches the threshold."""
+    asked, model = prop([BIG - 2, 1, -BIG], [BIG, 1, -BIG], [at_least(threshold), at_most(1.5)]), cancelling()
+    (ran,) = executed(model, (Fraction(BIG), Fraction(1), Fraction(-BIG)))
+    assert ran == 0
+    planted = Planted(np.array([BIG, 1, -BIG], np.float32), 1 - Fraction(threshold), ran - threshold)
+    made = Instance("orders", "orders", model, vnnlib1(asked), vnnlib2(asked, (1, 3), (1, 1)), "sat" if threshold <= 1 else "unsat", float32,
+                    "planted", "the order of the sum", ("ReduceSum",), {"runs": [(1.25).hex()]}, planted)
+    (entry,) = write(folder, [made], seed=0)
+    return entry
+
+
+@pytest.mark.parametrize(("threshold", "float32", "witness", "kind"), [
+    (0.75, "sat", (BIG, 1.00000000001, -BIG), "solved"),
+    (1.125, "sat", (BIG, 1, -BIG), "solved"),
+    (0.75, "sat", (BIG - 2, 1, -BIG), "no-witness"),
+    (1.125, "sat", (BIG - 2, 1, -BIG), "no-witness"),
+    (0.75, "unknown", (BIG, 1, -BIG), "no-witness"),
+    (0.75, "unsat", (BIG, 1, -BIG), "invalid-witness"),
+    (0.75, "sat", (BIG, 2, -BIG), "invalid-witness"),
+    (0.75, "sat", (BIG,), "invalid-witness"),
+])  # fmt: skip
+def test_where_another_order_decides_onnxruntime_does_not(tmp_path: Path, threshold: float, float32: str, witness: tuple[float, ...],
+                                                          kind: str) -> None:
+    """Planted points of the family rounding, given as witnesses, were called fatal: an execution that the manifest knows violates, another than
+    onnxruntime's."""
+    outcome = scoring.assess(orders(tmp_path, threshold, float32), record("orders", "sat", [repr(v) for v in witness]), "float32")
+    assert outcome.kind == kind, outcome.text
+
+
+def test_who_denies_what_another_order_reaches_is_wrong(tmp_path: Path) -> None:
+    """Where the planted point violates neither over the reals nor in onnxruntime, the suite had been called unusable."""
+    entry = orders(tmp_path, 1.125, "sat")
+    denied = scoring.assess(entry, record("orders", "unsat"), "float32")
+    assert denied.kind == "false-unsat" and "by construction" in denied.text
+    for knobs, said in (({}, "violates nothing"), ({"runs": [(1.0).hex()]}, "violates nothing"), ({"runs": ["x"]}, "cannot be judged")):
+        with pytest.raises(SuiteError, match=said):
+            scoring.assess(replace(entry, knobs=knobs), record("orders", "unsat"), "float32")
 
 
 def test_a_near_miss_is_told_as_such(entries: dict[str, Entry]) -> None:
