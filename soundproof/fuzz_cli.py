@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -61,12 +62,14 @@ def _campaign(verify: Verify, corpus: Path, seconds: float, timeout: float, oper
 
     chosen = tuple(name.strip() for name in operators.split(",") if name.strip()) or OPERATORS
     unknown = [name for name in chosen if name not in OPERATORS]
-    first, _, last = opsets.partition("-")
-    if unknown or not first.isdigit() or not (last or first).isdigit():
-        _fail(EXIT_USAGE, f"no operator {unknown[0]!r}; there are {', '.join(OPERATORS)}" if unknown else f"--opsets {opsets}: FIRST-LAST, like 9-17")
-    wanted = tuple(n for n in OPSETS if int(first) <= n <= int(last or first))
-    if not wanted:
-        _fail(EXIT_USAGE, f"--opsets {opsets}: there are {OPSETS[0]} to {OPSETS[-1]}")
+    if unknown:
+        _fail(EXIT_USAGE, f"no operator {unknown[0]!r}; there are {', '.join(OPERATORS)}")
+    ends = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", opsets, re.ASCII)
+    if ends is None:
+        _fail(EXIT_USAGE, f"--opsets {opsets}: FIRST-LAST, like 9-17")
+    wanted = tuple(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
+    if not wanted or not set(wanted) <= set(OPSETS):
+        _fail(EXIT_USAGE, f"--opsets {opsets}: FIRST-LAST within {OPSETS[0]}-{OPSETS[-1]}")
     campaign = Campaign(verify, corpus, timeout, seed, chosen, wanted, True, lambda text: print(text, file=sys.stderr, flush=True))
     try:
         new = campaign.run(seconds)

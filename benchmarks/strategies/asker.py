@@ -38,7 +38,7 @@ class Asker:
     known: dict[bytes, Answer] = field(default_factory=dict)
 
     def __call__(self, asked: Instance) -> Answer:
-        """Raises OutOfTime; ValueError where the answer is no verdict; what `verify` raises."""
+        """Raises OutOfTime; ValueError where the answer is no verdict, and TypeError where it is no pair; what `verify` raises."""
         model = asked.network.model.SerializeToString(deterministic=True)
         key = hashlib.sha256(model + asked.property.encode()).digest()
         if key not in self.known:
@@ -57,9 +57,23 @@ class Asker:
                 paths = Path(folder, "model.onnx"), Path(folder, "property.vnnlib")
                 paths[0].write_bytes(model)
                 paths[1].write_text(text)
-                verdict, witness = self.verify(*paths, self.timeout)
-        else:
-            verdict, witness = self.verify(model, text, self.timeout)
-        if verdict not in VERDICTS:
-            raise ValueError(f"the verifier answered {verdict!r}; a verdict is one of {', '.join(VERDICTS)}")
+                return answer_of(self.verify(*paths, self.timeout))
+        return answer_of(self.verify(model, text, self.timeout))
+
+
+def answer_of(said: object) -> Answer:
+    """What a verifier returned. Raises ValueError where it is no verdict, and TypeError where it is no pair, or has no witness of numbers."""
+    if not isinstance(said, tuple | list) or len(said) != 2:
+        raise TypeError(f"the verifier returned {_shown(said)}; expected a pair (verdict, witness), the witness None or the flat inputs of a sat")
+    verdict, witness = said
+    if not isinstance(verdict, str) or verdict not in VERDICTS:
+        raise ValueError(f"the verifier answered {_shown(verdict)}; a verdict is one of {', '.join(VERDICTS)}")
+    try:
         return Answer(verdict, None if witness is None else tuple(float(v) for v in witness))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"the verifier's witness is {_shown(witness)}; expected the flat inputs as numbers ({error})") from error
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import hypothesis
 from hypothesis import Phase
@@ -20,10 +20,12 @@ from benchmarks.strategies.builder import OPSET
 from benchmarks.strategies.findings import BAD_WITNESS, CONTRADICTION, FALSE_SAT, FALSE_UNSAT, Answer, Finding, write
 from benchmarks.strategies.judge import fault
 from benchmarks.strategies.minimise import NotReproduced, minimise
+from benchmarks.strategies.networks import OPSETS
 from benchmarks.strategies.operators import OPERATORS
 from benchmarks.strategies.problems import Instance, instances, planted
 from benchmarks.strategies.relations import RELATIONS, Pair, pairs
 
+T = TypeVar("T")
 CHECKS = ("known sat", "planted needle", "known unsat", *RELATIONS)
 
 
@@ -67,11 +69,14 @@ def check_verifier(
 
     `model` is the ONNX file as bytes and `property` VNN-LIB 1.0 text, or both are paths if `files`. The verdict is one of VERDICTS, the witness
     the flat inputs [n] of a `sat`, or None. Each of `checks` draws up to `max_examples` examples and stops at its first failure, which is shrunk;
-    findings go to `out`, a folder for each. After `seconds` nothing new is asked. What `verify` raises is raised here.
+    findings go to `out`, a folder for each. After `seconds` nothing new is asked. What `verify` raises is raised here; ValueError and TypeError
+    where an argument, or what `verify` returns, is not what is expected.
     """
-    for name in checks:
-        if name not in CHECKS:
-            raise ValueError(f"no check is called {name!r}; there are {', '.join(CHECKS)}")
+    checks, operators = _among("check", checks, CHECKS), _among("operator", operators, OPERATORS)
+    opsets = _among("opset", opsets, OPSETS)
+    for what, number in (("max_operators", max_operators), ("max_examples", max_examples)):
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{what} is {number!r}; it has to be a whole number, 1 or more")
     until = time.monotonic() + seconds
     asker = Asker(verify, timeout, files)
     findings, exhausted = [], False
@@ -79,7 +84,7 @@ def check_verifier(
         left = until - time.monotonic()
         asker.until = time.monotonic() + 2 * left / (len(checks) - number + 1)  # what one check leaves, the others have
         try:
-            finding = search(asker, questions(name, tuple(operators), max_operators, tuple(opsets)), max_examples, f"{seed} {name}")
+            finding = search(asker, questions(name, operators, max_operators, opsets), max_examples, f"{seed} {name}")
         except OutOfTime:
             exhausted = True
             continue
@@ -88,6 +93,18 @@ def check_verifier(
             if out is not None:
                 write(finding, Path(out))
     return Report(tuple(findings), asker.verdicts, asker.refused, exhausted)
+
+
+def _among(what: str, given: Iterable[T], known: Sequence[T]) -> tuple[T, ...]:
+    """`given`, all of it known. Raises TypeError for what is no list, a single text too, and ValueError for none, or others."""
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"{what}s={given!r}: expected a list, for example [{known[0]!r}]")
+    names = tuple(given)
+    wrong = [name for name in names if name not in known]
+    if wrong or not names:
+        found = f"no {what} is called {wrong[0]!r}" if wrong else f"{what}s={given!r}: at least one is needed"
+        raise ValueError(f"{found}; there are {', '.join(map(str, known))}")
+    return names
 
 
 def questions(check: str, operators: tuple[str, ...], max_operators: int, opsets: tuple[int, ...]) -> st.SearchStrategy[Question]:

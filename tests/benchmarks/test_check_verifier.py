@@ -118,3 +118,35 @@ def test_files_are_given_where_they_are_wanted():
         return "unknown", None
 
     assert check_verifier(verify, max_examples=2, checks=("known sat",), files=True).verdicts["unknown"] > 0
+
+
+@pytest.mark.parametrize(("given", "error", "said"), [
+    ({"operators": ["Gemm", "Foo"]}, ValueError, "no operator is called 'Foo'; there are "),
+    ({"operators": "Gemm"}, TypeError, r"operators='Gemm': expected a list, for example \["),
+    ({"operators": ()}, ValueError, r"operators=\(\): at least one is needed; there are "),
+    ({"operators": None}, TypeError, "operators=None: expected a list"),
+    ({"checks": ()}, ValueError, r"checks=\(\): at least one"),
+    ({"checks": "known sat"}, TypeError, "checks='known sat': expected a list"),
+    ({"opsets": (17, 99)}, ValueError, "no opset is called 99; there are 9, 10"),
+    ({"opsets": 17}, TypeError, "opsets=17: expected a list"),
+    ({"max_operators": 0}, ValueError, "max_operators is 0"),
+    ({"max_examples": 0}, ValueError, "max_examples is 0"),
+])  # fmt: skip
+def test_arguments_that_are_none_are_said_to_be(given, error, said):
+    """They had ended in KeyError: 'Foo', KeyError: 'G', errors of Hypothesis, or in nothing asked and nothing found."""
+    with pytest.raises(error, match=said):
+        check_verifier(centre, **given)
+
+
+@pytest.mark.parametrize(("answer", "error", "said"), [
+    (None, TypeError, "the verifier returned None; expected a pair"),
+    ("unsat", TypeError, "the verifier returned 'unsat'; expected a pair"),
+    (("sat", [0.0], 1), TypeError, "expected a pair"),
+    (("maybe", None), ValueError, "answered 'maybe'; a verdict is one of sat, unsat"),
+    ((["sat"], None), ValueError, r"answered \['sat'\]"),
+    (("sat", 0.5), TypeError, "witness is 0.5; expected the flat inputs as numbers"),
+    (("sat", ["x"] * 99), TypeError, r"witness is \['x', .*\.\.\.; expected the flat inputs"),
+])  # fmt: skip
+def test_an_answer_that_is_none_is_said_to_be(answer, error, said):
+    with pytest.raises(error, match=said):
+        check_verifier(lambda model, prop, timeout: answer, max_examples=2)

@@ -163,7 +163,8 @@ def test_the_command_finds_a_liar_and_makes_a_failure_small(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (("--minutes", "0"), 2, "positive"), (("--operators", "Quux"), 2, "Quux"), (("--minimise", "a", "b"), 2, "--expect"),
+        (("--minutes", "0"), 2, "positive"), (("--operators", "Quux"), 2, "Quux"), (("--opsets", "3-99"), 2, "within 9-22"),
+        (("--opsets", "17-9"), 2, "within 9-22"), (("--opsets", "x"), 2, "like 9-17"), (("--minimise", "a", "b"), 2, "--expect"),
     ],
 )  # fmt: skip
 def test_wrong_options(words, code, text, tmp_path: Path, monkeypatch):
