@@ -298,11 +298,16 @@ MOVES_ONLY = frozenset(
     )
 )
 
-# Operators on sequences, with sub-graphs, with a reference implementation for float32 alone, or with a wrong one (BatchNormalization before opset 14
-# is that of training in onnx 1.23.2): lowered also where all they read is constant.
+# Operators on sequences, with sub-graphs, with a reference implementation for float32 alone, or with a wrong one (in onnx 1.23.2 BatchNormalization
+# before opset 14 is that of training, pools have wrong edges where pads differ or with ceil_mode, and ConvTranspose mixes groups up): lowered also
+# where all they read is constant.
 ALWAYS_LOWERED = frozenset(
     (
+        "AveragePool",
         "BatchNormalization",
+        "ConvTranspose",
+        "LpPool",
+        "MaxPool",
         "QuantizeLinear",
         "DequantizeLinear",
         "ConcatFromSequence",

@@ -16,8 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.strategies import OPERATORS, OPSETS, boxes, convolved, layered, networks, points
 from bounds.torch_graph import TorchGraph
+from graph.evaluate import evaluate
 from graph.load import load
 from tests.effort import examples
+from tests.graph.graph_models import model, node
 
 fast = settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 thin = settings(max_examples=examples(4), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -64,3 +66,22 @@ def test_a_network_of_a_constant_folds_as_it_runs(data: st.DataObject) -> None:
 @given(st.data())
 def test_an_operator_of_a_constant_folds_as_it_runs(operator: str, data: st.DataObject) -> None:
     folds_as_it_runs(data, data.draw(networks(operators=(operator,), opsets=OPSETS)))
+
+
+POOLS: list[tuple[str, list[float], dict[str, Any]]] = [
+    ("MaxPool", [1], {"kernel_shape": [3, 3], "pads": [1, 1, 2, 2]}),
+    ("MaxPool", [1], {"kernel_shape": [1, 3], "pads": [0, 1, 0, 1], "ceil_mode": 1}),
+    ("MaxPool", [1], {"kernel_shape": [1, 2], "pads": [0, 1, 0, 0]}),
+    ("AveragePool", [1, 2, 3, 4], {"kernel_shape": [1, 3], "strides": [1, 3], "ceil_mode": 1}),
+    ("LpPool", [1, 2, 3, 4], {"kernel_shape": [1, 2], "pads": [0, 1, 0, 0]}),
+]
+
+
+@pytest.mark.parametrize(("kind", "row", "attributes"), POOLS)
+def test_pools_of_constants_have_the_edges_that_onnxruntime_has(kind: str, row: list[float], attributes: dict[str, Any]) -> None:
+    """onnx's reference implementation, which folded them, has others where pads differ or with ceil_mode: a false unsat, which the checker refused."""
+    nodes = [node(kind, ["c"], ["p"], **attributes), node("ReduceSum", ["p"], ["s"], keepdims=0), node("Add", ["x", "s"])]
+    data = model(nodes, {"x": (1,)}, weights={"c": np.array(row, np.float32).reshape(1, 1, 1, -1)}, opset=17)
+    (expected,) = onnxruntime.InferenceSession(data).run(None, {"x": np.zeros(1, np.float32)})
+    graph = load(data).graph
+    assert evaluate(graph, {"x": np.zeros(1)})[graph.outputs[0]].item() == pytest.approx(float(expected[0]), rel=1e-6)
