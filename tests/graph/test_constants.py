@@ -79,7 +79,7 @@ POOLS: list[tuple[str, list[float], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("kind", "row", "attributes"), POOLS)
 def test_pools_of_constants_have_the_edges_that_onnxruntime_has(kind: str, row: list[float], attributes: dict[str, Any]) -> None:
-    """onnx's reference implementation, which folded them, has others where pads differ or with ceil_mode: a false unsat, which the checker refused."""
+    """onnx's reference implementation, which folded them, has others where pads differ or with ceil_mode: a false unsat, refused by the checker."""
     nodes = [node(kind, ["c"], ["p"], **attributes), node("ReduceSum", ["p"], ["s"], keepdims=0), node("Add", ["x", "s"])]
     data = model(nodes, {"x": (1,)}, weights={"c": np.array(row, np.float32).reshape(1, 1, 1, -1)}, opset=17)
     (expected,) = onnxruntime.InferenceSession(data).run(None, {"x": np.zeros(1, np.float32)})
