@@ -154,11 +154,13 @@ def _print(report: Report, out: Path) -> None:
     """The tables and gates on standard output."""
     from rich.console import Console
 
-    from benchmarks.certify.tables import tables
+    from benchmarks.certify.tables import reasons, tables
 
     console = Console(width=None if sys.stdout.isatty() else 140)
     for table in tables(report.plain):
         console.print(table)
+    for line in reasons(report.plain):
+        print(line)
     for gate in report.plain["gates"]:
         print(f"{'passed' if gate['passed'] else 'FAILED'}: {gate['text']} ({gate['why']})")
     if report.stopped:

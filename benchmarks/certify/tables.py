@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
+
+MOST_REASONS, LONGEST_REASON = 3, 240
 
 
 def tables(report: Mapping[str, Any]) -> Iterator[Table]:
@@ -29,6 +32,18 @@ def tables(report: Mapping[str, Any]) -> Iterator[Table]:
             table.add_row(check["name"], str(len(check["radii"])), mean, f"{falsified} up to {check['largest']}",
                           str(sum(r["outcome"] == "open" for r in check["radii"])))
         yield table
+
+
+def reasons(report: Mapping[str, Any]) -> Iterator[str]:
+    """Why queries are unknown, the most frequent reasons first."""
+    unknown = Counter(str((q["reason"] or {}).get("text") or "no reason is known") for q in report["queries"] if q["status"] == "unknown")
+    for text, count in unknown.most_common(MOST_REASONS):
+        yield f"{count} unknown: {text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + '...'}"
+    left = sum(unknown.values()) - sum(count for _, count in unknown.most_common(MOST_REASONS))
+    if left:
+        yield f"{left} unknown for other reasons: report.json has them"
+    if any("float32-no" in text for text in unknown):
+        yield "how float32 rounds is not known for all operators: --semantics real asks for proofs over the reals"
 
 
 def _value(text: str) -> float:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from benchmarks.certify import charts
+from benchmarks.certify import charts, tables
 from benchmarks.certify.charts import Line
 from tests.benchmarks.certify import campaigns
 from tests.benchmarks.certify.campaigns import soundproof
@@ -151,3 +151,14 @@ def test_counterexamples_of_transformations_are_shown_as_images(tmp_path: Path) 
     text = (tmp_path / "e" / "report.html").read_text()
     falsified = sum(q["status"] == "falsified" for q in report(tmp_path / "e")["queries"])
     assert falsified and text.count("<img alt=\"counterexample\"") == falsified == text.count("<td>contrast</td>")
+
+
+def test_the_command_says_why_queries_are_unknown() -> None:
+    """Once for each reason, the most frequent first; a table of unknown queries alone had told a user nothing."""
+    texts = ["rejected"] * 3 + ["a" * 300] * 2 + ["time", "memory", None]
+    queries = [{"status": "unknown", "reason": None if text is None else {"text": text}} for text in texts]
+    queries.append({"status": "certified", "reason": None})
+    said = list(tables.reasons({"queries": queries}))
+    assert said[:2] == ["3 unknown: rejected", f"2 unknown: {'a' * 237}..."] and len(said) == 4 and said[3].startswith("2 unknown for other")
+    assert list(tables.reasons({"queries": queries[-1:]})) == []
+    assert "real" in list(tables.reasons({"queries": [{"status": "unknown", "reason": {"text": "REJECTED (float32-no-rule, x)"}}]}))[1]
