@@ -26,6 +26,7 @@ class Constants:
     cut_share: float = 0.5  # of the halves of a batch that linear bounds cut: with fewer only these are told to the certificate, else all
     trial_nodes: int = 2_000  # boxes tried before neurons are split, where more inputs vary but boxes are cheap
     trial_share: float = 0.05  # and of the time that is left, where they turn out not to be cheap
+    trial_nodes_share: float = 0.25  # and of the sub-problems, where they are limited
     trial_patience: int = 24  # times the boxes spent: halving inputs goes on where at its pace it ends by then
     trial_batch: int = 256  # boxes that a batch must hold to count as cheap
     double_gap: float = 0.25  # float64 throughout where float32's rounding takes this share of the margin at a single point
@@ -70,7 +71,8 @@ CONSTANTS = Constants()
 @dataclass(frozen=True)
 class Plan:
     """`kind` is "inputs" or "neurons"; `batch` sub-problems at a time, `refine`: re-bound hidden layers after a split; `trial`: boxes
-    of a search over inputs that comes first; `reason` says why, for people. When neurons are split: `candidates` per sub-problem, each
+    of a search over inputs that comes first, and `trial_goes_on` while its pace promises an end (around a jump half of what is open closes with
+    every halving, without an end); `reason` says why, for people. When neurons are split: `candidates` per sub-problem, each
     with `trial_steps` gradient steps, `rounds` of complete clipping; `programs`: each sub-problem is tried as a linear program; `guided`: a
     reduced network chooses multipliers and splits; `hidden_work`: the largest layers whose bounds get slopes of their own."""
 
@@ -85,6 +87,7 @@ class Plan:
     programs: bool = False
     guided: bool = False
     hidden_work: int = CONSTANTS.hidden_work
+    trial_goes_on: bool = True
 
 
 def batch_of_boxes(bounds: LinearBounds, rows: int, varying: int, allotment: Allotment) -> int:
@@ -118,11 +121,15 @@ def choose(bounds: LinearBounds, varying: int, relaxed: Sequence[int], rows: int
     boxes = batch_of_boxes(bounds, rows, varying, allotment)
     bent = [bounds.graph.nodes[i] for i in relaxed]
     if any(isinstance(node, Elementwise) and isinstance(node.function, Pieces) and node.function.jumps() for node in bent):
-        reason = "a function jumps, which smaller boxes do not smooth: split neurons"
+        trial = CONSTANTS.trial_nodes if varying <= CONSTANTS.input_split_most else 0
+        first = f"halve inputs for {trial} boxes, as only {varying} vary, then " if trial else ""
+        reason = f"a function jumps, which smaller boxes do not smooth: {first}split neurons"
         if programs_fit(bounds):
             batch = min(neuron_batch, CONSTANTS.program_batch)
-            return Plan("neurons", batch, refine, 0, f"{reason}, each sub-problem also as a linear program", programs=True)
-        return Plan("neurons", neuron_batch, refine, 0, reason)
+            return Plan(
+                "neurons", batch, refine, trial, f"{reason}, each sub-problem also as a linear program", programs=True, trial_goes_on=False
+            )
+        return Plan("neurons", neuron_batch, refine, trial, reason, trial_goes_on=False)
     if varying <= CONSTANTS.input_split_most:
         return Plan("inputs", boxes, refine, 0, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
     trial = CONSTANTS.trial_nodes if boxes >= CONSTANTS.trial_batch else 0

@@ -177,7 +177,7 @@ class Search:
             self._account_inputs(search, groups)
             return self.found
         if plan.trial:
-            trial = self._try_inputs(self._trials(bounder, groups), len(cases), plan.trial)
+            trial = self._try_inputs(self._trials(bounder, groups), len(cases), plan.trial, plan.trial_goes_on)
             if trial.finished and not trial.stuck:
                 self.observer(Chosen(trial.name))
                 self.found.portfolio.append(f"halving inputs by the score '{trial.branching.name}' sufficed")
@@ -188,11 +188,13 @@ class Search:
         self._branch_neurons(cases, plan, interlude)
         return self.found
 
-    def _try_inputs(self, trials: list[InputSearch], total: int, first: int) -> InputSearch:
-        """Halve inputs for `first` boxes, with each of the `trials` in turn; the one that closes most goes on, and again and again for as many
-        boxes as until then, while the pace at which that closes the `total` volume ends the search soon: where hidden neurons are many and
-        bend little, halving inputs is hundreds of times cheaper than splitting neurons. Returns the one that went on."""
-        share = CONSTANTS.trial_share * self.budget.seconds_left() / len(trials)
+    def _try_inputs(self, trials: list[InputSearch], total: int, first: int, goes_on: bool = True) -> InputSearch:
+        """Halve inputs for `first` boxes (or a share of those that the budget has), with each of the `trials` in turn; the one that closes most
+        goes on (if it `goes_on` at all), and again and again for as many boxes as until then, while the pace at which that closes the
+        `total` volume ends the search soon: where hidden neurons are many and bend little, halving inputs is hundreds of times cheaper than
+        splitting neurons. Returns the one that went on."""
+        share, left = CONSTANTS.trial_share * self.budget.seconds_left() / len(trials), self.budget.nodes_left()
+        first = first if left is None else min(first, int(CONSTANTS.trial_nodes_share * left / len(trials)))
         for search in trials:
             until = time.monotonic() + share
             while not search.finished and search.tally.nodes < first and time.monotonic() < until and not self.budget.exhausted():
@@ -202,7 +204,7 @@ class Search:
         trial = max(trials, key=lambda search: search.tally.closed_volume)
         self.found.nodes += sum(search.tally.nodes for search in trials if search is not trial)
         nodes, volume = 0, 0.0
-        while not trial.finished and trial.tally.nodes > nodes and not self.budget.exhausted():
+        while goes_on and not trial.finished and trial.tally.nodes > nodes and not self.budget.exhausted():
             tally = trial.tally
             pace = (tally.closed_volume - volume) / (tally.nodes - nodes)
             if total - tally.closed_volume > pace * CONSTANTS.trial_patience * tally.nodes:

@@ -196,3 +196,21 @@ def test_splits_of_whole_numbers_are_beside_a_jump_too(name: str, low: float, hi
     assert low < found < high and found == beside
     again = split_point(build(name), torch.tensor([found], dtype=dtype), torch.tensor([high], dtype=dtype)).item()
     assert found < again and again >= jump
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_continuous_function_written_with_jumps_is_decided_by_halving_inputs(seed: int, tmp_path: Path) -> None:
+    """Softshrink as torch exports it: splits of its comparisons alone left it open after thousands of sub-problems."""
+    rng = np.random.default_rng(seed)
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["h"])]
+    nodes += [helper.make_node("Less", ["h", "down"], ["below"]), helper.make_node("Greater", ["h", "up"], ["above"])]
+    nodes += [helper.make_node("Sub", ["h", "up"], ["p"]), helper.make_node("Sub", ["h", "down"], ["q"])]
+    nodes += [helper.make_node("Where", ["below", "q", "zero"], ["s"]), helper.make_node("Where", ["above", "p", "s"], ["t"])]
+    nodes += [helper.make_node("Gemm", ["t", "v", "c"], ["y"])]
+    w, b, v = rng.normal(size=(2, 5)), 0.3 * rng.normal(size=5), rng.normal(size=(5, 1))
+    data = onnx_file(nodes, 2, 1, w=w, b=b, v=v, c=np.zeros(1), up=np.float32(0.5), down=np.float32(-0.5), zero=np.float32(0))
+    x = np.stack(np.meshgrid(*[np.linspace(-1, 1, 201)] * 2), -1).reshape(-1, 2)
+    h = x @ w + b
+    y = (np.sign(h) * np.maximum(np.abs(h) - 0.5, 0)) @ v
+    bound = decimal(float(y.max() + 0.15 * (y.max() - y.min())))
+    assert verified(data, vnnlib_file([("-1", "1")] * 2, 1, f"(>= Y_0 {bound})"), "real", tmp_path, nodes=3000)

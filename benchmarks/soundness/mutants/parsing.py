@@ -165,7 +165,7 @@ MUTANTS = (
         "invented",
         "numbers are read to six digits",
         "specs.tokens:number",
-        "value = Fraction(word)",
+        "value = Fraction(digits * 10**places) if places >= 0 else Fraction(digits, 10**-places)",
         'value = Fraction(f"{float(word):.6g}")',
     ),
     _mutant(
