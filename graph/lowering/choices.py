@@ -1,7 +1,8 @@
 """Elements read from, or written to, places that depend on the network's input: Gather and Scatter with such indices.
 
-Of the places that an index may name each gets a number that is 1 where the index names it, else 0; what is read is the sum of all candidates
-times these. Indices count from the end where they are negative. One beyond the axis names nothing here, and is an error of the runtime.
+For every border between two places that an index may name there is a step: 1 where the index is behind it, else 0. What is read is the first
+candidate and, for every step, how the next candidate differs from the one before it. Indices count from the end where they are negative. One beyond
+the axis is an error of the runtime: what it names here is nothing that an execution has.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.core import Shape
-from graph.functions import build
-from graph.linear_map import Dense
+from graph.linear_map import Dense, Gather, Scale, compose
 from graph.lowering.arithmetic import add, float64, multiply, scale
 from graph.lowering.builder import Builder, Known, Tensor, Value, indices
 from graph.lowering.logic import positive
@@ -28,16 +28,31 @@ def from_front(op: Operator, index: Tensor, size: int | Array) -> Tensor:
     """The index counted from the front of an axis of `size` elements (which broadcasts to its shape): index + size [index < 0]."""
     if np.dtype(index.element_type).kind != "i":
         raise op.refuse(f"indices of type {index.element_type} that depend on the input; cast them to int64")
-    negative = positive(op.builder, _tensor(scale(op.builder, index, np.array(-1.0))))
+    below = add(op.builder, scale(op.builder, index, np.array(-1.0)), Known(np.array(0.5)), -1.0)  # rounding makes no index of 0 negative
+    negative = positive(op.builder, _tensor(below))
     return _tensor(add(op.builder, index, scale(op.builder, negative, float64(np.asarray(size)))))
 
 
+def reached(builder: Builder, index: Tensor, count: int) -> Tensor:
+    """[size of index, count - 1] the steps [index >= 1], [index >= 2], ...: what is read is the first candidate and, for every step, how the next
+    one differs from the one before it, so that bounds mix no more candidates than the index may name. There is more than one."""
+    shape = builder.check_size((index.size, count - 1))
+    borders = np.broadcast_to(0.5 - np.arange(1, count), shape)
+    return positive(builder, builder.gather(index, np.broadcast_to(np.arange(index.size)[:, None], shape), borders))
+
+
 def named(builder: Builder, index: Tensor, count: int) -> Tensor:
-    """[size of index, count] 1 where the index is 0, 1, ..., else 0."""
-    shape = builder.check_size((index.size, count))
-    rows, numbers = np.broadcast_to(np.arange(index.size)[:, None], shape), np.broadcast_to(np.arange(count, dtype=np.float64), shape)
-    spread = builder.gather(index, rows, -numbers)
-    return builder.elementwise(build("lookup", -1, 0.0, 1.0, 0.0), spread)
+    """[size of index, count] 1 where the index is 0, 1, ..., else 0: each step less the next one."""
+    shape = (index.size, count)
+    first = np.zeros(shape)
+    first[:, 0] = 1
+    if count == 1:
+        return builder.affine([(Gather(index.shape, shape, np.full(index.size, -1)), index)], first, shape)
+    steps = reached(builder, index, count)
+    place = indices(steps.shape)
+    here, beyond = (np.pad(place, ((0, 0), side), constant_values=-1) for side in ((1, 0), (0, 1)))
+    minus = compose(builder.gather_map(steps, beyond), Scale(shape, shape, np.array([-1.0])))
+    return builder.affine([(builder.gather_map(steps, here), steps), (minus, steps)], first, shape)
 
 
 def _tensor(x: Value) -> Tensor:
@@ -46,14 +61,24 @@ def _tensor(x: Value) -> Tensor:
     return x
 
 
-def _read(op: Operator, here: Tensor, row_of: Array, candidates: Array, shape: Shape) -> Value:
-    """Of `shape`: each the one of its candidates [elements, count], flat places in input 0, that `here` [indices, count] names in its row."""
+def _read(op: Operator, index: Tensor, row_of: Array, candidates: Array, shape: Shape) -> Value:
+    """Of `shape`: each the one of its candidates [elements, count], flat places in input 0, that the index of its row names."""
     data, builder = op.value(0), op.builder
-    count = builder.check_size(candidates.shape)[1]
-    spread = builder.gather(here, row_of[:, None] * count + np.arange(count))
-    taken: Value = Known(data.value.reshape(-1)[candidates]) if isinstance(data, Known) else builder.gather(data, candidates)
-    weighed = _tensor(multiply(builder, builder.convert(spread, _kind(data)), taken))
-    return builder.linear(Dense(candidates.shape, shape, np.ones((1, count))), weighed)
+    elements, count = builder.check_size(candidates.shape)
+    taken = [_picked(builder, data, candidates[:, k]) for k in (0, slice(1, None), slice(None, -1))]
+    if count == 1:
+        return _tensor(_as_variable(builder, taken[0], shape))
+    steps = reached(builder, index, count)
+    spread = builder.convert(builder.gather(steps, row_of[:, None] * (count - 1) + np.arange(count - 1)), _kind(data))
+    weighed = _tensor(multiply(builder, spread, add(builder, taken[1], taken[2], -1.0)))
+    summed = builder.linear(Dense((elements, count - 1), (elements,), np.ones((1, count - 1))), weighed)
+    found = _tensor(add(builder, summed, taken[0]))
+    return builder.gather(found, indices(shape))
+
+
+def _as_variable(builder: Builder, x: Value, shape: Shape) -> Tensor:
+    x = builder.constant(float64(x.value)) if isinstance(x, Known) else x
+    return builder.gather(x, indices(shape))
 
 
 def _kind(data: Value) -> str:
@@ -61,22 +86,24 @@ def _kind(data: Value) -> str:
 
 
 def lower_gather(op: Operator) -> Value | list[Value]:
-    """Gather; of a constant table (an embedding) as a product with its rows."""
+    """Gather; of a constant table (an embedding) as a product with the differences of its rows."""
     index = op.value(1)
     if isinstance(index, Known):
         return lower_reindex(op)
     data, builder = op.value(0), op.builder
     axis = op.axis(op.integer("axis"), len(data.shape))
     size, before, after = data.shape[axis], data.shape[:axis], data.shape[axis + 1 :]
-    here = named(builder, from_front(op, index, size), size)
+    front = from_front(op, index, size)
     shape, wide, deep = (*before, *index.shape, *after), int(np.prod(before, dtype=np.int64)), int(np.prod(after, dtype=np.int64))
-    if isinstance(data, Known):
+    if isinstance(data, Known) and size > 1:
         table = np.moveaxis(float64(data.value), axis, -1).reshape(-1, size)  # [before and after, size]
-        found = builder.linear(Dense(here.shape, (index.size, len(table)), table), builder.convert(here, _kind(data)))
+        steps = builder.convert(reached(builder, front, size), _kind(data))
+        first = np.broadcast_to(table[:, 0], (index.size, len(table)))
+        found = builder.affine([(Dense(steps.shape, first.shape, np.diff(table)), steps)], first, first.shape)
         return builder.gather(found, indices((index.size, wide, deep)).transpose(1, 0, 2).reshape(shape))
     row_of = np.broadcast_to(np.arange(index.size)[:, None], (wide, index.size, deep)).reshape(-1)
     rows = np.moveaxis(indices(data.shape), axis, -1).reshape(wide, 1, deep, size)
-    return _read(op, here, row_of, np.broadcast_to(rows, (wide, index.size, deep, size)).reshape(-1, size), shape)
+    return _read(op, front, row_of, np.broadcast_to(rows, (wide, index.size, deep, size)).reshape(-1, size), shape)
 
 
 def lower_gather_elements(op: Operator) -> Value | list[Value]:
@@ -87,7 +114,7 @@ def lower_gather_elements(op: Operator) -> Value | list[Value]:
     size = data.shape[axis]
     columns = np.moveaxis(indices(data.shape), axis, -1)[tuple(slice(n) for a, n in enumerate(index.shape) if a != axis)]
     candidates = np.broadcast_to(np.expand_dims(columns, axis), (*index.shape, size)).reshape(-1, size)
-    return _read(op, named(op.builder, from_front(op, index, size), size), np.arange(index.size), candidates, index.shape)
+    return _read(op, from_front(op, index, size), np.arange(index.size), candidates, index.shape)
 
 
 def _aligned(op: Operator, data: Value, index: Value) -> int:
@@ -113,7 +140,7 @@ def lower_gather_nd(op: Operator) -> Value | list[Value]:
     groups = int(np.prod(outer, dtype=np.int64))
     rows = indices((groups, count, deep)).transpose(0, 2, 1)[:, None]  # [groups, 1, deep, count]
     candidates = np.broadcast_to(rows, (groups, number.size // groups, deep, count)).reshape(-1, count)
-    return _read(op, named(op.builder, number, count), np.repeat(np.arange(number.size), deep), candidates, shape)
+    return _read(op, number, np.repeat(np.arange(number.size), deep), candidates, shape)
 
 
 def _number(op: Operator, index: Tensor, axes: Shape) -> Tensor:

@@ -214,3 +214,15 @@ def test_a_continuous_function_written_with_jumps_is_decided_by_halving_inputs(s
     y = (np.sign(h) * np.maximum(np.abs(h) - 0.5, 0)) @ v
     bound = decimal(float(y.max() + 0.15 * (y.max() - y.min())))
     assert verified(data, vnnlib_file([("-1", "1")] * 2, 1, f"(>= Y_0 {bound})"), "real", tmp_path, nodes=3000)
+
+
+@pytest.mark.parametrize("semantics", ["real", "float32"])
+def test_a_row_chosen_by_an_argmax_is_certified(semantics: str, tmp_path: Path) -> None:
+    """table[argmax(x W)] over a box in which two of three classes may win: the row of the third is never read; of the others each may be."""
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["h"]), helper.make_node("ArgMax", ["h"], ["i"], axis=1, keepdims=0)]
+    nodes += [helper.make_node("Gather", ["table", "i"], ["y"], axis=0)]
+    table = np.array([[1.0, -2.0], [1.5, 0.5], [9.0, 9.0]])
+    data = onnx_file(nodes, 2, 2, w=np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), b=np.array([0.0, 0.0, -5.0]), table=table)
+    box = [("0", "1")] * 2
+    assert verified(data, vnnlib_file(box, 2, "(or (and (>= Y_0 1.75)) (and (<= Y_1 -2.25)) (and (>= Y_1 0.75)))"), semantics, tmp_path)
+    assert not verified(data, vnnlib_file(box, 2, "(>= Y_0 1.4)"), semantics, tmp_path, nodes=60)

@@ -62,8 +62,7 @@ def compares(sign: float, *, strict: bool) -> Callable[[Operator], Value]:
     """sign x > sign y, or (not strict) not sign y > sign x."""
 
     def lower(op: Operator) -> Value:
-        above = sign if strict else -sign
-        found = _step(op, _combined(op, (above, -above)))
+        found = _step(op, _combined(op, (sign, -sign) if strict else (-sign, sign)))
         return op.end(found if strict else _not(op.builder, found), "exact", element="bool")
 
     return lower
@@ -104,20 +103,21 @@ def never(op: Operator) -> Value:
 
 
 def where(op: Operator) -> Value:
-    """A constant condition selects; another one blends."""
+    """A constant condition selects; another one, c, gives y + c (x - y)."""
     if isinstance(op.value(0), Known):
         return select(op)
     condition, x, y = op.tensor(0), number(op, 1), number(op, 2)
     kind = next((v.element for v in (x, y) if isinstance(v, Tensor)), op.value(1).element)
-    return op.end(blended(op.builder, op.builder.spread(condition, common(condition, x, y)), x, y), "exact", element=kind)
+    change = times(op.builder, op.builder.spread(condition, common(condition, x, y)), x, y)
+    return op.end(total(op.builder, [y, change], [1.0, 1.0]), "exact", element=kind)
 
 
-def blended(builder: Builder, chosen: Tensor, x: Value, y: Value) -> Tensor:
-    """y + chosen (x - y), where `chosen` is 0 or 1."""
+def times(builder: Builder, chosen: Tensor, x: Value, y: Value) -> Tensor:
+    """chosen (x - y)."""
     if isinstance(x, Known) and isinstance(y, Known):
         gap = np.broadcast_to(x.value.astype(np.float64) - y.value.astype(np.float64), chosen.shape)
-        return builder.plus(builder.scale(chosen, gap, np.abs(gap) * 2.0**-53), np.broadcast_to(y.value, chosen.shape))
-    return total(builder, [y, builder.product(chosen, builder.spread(total(builder, [x, y], [1.0, -1.0]), chosen.shape))], [1.0, 1.0])
+        return builder.scale(chosen, gap, np.abs(gap) * 2.0**-53)
+    return builder.product(chosen, builder.spread(total(builder, [x, y], [1.0, -1.0]), chosen.shape))
 
 
 def cast(op: Operator) -> Value:

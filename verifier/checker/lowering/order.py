@@ -79,8 +79,7 @@ def arg_extremum(sign: float) -> Callable[[Operator], Value]:
 def hardmax(op: Operator) -> Value:
     x = op.tensor(0)
     order, width = rows_of(op, x.shape)
-    chosen = first_largest(op, x, order.reshape(-1, width))
-    return op.end(op.builder.gather(chosen, np.argsort(order.reshape(-1)).reshape(x.shape)), "exact")
+    return op.end(op.builder.gather(first_largest(op, x, order.reshape(-1, width)), np.argsort(order.reshape(-1)).reshape(x.shape)), "exact")
 
 
 def top_k(op: Operator) -> list[Value]:
