@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bounds.torch_graph import TorchGraph
 from graph.core import Elementwise
-from graph.functions.facts import Function, Pieces, Steps
+from graph.functions.facts import jumps
 from verifier.probe import work_in_arrays
 from verifier.problem import Problem
 from verifier.replay import Witness
@@ -91,7 +91,7 @@ class Attacker:
         self._upper = torch.from_numpy(problem.witness_upper)
         per_row = 8 * sum(node.size for _, node in problem.graph)
         self._rows = max(1, min(MAX_ROWS, memory // max(per_row, 1)))
-        self._jumps = any(isinstance(node, Elementwise) and _jumps(node.function) for node in problem.graph.nodes)
+        self._jumps = any(isinstance(node, Elementwise) and jumps(node.function) for node in problem.graph.nodes)
         self._sequences: dict[int, torch.quasirandom.SobolEngine] = {}  # of a case: its points so far
 
     def round(self, seconds: float, cases: Array | None = None) -> Witness | None:
@@ -282,10 +282,6 @@ class Margins:
         broken = usable.clamp(min=0).sum(dim=1)
         worst = torch.where(worst.isfinite(), worst, torch.zeros_like(worst))
         return torch.where(hinge.to(atoms.device) & (broken > 0), broken, worst).sum()
-
-
-def _jumps(function: Function) -> bool:
-    return isinstance(function, Steps) or (isinstance(function, Pieces) and bool(function.jumps()))
 
 
 def _step_size(step: int, steps: int) -> float:

@@ -9,7 +9,7 @@ from bounds import relaxation
 from bounds.functions import torch_function
 from bounds.linear import NEAR_ZERO, LinearBounds, State
 from graph.core import Elementwise
-from graph.functions.facts import Function, Pieces, Stairs, Steps
+from graph.functions.facts import Function, Pieces, Stairs, Steps, jumps
 
 
 def gap_scores(bounds: LinearBounds, state: State, at: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -39,7 +39,7 @@ def _gap(function: Function, low: Tensor, high: Tensor, d: Tensor) -> Tensor:
         lower = planes.slope_lower * x + (0 if planes.offset_lower is None else planes.offset_lower)
         above, below = torch.maximum(above, upper - y), torch.maximum(below, y - lower)
     cost = torch.where(d < 0, -d * above, d * below)
-    if isinstance(function, Steps) or (isinstance(function, Pieces) and function.jumps()):  # next to a jump there is nothing left to split
+    if jumps(function):  # next to a jump there is nothing left to split
         point = split_point(function, low, high)
         linear = linear | (point <= low) | (point >= high)
     return torch.where(linear, torch.zeros_like(cost), cost)

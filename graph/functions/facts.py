@@ -98,3 +98,8 @@ class Steps(Smooth):
 
 
 Function = Pieces | Smooth
+
+
+def jumps(function: Function) -> bool:
+    """Whether f jumps anywhere."""
+    return isinstance(function, Steps) or (isinstance(function, Pieces) and bool(function.jumps()))

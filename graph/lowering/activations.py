@@ -9,7 +9,7 @@ import numpy as np
 from graph.functions import build
 from graph.functions.facts import Function
 from graph.lowering.arithmetic import add, float64, scale
-from graph.lowering.builder import Known, Tensor, Value
+from graph.lowering.builder import Known, Value, varying
 from graph.lowering.operator import Operator
 
 CUBIC = 0.044715  # of GELU's tanh form
@@ -18,15 +18,9 @@ CUBIC = 0.044715  # of GELU's tanh form
 def scaled(op: Operator, before: float, function: Function, after: float) -> Value:
     """after * function(before * x)."""
     x = op.variable(0)
-    inner = x if before == 1 else _tensor(scale(op.builder, x, np.array(before)))
+    inner = x if before == 1 else varying(scale(op.builder, x, np.array(before)))
     found = op.builder.elementwise(function, inner)
     return found if after == 1 else scale(op.builder, found, np.array(after))
-
-
-def _tensor(value: Value) -> Tensor:
-    if isinstance(value, Known):
-        raise TypeError("a constant where the network's input has a say")
-    return value
 
 
 def lower_elu(op: Operator) -> Value:
@@ -54,7 +48,7 @@ def lower_selu(op: Operator) -> Value:
 def lower_hard_sigmoid(op: Operator) -> Value:
     """clip(alpha x + beta, 0, 1)."""
     inner = add(op.builder, scale(op.builder, op.variable(0), np.array(op.real("alpha"))), Known(np.array(op.real("beta"))))
-    return op.builder.elementwise(build("clip", 0.0, 1.0), _tensor(inner))
+    return op.builder.elementwise(build("clip", 0.0, 1.0), varying(inner))
 
 
 def lower_hard_swish(op: Operator) -> Value:
@@ -109,8 +103,8 @@ def lower_prelu(op: Operator) -> Value:
 def lower_tan(op: Operator) -> Value:
     """tan(x - k pi) with k the whole number nearest to x / pi: on every branch. An interval that reaches over a pole has no bounds."""
     x = op.variable(0)
-    branch = op.builder.elementwise(build("nearest"), _tensor(scale(op.builder, x, np.array(1 / math.pi))))
-    return op.builder.elementwise(build("tan"), _tensor(add(op.builder, x, scale(op.builder, branch, np.array(math.pi)), -1.0)))
+    branch = op.builder.elementwise(build("nearest"), varying(scale(op.builder, x, np.array(1 / math.pi))))
+    return op.builder.elementwise(build("tan"), varying(add(op.builder, x, scale(op.builder, branch, np.array(math.pi)), -1.0)))
 
 
 def lower_acos(op: Operator) -> Value:

@@ -53,6 +53,13 @@ class Known:
 Value = Tensor | Known
 
 
+def varying(x: Value) -> Tensor:
+    """`x`, which depends on the input by how it was made. Raises TypeError if it does not."""
+    if isinstance(x, Known):
+        raise TypeError("a constant where the network's input has a say")
+    return x
+
+
 @dataclass(frozen=True, eq=False)
 class Items:
     """A sequence of known length."""

@@ -14,7 +14,7 @@ from graph.core import Shape
 from graph.functions import build
 from graph.linear_map import Scale, Sum, compose
 from graph.lowering.arithmetic import add, broadcast, float64, multiply, scale
-from graph.lowering.builder import Builder, Known, Tensor, Value
+from graph.lowering.builder import Builder, Known, Tensor, Value, varying
 from graph.lowering.linear import reshape
 from graph.lowering.operator import Operator
 from graph.lowering.roots import root
@@ -30,13 +30,13 @@ def mean(builder: Builder, x: Tensor, axes: tuple[int, ...]) -> Tensor:
 def centre(builder: Builder, x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """x minus its mean over `axes`, and the mean."""
     middle = mean(builder, x, axes)
-    return _tensor(add(builder, x, middle, -1.0)), middle
+    return varying(add(builder, x, middle, -1.0)), middle
 
 
 def inverse_deviation(builder: Builder, x: Tensor, axes: tuple[int, ...], epsilon: float) -> Tensor:
     """(mean of x^2 over `axes` + epsilon)^(-1/2): one convex function, not a root and a reciprocal."""
     spread = mean(builder, builder.elementwise(build("pow", 2.0), x), axes)
-    return builder.elementwise(build("pow", -0.5), _tensor(add(builder, spread, Known(np.array(epsilon)))))
+    return builder.elementwise(build("pow", -0.5), varying(add(builder, spread, Known(np.array(epsilon)))))
 
 
 def lower_layer_normalization(op: Operator) -> list[Value]:
@@ -72,7 +72,7 @@ def batch_normalization_in_training(op: Operator) -> list[Value]:
     axes = (0, *range(2, len(x.shape)))
     centred, middle = centre(op.builder, x, axes)
     spread = mean(op.builder, op.builder.elementwise(build("pow", 2.0), centred), axes)
-    inverse = op.builder.elementwise(build("pow", -0.5), _tensor(add(op.builder, spread, Known(np.array(_epsilon(op))))))
+    inverse = op.builder.elementwise(build("pow", -0.5), varying(add(op.builder, spread, Known(np.array(_epsilon(op))))))
     found = _by_channel(op, op.builder.multiply(centred, broadcast(op.builder, inverse, x.shape)))
     kept, running = np.array(op.real("momentum")), []
     for i, now in ((3, middle), (4, spread)):
@@ -99,7 +99,7 @@ def lower_mean_variance_normalization(op: Operator) -> Value:
     centred, _ = centre(op.builder, x, axes)
     variance = mean(op.builder, op.builder.elementwise(build("pow", 2.0), centred), axes)
     deviation = add(op.builder, root(op.builder, variance, 2), Known(np.array(float(np.float32(1e-9)))))
-    inverse = op.builder.elementwise(build("reciprocal"), _tensor(deviation))
+    inverse = op.builder.elementwise(build("reciprocal"), varying(deviation))
     return op.builder.multiply(centred, broadcast(op.builder, inverse, x.shape))
 
 
@@ -136,9 +136,3 @@ def _epsilon(op: Operator) -> float:
     if not 0 < epsilon < math.inf:
         raise op.refuse(f"epsilon {epsilon} is not a positive number: where nothing varies, 0 would be divided by 0")
     return epsilon
-
-
-def _tensor(x: Value) -> Tensor:
-    if isinstance(x, Known):
-        raise TypeError("a sum with a variable operand cannot be constant")
-    return x

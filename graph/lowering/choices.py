@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from graph.core import Shape
 from graph.linear_map import Dense, Gather, Scale, compose
 from graph.lowering.arithmetic import add, float64, multiply, scale
-from graph.lowering.builder import Builder, Known, Tensor, Value, indices
+from graph.lowering.builder import Builder, Known, Tensor, Value, indices, varying
 from graph.lowering.logic import positive
 from graph.lowering.operator import Operator
 from graph.lowering.reindex import lower_reindex
-from graph.lowering.scatter import scatter_elements, scatter_rows
+from graph.lowering.scatter import picked, scatter_elements, scatter_rows
 
 Array = NDArray[Any]
 
@@ -29,8 +29,8 @@ def from_front(op: Operator, index: Tensor, size: int | Array) -> Tensor:
     if np.dtype(index.element_type).kind != "i":
         raise op.refuse(f"indices of type {index.element_type} that depend on the input; cast them to int64")
     below = add(op.builder, scale(op.builder, index, np.array(-1.0)), Known(np.array(0.5)), -1.0)  # rounding makes no index of 0 negative
-    negative = positive(op.builder, _tensor(below))
-    return _tensor(add(op.builder, index, scale(op.builder, negative, float64(np.asarray(size)))))
+    negative = positive(op.builder, varying(below))
+    return varying(add(op.builder, index, scale(op.builder, negative, float64(np.asarray(size)))))
 
 
 def reached(builder: Builder, index: Tensor, count: int) -> Tensor:
@@ -55,30 +55,19 @@ def named(builder: Builder, index: Tensor, count: int) -> Tensor:
     return builder.affine([(builder.gather_map(steps, here), steps), (minus, steps)], first, shape)
 
 
-def _tensor(x: Value) -> Tensor:
-    if isinstance(x, Known):
-        raise TypeError("a constant where the network's input has a say")
-    return x
-
-
 def _read(op: Operator, index: Tensor, row_of: Array, candidates: Array, shape: Shape) -> Value:
     """Of `shape`: each the one of its candidates [elements, count], flat places in input 0, that the index of its row names."""
     data, builder = op.value(0), op.builder
     elements, count = builder.check_size(candidates.shape)
-    taken = [_picked(builder, data, candidates[:, k]) for k in (0, slice(1, None), slice(None, -1))]
     if count == 1:
-        return _tensor(_as_variable(builder, taken[0], shape))
+        return builder.gather(op.variable(0), candidates.reshape(shape))
+    taken = [picked(builder, data, candidates[:, k]) for k in (0, slice(1, None), slice(None, -1))]
     steps = reached(builder, index, count)
     spread = builder.convert(builder.gather(steps, row_of[:, None] * (count - 1) + np.arange(count - 1)), _kind(data))
-    weighed = _tensor(multiply(builder, spread, add(builder, taken[1], taken[2], -1.0)))
+    weighed = varying(multiply(builder, spread, add(builder, taken[1], taken[2], -1.0)))
     summed = builder.linear(Dense((elements, count - 1), (elements,), np.ones((1, count - 1))), weighed)
-    found = _tensor(add(builder, summed, taken[0]))
+    found = varying(add(builder, summed, taken[0]))
     return builder.gather(found, indices(shape))
-
-
-def _as_variable(builder: Builder, x: Value, shape: Shape) -> Tensor:
-    x = builder.constant(float64(x.value)) if isinstance(x, Known) else x
-    return builder.gather(x, indices(shape))
 
 
 def _kind(data: Value) -> str:
@@ -197,13 +186,7 @@ def _write(op: Operator, data: Value, updates: Value, here: Tensor, turns: list[
     for turn, source in enumerate(turns):
         row = source if parts is None else np.full(data.shape, turn)
         chosen = builder.gather(here, np.where(source < 0, -1, row * here.shape[1] + place))
-        new = _picked(builder, updates, source)
+        new = picked(builder, updates, source)
         change = new if rule == "add" else add(builder, new, data, -1.0)
         result = add(builder, result, multiply(builder, chosen, change))
     return result
-
-
-def _picked(builder: Builder, x: Value, source: Array) -> Value:
-    if isinstance(x, Known):
-        return Known(np.where(source < 0, 0, float64(x.value).reshape(-1)[np.maximum(source, 0)]))
-    return builder.gather(x, source)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from graph.functions import build
 from graph.lowering.arithmetic import add, broadcast, float64, multiply, scale
-from graph.lowering.builder import Cut, CutShape, Held, Known, Tensor, There, Value, indices
+from graph.lowering.builder import Cut, CutShape, Held, Known, Tensor, There, Value, indices, varying
 from graph.lowering.logic import positive
 from graph.lowering.operator import Operator
 from graph.lowering.reindex import lower_reindex
@@ -150,15 +150,9 @@ def _behind(op: Operator, bounds: Value, k: int, size: int) -> Value:
         raise op.refuse(f"a slice between places of type {bounds.element_type}")
     builder = op.builder
     bound_of_all = builder.gather(bounds, np.full(size, k))
-    negative = positive(builder, _tensor(scale(builder, bound_of_all, np.array(-1.0))))
+    negative = positive(builder, varying(scale(builder, bound_of_all, np.array(-1.0))))
     from_front = add(builder, bound_of_all, scale(builder, negative, np.array(float(size))))
-    return positive(builder, _tensor(add(builder, Known(numbers + 0.5), from_front, -1.0)))  # of integers
-
-
-def _tensor(x: Value) -> Tensor:
-    if isinstance(x, Known):
-        raise TypeError("a constant where the network's input has a say")
-    return x
+    return positive(builder, varying(add(builder, Known(numbers + 0.5), from_front, -1.0)))  # of integers
 
 
 def _reshaped(op: Operator, target: Held | None) -> Cut | Known:
@@ -218,7 +212,7 @@ def _written(op: Operator) -> Value:
         total: Value = spread[0]
         for other in spread[1:]:
             total = add(builder, total, other)
-        all_there = builder.elementwise(build("relu"), _tensor(add(builder, total, Known(np.array(1.0 - len(spread))))))
+        all_there = builder.elementwise(build("relu"), varying(add(builder, total, Known(np.array(1.0 - len(spread))))))
     index = np.full(data.size, -1)
     index[target.reshape(-1)] = indices(shape).reshape(-1)
     kind = data.element_type if isinstance(data, Tensor) else str(data.value.dtype)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from graph.functions import build
 from graph.linear_map import Dense, Scale
 from graph.lowering.arithmetic import add, concat, scale
-from graph.lowering.builder import Known, Tensor, Value, indices
+from graph.lowering.builder import Known, Tensor, Value, indices, varying
 from graph.lowering.linear import reshape
 from graph.lowering.normalisation import softmax_rows
 from graph.lowering.norms import over_norm
@@ -41,7 +41,7 @@ def lower_normalizer(op: Operator) -> Value:
 def lower_binarizer(op: Operator) -> Value:
     """1 where x is beyond the threshold."""
     x = op.variable(0)
-    return op.builder.elementwise(build("step"), _tensor(add(op.builder, x, Known(np.array(-op.real("threshold"))))))
+    return op.builder.elementwise(build("step"), varying(add(op.builder, x, Known(np.array(-op.real("threshold"))))))
 
 
 def lower_imputer(op: Operator) -> Value:
@@ -63,7 +63,7 @@ def lower_array_feature_extractor(op: Operator) -> Value:
     if not isinstance(data, Known) or data.size != data.shape[-1] or data.value.dtype.kind not in "iufb":
         raise op.refuse("only numbers of one constant row can be picked by an index that depends on the input")
     found = look_up(op, index, 0, data.value.reshape(-1))
-    return op.builder.convert(_tensor(reshape(found, (1, index.size))), data.value.dtype.name)
+    return op.builder.convert(varying(reshape(found, (1, index.size))), data.value.dtype.name)
 
 
 def look_up(op: Operator, index: Tensor, first: int, values: Array) -> Tensor:
@@ -71,7 +71,7 @@ def look_up(op: Operator, index: Tensor, first: int, values: Array) -> Tensor:
     numbers = [float(v) for v in values]
     if len(set(numbers)) == 1:
         zero = op.builder.linear(Scale(index.shape, index.shape, np.array([0.0])), index)
-        return _tensor(add(op.builder, zero, Known(np.full(index.shape, numbers[0]))))
+        return varying(add(op.builder, zero, Known(np.full(index.shape, numbers[0]))))
     return op.builder.elementwise(build("lookup", first, *numbers), index)
 
 
@@ -113,7 +113,7 @@ def _scores(op: Operator, rows: int) -> Tensor:
         raise op.malformed(f"{coefficients.size} coefficients for {rows} rows of {matrix.shape[1]} features")
     product = op.builder.linear(Dense(matrix.shape, (matrix.shape[0], rows), coefficients.reshape(rows, -1)), matrix)
     intercepts = np.array(op.reals("intercepts") or (0.0,))
-    return _tensor(add(op.builder, product, Known(intercepts))) if intercepts.any() else product
+    return varying(add(op.builder, product, Known(intercepts))) if intercepts.any() else product
 
 
 def _transformed(op: Operator, scores: Tensor) -> Tensor:
@@ -135,9 +135,3 @@ def lower_zip_map(op: Operator) -> Value:
 
 def lower_tree_ensemble(op: Operator) -> Value:
     raise op.refuse("tree ensembles are not supported: their outputs jump between thousands of constants; this tool verifies neural networks")
-
-
-def _tensor(x: Value) -> Tensor:
-    if isinstance(x, Known):
-        raise TypeError("a variable operand cannot become constant")
-    return x

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from graph.core import Shape
 from graph.linear_map import Conv, Dense, LinearMap, Transposed
 from graph.lowering.arithmetic import add, broadcast, scale
-from graph.lowering.builder import Builder, Known, Tensor, Value, indices
+from graph.lowering.builder import Builder, Known, Tensor, Value, indices, varying
 from graph.lowering.operator import Operator
 from graph.lowering.windows import convolution_windows, transposed_pads
 
@@ -35,7 +35,7 @@ def _product(builder: Builder, x: Value, y: Value, outer: Shape) -> Value:
         if math.prod(y.shape[:-2]) == 1:
             weight = y.value.reshape(y.shape[-2:])
             return builder.linear(Dense(x.shape, (*outer, x.shape[-2], weight.shape[1]), weight.T), x)
-        return swap(builder, _left_product(builder, np.swapaxes(y.value, -1, -2), _tensor(swap(builder, x)), outer))
+        return swap(builder, _left_product(builder, np.swapaxes(y.value, -1, -2), varying(swap(builder, x)), outer))
     if isinstance(x, Known) and isinstance(y, Tensor):
         return _left_product(builder, x.value, y, outer)
     if isinstance(x, Known) or isinstance(y, Known):
@@ -58,7 +58,7 @@ def _left_product(builder: Builder, matrix: Array, y: Tensor, outer: Shape) -> T
         batch = count if shared else 1
         kernel = weight.reshape(groups * n, k, 1)
         linear_map = Conv((batch, groups * k, m), (batch, groups * n, m), kernel, (1,), (0,), (0,), (1,), groups)
-    return _tensor(reshape(builder.linear(linear_map, y), (*outer, n, m)))
+    return varying(reshape(builder.linear(linear_map, y), (*outer, n, m)))
 
 
 def reshape(x: Value, shape: Shape) -> Value:
@@ -69,12 +69,6 @@ def reshape(x: Value, shape: Shape) -> Value:
 def swap(builder: Builder, x: Value) -> Value:
     """The last two axes exchanged."""
     return Known(np.swapaxes(x.value, -1, -2)) if isinstance(x, Known) else builder.gather(x, np.swapaxes(indices(x.shape), -1, -2))
-
-
-def _tensor(x: Value) -> Tensor:
-    if isinstance(x, Known):
-        raise TypeError("a product with a variable operand cannot be constant")
-    return x
 
 
 def lower_matmul(op: Operator) -> Value:

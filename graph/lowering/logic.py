@@ -10,7 +10,7 @@ from graph.core import Affine
 from graph.functions import build
 from graph.linear_map import Gather, Reshape
 from graph.lowering.arithmetic import add, broadcast, multiply, scale, where
-from graph.lowering.builder import Builder, Known, Tensor, Value
+from graph.lowering.builder import Builder, Known, Tensor, Value, varying
 from graph.lowering.operator import Operator
 
 ONE = Known(np.ones(()))
@@ -19,13 +19,7 @@ ONE = Known(np.ones(()))
 def difference(op: Operator, sign: float = 1.0) -> Tensor:
     """sign (x - y) of the first two inputs."""
     found = add(op.builder, op.value(0), op.value(1), -1.0)
-    return _tensor(found if sign == 1 else scale(op.builder, found, np.array(sign)))
-
-
-def _tensor(value: Value) -> Tensor:
-    if isinstance(value, Known):
-        raise TypeError("a constant where the network's input has a say")
-    return value
+    return varying(found if sign == 1 else scale(op.builder, found, np.array(sign)))
 
 
 def positive(builder: Builder, x: Tensor) -> Tensor:
@@ -49,11 +43,11 @@ def is_whole(builder: Builder, x: Value) -> bool:
 def _beyond(op: Operator, x: Tensor) -> Tensor:
     """`x` moved so that what is not positive is negative: a difference of integers by a half, which no rounding of bounds bridges."""
     whole = all(is_whole(op.builder, op.value(i)) for i in range(len(op.inputs)))
-    return _tensor(add(op.builder, x, Known(np.array(-0.5)))) if whole else x
+    return varying(add(op.builder, x, Known(np.array(-0.5)))) if whole else x
 
 
 def _truth(builder: Builder, x: Value) -> Value:
-    return builder.convert(_tensor(x), "bool")
+    return builder.convert(varying(x), "bool")
 
 
 def compares(sign: float, *, strict: bool) -> Callable[[Operator], Value]:
@@ -68,7 +62,7 @@ def compares(sign: float, *, strict: bool) -> Callable[[Operator], Value]:
 
 def _apart(op: Operator, x: Tensor) -> Value:
     """1 where x, made of the operands, is not 0."""
-    below = _tensor(scale(op.builder, x, np.array(-1.0)))
+    below = varying(scale(op.builder, x, np.array(-1.0)))
     return add(op.builder, positive(op.builder, _beyond(op, x)), positive(op.builder, _beyond(op, below)))
 
 
@@ -83,12 +77,12 @@ def lower_not(op: Operator) -> Value:
 def lower_and(op: Operator) -> Value:
     """relu(x + y - 1)."""
     both = add(op.builder, add(op.builder, op.value(0), op.value(1)), ONE, -1.0)
-    return _truth(op.builder, op.builder.elementwise(build("relu"), _tensor(both)))
+    return _truth(op.builder, op.builder.elementwise(build("relu"), varying(both)))
 
 
 def lower_or(op: Operator) -> Value:
     """min(x + y, 1)."""
-    either = _tensor(add(op.builder, op.value(0), op.value(1)))
+    either = varying(add(op.builder, op.value(0), op.value(1)))
     return _truth(op.builder, op.builder.elementwise(build("clip", -np.inf, 1.0), either))
 
 
@@ -118,9 +112,9 @@ def lower_where(op: Operator) -> Value:
 def truncated(builder: Builder, x: Tensor) -> Tensor:
     """x without what is behind the point: floor(relu(x)) - floor(relu(-x))."""
     parts = []
-    for part in (x, _tensor(scale(builder, x, np.array(-1.0)))):
+    for part in (x, varying(scale(builder, x, np.array(-1.0)))):
         parts.append(builder.elementwise(build("floor"), builder.elementwise(build("relu"), part)))
-    return _tensor(add(builder, parts[0], parts[1], -1.0))
+    return varying(add(builder, parts[0], parts[1], -1.0))
 
 
 def lower_cast(op: Operator) -> Value:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from graph.functions import build
 from graph.lowering.arithmetic import add, broadcast, concat, float64, scale, where
-from graph.lowering.builder import Known, Tensor, Value, indices
+from graph.lowering.builder import Known, Tensor, Value, indices, varying
 from graph.lowering.logic import truncated
 from graph.lowering.operator import Operator
 from graph.lowering.roots import radicand
@@ -51,11 +51,11 @@ def _exponential(op: Operator, base: Array, exponent: Tensor) -> Value:
     kind, c = base.dtype.name, float64(base)
     if not (c > 0).all():
         raise op.refuse("a constant base that is not above 0, to an exponent that depends on the input, is not supported")
-    power = op.builder.elementwise(build("exp"), _tensor(scale(op.builder, exponent, np.log(c))))
+    power = op.builder.elementwise(build("exp"), varying(scale(op.builder, exponent, np.log(c))))
     if base.dtype.kind == "f":
         return power
     shape = power.shape
-    return op.builder.convert(_tensor(where(op.builder, np.broadcast_to(c == 1, shape), Known(np.ones(shape)), truncated(op.builder, power))), kind)
+    return op.builder.convert(varying(where(op.builder, np.broadcast_to(c == 1, shape), Known(np.ones(shape)), truncated(op.builder, power))), kind)
 
 
 def lower_mod(op: Operator) -> Value:
@@ -67,12 +67,6 @@ def lower_mod(op: Operator) -> Value:
     if whole and (op.integer("fmod") or x.element_type == "bool"):
         raise op.refuse(f"a remainder of {x.element_type} with fmod is not supported for what depends on the input; cast to float32 before")
     moved = add(op.builder, x, Known(np.sign(y) / 2)) if whole else x
-    share = _tensor(scale(op.builder, moved, 1 / y))
+    share = varying(scale(op.builder, moved, 1 / y))
     count = truncated(op.builder, share) if op.integer("fmod") else op.builder.elementwise(build("floor"), share)
     return add(op.builder, x, scale(op.builder, count, y), -1.0)
-
-
-def _tensor(x: Value) -> Tensor:
-    if isinstance(x, Known):
-        raise TypeError("what depends on the input cannot be constant")
-    return x

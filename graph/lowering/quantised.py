@@ -16,7 +16,7 @@ from graph.core import Shape
 from graph.functions import build
 from graph.linear_map import Scale
 from graph.lowering.arithmetic import add, broadcast, concat, float64, multiply, scale
-from graph.lowering.builder import Builder, Known, Tensor, Value, indices
+from graph.lowering.builder import Builder, Known, Tensor, Value, indices, varying
 from graph.lowering.linear import lower_conv, matmul, reshape, swap
 from graph.lowering.normalisation import softmax_rows
 from graph.lowering.operator import Operator
@@ -87,15 +87,15 @@ def quantise(builder: Builder, x: Value, to: Steps) -> Tensor:
     if to.zero.any():
         found = add(builder, found, Known(np.broadcast_to(to.zero, x.shape)))
     if to.zero.min() != to.zero.max():
-        found = builder.elementwise(build("clip", float(least), float(most)), _tensor(found))
-    return builder.convert(_tensor(found), to.kind)
+        found = builder.elementwise(build("clip", float(least), float(most)), varying(found))
+    return builder.convert(varying(found), to.kind)
 
 
 def restored(builder: Builder, x: Value, of: Steps) -> Value:
     """(x - zero) size, a float."""
     if isinstance(x, Known):
         return Known((float64(x.value) - of.zero) * of.size)
-    return builder.convert(_tensor(scale(builder, _centred(builder, x, of.zero), of.size)), "float32")
+    return builder.convert(varying(scale(builder, _centred(builder, x, of.zero), of.size)), "float32")
 
 
 def _centred(builder: Builder, x: Value, zero: Array) -> Value:
@@ -103,12 +103,6 @@ def _centred(builder: Builder, x: Value, zero: Array) -> Value:
     if isinstance(x, Known):
         return Known(float64(x.value) - zero)
     return add(builder, x, Known(-zero)) if zero.any() else x
-
-
-def _tensor(x: Value) -> Tensor:
-    if isinstance(x, Known):
-        raise TypeError("a quantised tensor that depends on the input cannot be constant")
-    return x
 
 
 def _written(op: Operator, x: Value, to: Steps) -> Value:
@@ -145,10 +139,10 @@ def lower_dynamic_quantize_linear(op: Operator) -> list[Value]:
     negative = b.linear(Scale(x.shape, x.shape, np.array([-1.0])), x)
     low = b.elementwise(build("relu"), b.maximum(negative, windows, ()))  # of which the least number is the negative
     size = scale(b, add(b, high, low), np.array(1 / 255))
-    inverse = b.elementwise(build("reciprocal"), _tensor(size))
+    inverse = b.elementwise(build("reciprocal"), varying(size))
     zero = _whole(b, b.multiply(low, inverse), 0.0, 255.0)
     found = add(b, _whole(b, b.multiply(x, broadcast(b, inverse, x.shape)), -255.0, 255.0), zero)
-    clipped = b.elementwise(build("clip", 0.0, 255.0), _tensor(found))
+    clipped = b.elementwise(build("clip", 0.0, 255.0), varying(found))
     return [b.convert(clipped, "uint8"), size, b.convert(zero, "uint8")]
 
 
@@ -158,7 +152,7 @@ def _whole(builder: Builder, x: Tensor, lower: float, upper: float) -> Tensor:
 
 def lower_matmul_integer(op: Operator) -> Value:
     """(A - zero) (B - zero), whole numbers."""
-    return op.builder.convert(_tensor(_integer_product(op, 2, 3)), "int32")
+    return op.builder.convert(varying(_integer_product(op, 2, 3)), "int32")
 
 
 def _integer_product(op: Operator, zero_a: int, zero_b: int) -> Value:
@@ -189,7 +183,7 @@ def _floats(op: Operator, x: Value) -> Value:
 
 def lower_conv_integer(op: Operator) -> Value:
     x, w = _without_zero(op, 2), _weight(op, 1, 3)
-    return op.builder.convert(_tensor(_convolved(op, x, w, None)), "int32")
+    return op.builder.convert(varying(_convolved(op, x, w, None)), "int32")
 
 
 def _zero(op: Operator, i: int) -> Array:
@@ -278,7 +272,7 @@ def _both(op: Operator) -> tuple[Value, Value]:
 
 
 def _first(op: Operator) -> Tensor:
-    return _tensor(restored(op.builder, op.variable(0), steps(op, 1, 2)))
+    return varying(restored(op.builder, op.variable(0), steps(op, 1, 2)))
 
 
 def lower_q_linear_sigmoid(op: Operator) -> Value:

@@ -19,7 +19,7 @@ from graph.core import Shape
 from graph.functions import FUNCTIONS, build
 from graph.linear_map import Dense, LinearMap, Scale
 from graph.lowering.arithmetic import add, concat, float64, multiply, scale
-from graph.lowering.builder import Builder, Known, Tensor, Value, indices
+from graph.lowering.builder import Builder, Known, Tensor, Value, indices, varying
 from graph.lowering.operator import Operator
 
 Array = NDArray[Any]
@@ -51,15 +51,15 @@ class Activation:
     def apply(self, builder: Builder, x: Tensor) -> Tensor:
         function, *defaults = ACTIVATIONS[self.name]
         if self.name == "affine":
-            return _tensor(add(builder, scale(builder, x, np.array(self.alpha)), Known(np.array(self.beta))))
+            return varying(add(builder, scale(builder, x, np.array(self.alpha)), Known(np.array(self.beta))))
         if self.name == "hardsigmoid":
             line = add(builder, scale(builder, x, np.array(self.alpha)), Known(np.array(self.beta)))
-            return builder.elementwise(build("clip", 0.0, 1.0), _tensor(line))
+            return builder.elementwise(build("clip", 0.0, 1.0), varying(line))
         if self.name in ("elu", "thresholdedrelu") and self.alpha == 0:
             return builder.elementwise(build("relu"), x)
         if self.name == "scaledtanh":
-            inner = builder.elementwise(build("tanh"), _tensor(scale(builder, x, np.array(self.beta))))
-            return _tensor(scale(builder, inner, np.array(self.alpha)))
+            inner = builder.elementwise(build("tanh"), varying(scale(builder, x, np.array(self.beta))))
+            return varying(scale(builder, inner, np.array(self.alpha)))
         numbers = [v for v, default in zip((self.alpha, self.beta), defaults, strict=True) if default is not None]
         return builder.elementwise(build(function, *numbers), x)
 
@@ -132,7 +132,7 @@ def _gru_step(op: Operator, direction: int, cell: Cell, x: Tensor, states: State
     if op.integer("linear_before_reset"):
         gated = _gated(cell, 1, x, hidden, cell.state_part(2, hidden))
         own = b.affine([(cell.inputs[2], x)], np.broadcast_to(cell.input_bias[2], cell.shape), cell.shape)
-        candidate = _tensor(add(b, own, gated))
+        candidate = varying(add(b, own, gated))
     else:
         candidate = cell.gate(2, x, _gated(cell, 1, x, hidden, hidden))
     candidate = cell.activate(1, candidate)
@@ -150,9 +150,9 @@ def _lstm_step(op: Operator, direction: int, cell: Cell, x: Tensor, states: Stat
     rest = add(b, Known(np.ones(cell.shape)), enter, -1.0)
     kept = multiply(b, rest, memory) if coupled else _gated(cell, 2, x, hidden, memory, seen[2])
     candidate = cell.activate(1, cell.gate(3, x, hidden))
-    fresh = _tensor(add(b, kept, multiply(b, enter, candidate)))
+    fresh = varying(add(b, kept, multiply(b, enter, candidate)))
     leave = cell.activate(0, cell.gate(1, x, hidden, None if peepholes is None else (peepholes[1], fresh)))
-    return multiply(b, leave, cell.activations[2].apply(b, _tensor(fresh))), fresh
+    return multiply(b, leave, cell.activations[2].apply(b, varying(fresh))), fresh
 
 
 def _gated(cell: Cell, g: int, x: Tensor, state: Value, value: Value, peephole: tuple[Array, Value] | None = None) -> Value:
@@ -277,9 +277,3 @@ def _outputs(op: Operator, everything: list[tuple[int, Array, Value]], last: lis
         else:
             found.append(Known(np.zeros(0)))
     return found
-
-
-def _tensor(x: Value) -> Tensor:
-    if isinstance(x, Known):
-        raise TypeError("a sum with a variable operand cannot be constant")
-    return x

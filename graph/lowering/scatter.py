@@ -63,7 +63,7 @@ def _scatter(op: Operator, target: Array) -> Value:
         case "add":
             return _scatter_add(builder, data, updates, flat)
         case "mul":
-            rounds = [_picked(builder, updates, chosen, 1.0) for chosen in _rounds(flat, data.size)]
+            rounds = [picked(builder, updates, chosen, 1.0) for chosen in _rounds(flat, data.size)]
             return reduce(lambda x, y: multiply(builder, x, reshape(y, data.shape)), rounds, data)
         case "max" | "min" as kind:
             both = concat(builder, [data, updates])
@@ -89,11 +89,11 @@ def _rounds(flat: Array, size: int) -> list[Array]:
     return found
 
 
-def _picked(builder: Builder, x: Value, chosen: Array, missing: float) -> Value:
+def picked(builder: Builder, x: Value, chosen: Array, missing: float = 0.0) -> Value:
     """The flat elements `chosen` of x, `missing` for -1."""
     if isinstance(x, Known):
         return Known(np.where(chosen < 0, missing, x.value.reshape(-1)[np.maximum(chosen, 0)].astype(np.float64)))
-    return builder.gather(x, chosen, np.where(chosen < 0, missing, 0.0) if (chosen < 0).any() else None)
+    return builder.gather(x, chosen, np.where(chosen < 0, missing, 0.0) if missing and (chosen < 0).any() else None)
 
 
 def _scatter_add(builder: Builder, data: Value, updates: Value, flat: Array) -> Value:
@@ -149,7 +149,7 @@ def lower_one_hot(op: Operator) -> Value:
     builder = op.builder
     found = [builder.elementwise(build("lookup", k - depth - 1, *_bumps(depth)), index) for k in range(depth)]
     stacked = builder.gather(concat(builder, list(found)), np.moveaxis(indices((depth, *index.shape)), 0, where))
-    off, on = (_picked(builder, op.value(2), np.array(k), 0.0) for k in (0, 1))
+    off, on = (picked(builder, op.value(2), np.array(k)) for k in (0, 1))
     return add(builder, multiply(builder, stacked, add(builder, on, off, -1.0)), off)
 
 
