@@ -60,7 +60,7 @@ def _read(op: Operator, index: Tensor, row_of: Array, candidates: Array, shape: 
     data, builder = op.value(0), op.builder
     elements, count = builder.check_size(candidates.shape)
     if count == 1:
-        return builder.gather(op.variable(0), candidates.reshape(shape))
+        return builder.convert(builder.gather(op.variable(0), candidates.reshape(shape)), _kind(data))
     taken = [picked(builder, data, candidates[:, k]) for k in (0, slice(1, None), slice(None, -1))]
     steps = reached(builder, index, count)
     spread = builder.convert(builder.gather(steps, row_of[:, None] * (count - 1) + np.arange(count - 1)), _kind(data))

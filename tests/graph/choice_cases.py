@@ -17,6 +17,7 @@ READS = [  # operator, attributes, shape of the data, of the index, size of what
     ("Gather", {"axis": 0}, (3, 2), (2,), 3), ("Gather", {"axis": 1}, (2, 3, 2), (2, 2), 3), ("Gather", {"axis": -1}, (2, 3), (), 3),
     ("GatherElements", {"axis": 1}, (2, 3), (2, 2), 3), ("GatherElements", {"axis": 0}, (3, 2), (1, 1), 3),
     ("GatherND", {}, (2, 2, 3), (3, 2), 2), ("GatherND", {"batch_dims": 1}, (2, 3, 2), (2, 1), 3), ("GatherND", {}, (4,), (1, 1), 4),
+    ("Gather", {"axis": 0}, (1, 3), (2,), 1), ("GatherElements", {"axis": 1}, (2, 1), (2, 2), 1),
 ]  # fmt: skip
 WRITES = [  # operator, attributes, shape of the data, of the index, of the updates, size of what is indexed
     ("ScatterElements", {"axis": 1}, (2, 3), (2, 1), (2, 1), 3), ("ScatterElements", {"axis": 0}, (3, 2), (1, 1), (1, 1), 3),
