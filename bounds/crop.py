@@ -122,9 +122,11 @@ def _read(graph: Graph, j: int, p: int, kept: Array) -> Array | None:
     match graph.nodes[j]:
         case Elementwise():
             return kept
-        case Max(windows=windows):
+        case Max(windows=windows) if p == 0:
             read = windows[kept].reshape(-1)
             return read[read >= 0]
+        case Max():
+            return kept
         case Affine(maps=maps):
             cropped = crop_map(maps[p], kept)
             return None if cropped is None else cropped[0]
@@ -203,8 +205,9 @@ class _Maker:
                 return replace(node, shape=kept.shape, value=value[kept])
             case Elementwise(inputs=(k,)) as node:
                 return replace(node, shape=kept.shape, inputs=(self._holding(k, kept),))
-            case Max(inputs=(k,), windows=windows) as node:
-                return replace(node, shape=kept.shape, inputs=(self.place[k],), windows=self._within(k, windows[kept]))
+            case Max(inputs=(k, *others), windows=windows) as node:
+                inputs = (self.place[k], *(self._holding(other, kept) for other in others))
+                return replace(node, shape=kept.shape, inputs=inputs, windows=self._within(k, windows[kept]))
             case Affine(inputs=inputs, maps=maps, bias=bias) as node:
                 places = tuple(self.place[k] for k in inputs)
                 cropped = tuple(self._map(k, m, kept) for k, m in zip(inputs, maps, strict=True))

@@ -16,7 +16,7 @@ from torch import Tensor
 from bounds import relaxation
 from bounds.linear import LinearBounds, State
 from bounds.rounding import unit_error
-from graph.core import Affine, Bilinear, Elementwise, Input
+from graph.core import Affine, Bilinear, Elementwise, Input, Max
 
 NEGLIGIBLE = 2.0**-12  # an input whose interval is this much narrower than the widest (a decimal's rounding) enters as an interval
 
@@ -53,7 +53,7 @@ def forward(bounds: LinearBounds, lower: Tensor, upper: Tensor, narrow: int = 0)
     Nodes of at most `narrow` elements that feed a non-linear node get backward bounds as well, which are tighter, before it goes on.
 
     lower_i <= h_i <= upper_i of the returned state for every real execution with its input in the box, and never wider
-    than intervals. Products of matrices and Max go on from their interval bounds.
+    than intervals. Products of matrices go on from their interval bounds.
     """
     return _Pass(bounds, lower, upper, narrow).run()
 
@@ -112,6 +112,8 @@ class _Pass:
                 return self._elementwise(node)
             case Bilinear(kind="mul") as node:
                 return self._product(node)
+            case Max() as node:
+                return self._max(node, low, high)
             case _:
                 return self._constant(low, high)
 
@@ -119,6 +121,13 @@ class _Pass:
         """The interval as a form without slopes: right for every node type."""
         rows = torch.zeros(low.shape[0], self.varying.shape[-1], low.shape[1], dtype=low.dtype, device=low.device)
         return Form(torch.cat([low.unsqueeze(1), rows], 1), torch.cat([high.unsqueeze(1), rows], 1))
+
+    def _max(self, node: Max, low: Tensor, high: Tensor) -> Form:
+        """That of what is the same by other means; above, a share of it, and the upper bound for the rest."""
+        _, twin, difference = node.inputs
+        share = relaxation.share_of_twin(self.state.lower[difference], self.state.upper[difference], low, high)
+        form, lost = self.forms[twin], unit_error(4, self.net.dtype) * (self.sizes[twin] + high.abs()) + self._tiny
+        return Form(_raise(form.low.clone(), -lost), _raise(form.high * share.unsqueeze(1), torch.where(share < 1, (1 - share) * high, 0.0) + lost))
 
     def _affine(self, i: int, node: Affine) -> Form:
         """With m, d half the sum and half the difference of an input's forms: W m -+ |W| d, that is W+ and W- at once."""

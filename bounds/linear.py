@@ -326,8 +326,6 @@ class LinearBounds:
             match self.graph.nodes[reader]:
                 case Elementwise(function=function):
                     matter = matter | ~relaxation.is_linear(function, low, high)
-                case Max():
-                    matter = matter | _contenders(low, high, self.net.windows[reader])
                 case _:
                     matter = matter | (high > low)
         node = self.graph.nodes[i]
@@ -551,23 +549,14 @@ class _Backward:
         self._pass_on(y, to_y.flatten(2))
 
     def _max(self, i: int, node: Max, d: Tensor) -> None:
-        """Lower: the element with the largest lower bound. Upper: that element where it dominates, else the largest upper bound."""
-        j = node.inputs[0]
-        windows = self.net.windows[i]
-        low = gather_windows(self.state.lower[j], windows, float("-inf"))
-        high = gather_windows(self.state.upper[j], windows, float("-inf"))
-        best_low, place = low.max(-1)
-        others = high.scatter(-1, place.unsqueeze(-1), float("-inf")).amax(-1)
-        dominates = (best_low >= others).to(d.dtype).unsqueeze(1)
-        chosen = windows.expand(*low.shape).gather(-1, place.unsqueeze(-1)).squeeze(-1)  # [B, out]
+        """Lower: what it is by other means. Upper: a share of that, and its own upper bound for the rest (`relaxation.share_of_twin`)."""
+        _, twin, difference = node.inputs
+        state, top = self.state, self.state.upper[i]
+        share = relaxation.share_of_twin(state.lower[difference], state.upper[difference], state.lower[i], top)
         negative = d.clamp(max=0)
-        share = d - negative * (1 - dominates)
-        self._shift(negative * (1 - dominates), high.amax(-1))
-        shape = (d.shape[0] if d.shape[0] > 1 else chosen.shape[0], d.shape[1], self.graph.nodes[j].size)
-        target = torch.zeros(shape, dtype=d.dtype, device=d.device)
-        index = chosen.unsqueeze(1).expand(shape[0], d.shape[1], -1)
-        self._charge(unit_error(windows.shape[0], self.net.dtype) * torch.maximum(best_low.abs(), high.amax(-1).abs()), d)
-        self._pass_on(j, target.scatter_add(-1, index, share.expand(shape[0], -1, -1)))
+        self._shift(negative, torch.where(share < 1, (1 - share) * top, 0.0))
+        self._charge(unit_error(3, self.net.dtype) * torch.maximum(top.abs(), state.largest(twin)), d)
+        self._pass_on(twin, d - negative * (1 - share).unsqueeze(1))
 
     def _concretise(self) -> Lower:
         parts, value = [], self.constant
@@ -599,20 +588,11 @@ def _exact_affine(state: State, node: Affine, apply: Callable[[Tensor], Tensor])
     return torch.minimum(a, b), torch.maximum(a, b)
 
 
-def _contenders(low: Tensor, high: Tensor, windows: Tensor) -> Tensor:
-    """Which elements [B, size] vary and may be the largest of a window: of the others the maximum and its bounds do not depend."""
-    least, most = (gather_windows(end, windows, float("-inf")) for end in (low, high))
-    ahead = (most > least.amax(-1, keepdim=True)).to(torch.uint8).flatten(1)
-    index = windows.clamp(min=0).reshape(1, -1).expand(len(low), -1)
-    found = torch.zeros(low.shape, dtype=torch.uint8, device=low.device).scatter_reduce(-1, index, ahead, "amax")
-    return (found > 0) & (high > low)
-
-
 def _targets(graph: Graph) -> dict[int, tuple[int, ...]]:
     """Nodes whose bounds a relaxation reads, with the non-linear nodes that read them."""
     readers: dict[int, list[int]] = {}
     for i, node in graph:
-        if isinstance(node, Elementwise | Bilinear | Max):
+        if isinstance(node, Elementwise | Bilinear):
             for j in dict.fromkeys(node.inputs):
                 readers.setdefault(j, []).append(i)
     return {j: tuple(r) for j, r in readers.items()}
@@ -635,7 +615,7 @@ def _flat_below(graph: Graph) -> frozenset[int]:
     """Nodes that only functions read which have one value below some number (ReLU): of what is small enough, nobody asks how small."""
     functions = {i: node.function for i, node in graph if isinstance(node, Elementwise)}
     flat = {i for i, function in functions.items() if isinstance(function, Pieces) and function.slopes[0] == 0}
-    asked = {j for i, node in graph if i not in flat for j in node.inputs}
+    asked = {j for i, node in graph if i not in flat for j in (node.inputs[:1] if isinstance(node, Max) else node.inputs)}
     return frozenset({j for i in flat for j in graph.nodes[i].inputs} - asked - {*graph.outputs})
 
 

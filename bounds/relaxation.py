@@ -24,6 +24,7 @@ from graph.functions.facts import Function, Pieces, Smooth, Stairs, Steps
 
 STEEPEST = 2.0**15  # chord across a jump that is tried: float16 holds it, and no product of it overflows
 UNDERFLOW = 2.0**-100  # more than underflow loses in an offset, and no products with it are subnormal numbers, which take ten times as long
+TWIN_REACH = 0.35  # of a maximum's own width, where its upper plane turns into a constant: also in the checker
 STEEPNESS = 8.0  # with which a default slope rises from one piece of a kinked function to the other: also in the checker, for which it is chosen
 OWN_ROUNDINGS = 8  # units of rounding for the few + - * around one evaluation of f; at most 5 occur
 
@@ -175,6 +176,14 @@ def _relax_relu(lower: Tensor, upper: Tensor) -> Planes:
     chord = high / (high - low).clamp(min=tiny)
     offset = torch.maximum(-chord * low, (1 - chord) * high) * (1 + OWN_ROUNDINGS * unit) + UNDERFLOW
     return Planes(_rising(lower, upper), None, chord, offset)
+
+
+def share_of_twin(lower: Tensor, upper: Tensor, least: Tensor, most: Tensor) -> Tensor:
+    """How much of the upper plane of max(a, b), of bounds [least, most], is that of b + relu(a - b), with a - b in [lower, upper]; the rest is
+    `most`. The first is off by as much as the chord of the relu lies above 0: all of it where that is little of the maximum's own width."""
+    high, low = upper.clamp(min=0), (-lower).clamp(min=0)
+    excess = high * low / (high + low).clamp(min=_unit(lower)[1])
+    return (0.5 + STEEPNESS * (TWIN_REACH - excess / (most - least).clamp(min=_unit(lower)[1]))).clamp(0, 1)
 
 
 def _rising(lower: Tensor, upper: Tensor) -> Tensor:

@@ -91,7 +91,12 @@ class Bilinear(Node):
 
 @dataclass(frozen=True, eq=False)
 class Max(Node):
-    """y[i] = max over j of x[windows[i, j]]; -1 marks padding, which is ignored. Min is -Max(-x)."""
+    """y[i] = max over j of x[windows[i, j]]; -1 marks padding, which is ignored. Min is -Max(-x).
+
+    `inputs` are x, a node that says the same of x by other means, b + relu(a - b), and that difference a - b: linear rules go by the second,
+    as far as what is known of the third makes it the better one, and intervals by x. A window has at most two elements
+    (`Builder.maximum` compares more in rounds).
+    """
 
     windows: Array = field(repr=False)
 
@@ -167,7 +172,7 @@ def _check_node(graph: Graph, node: Node, where: str) -> None:
         case Bilinear(kind="matmul"):
             fits = len(sizes) == 2 and _matmul_shape(*(graph.nodes[j].shape for j in node.inputs)) == node.shape
         case Max(windows=windows):
-            fits = len(sizes) == 1 and windows.ndim == 2 and windows.shape[0] == node.size and bool((windows.max(axis=1) >= 0).all())
+            fits = sizes[1:] == [node.size] * 2 and windows.shape == (node.size, 2) and bool((windows.max(axis=1) >= 0).all())
             fits = fits and bool(windows.max() < sizes[0]) and bool(windows.min() >= -1)
         case _:
             raise MalformedGraph(f"{where}: unknown node type")

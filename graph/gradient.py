@@ -58,6 +58,6 @@ def _parts(graph: Graph, node: Node, d: Array, x: Sequence[Array]) -> list[Array
             largest = take_windows(x[0], windows, -np.inf).argmax(axis=-1)
             part = np.zeros_like(x[0])
             np.add.at(part, (np.arange(len(d))[:, None], windows[np.arange(len(windows)), largest]), d)
-            return [part]
+            return [part, np.zeros_like(x[1]), np.zeros_like(x[2])]  # what its other operands say is in x
         case _:
             raise MalformedGraph(f"no gradient of a {type(node).__name__} node")

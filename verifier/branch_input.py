@@ -93,7 +93,9 @@ def loose(graph: Graph, bounder: Bounder) -> Branching:
                     j = node.inputs[0]
                     planes = relaxation.relax(function, state.lower[j], state.upper[j])
                     spread[j] = spread[j] + spread[i] + reach[i] * _gap(planes, state.lower[j], state.upper[j])
-                case Bilinear() | Max():
+                case Max(inputs=(_, twin, _)):
+                    spread[twin] = spread[twin] + spread[i]
+                case Bilinear():
                     for j in node.inputs:
                         spread[j] = spread[j] + spread[i].mean(-1, keepdim=True)
                 case Input() | Constant():
@@ -138,7 +140,9 @@ def influence(graph: Graph) -> list[NDArray[np.float64]]:
             case Elementwise(function=function):
                 steep = (max(map(abs, function.slopes)) or 1.0) if isinstance(function, Pieces) else 1.0  # steps are flat, but not without effect
                 reach[node.inputs[0]] += r * steep
-            case Bilinear() | Max():
+            case Max(inputs=(_, twin, _)):
+                reach[twin] += r
+            case Bilinear():
                 for j in node.inputs:
                     reach[j] += r.mean()
             case Input() | Constant():

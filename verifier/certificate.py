@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graph.core import Bilinear, Elementwise, Graph, Input, Max
+from graph.core import Bilinear, Elementwise, Graph, Input
 from verifier.events import Begun, Chosen, Closed, Crossed, Derive, Event, Formed, Mended, Multiplied, Places, Roots, Split, Tightened, Within
 from verifier.problem import Problem, only_pieces
 from verifier.version import NAME, VERSION
@@ -357,7 +357,7 @@ class _Names:
         self._graph = graph
         self._reader: dict[int, int] = {}  # node -> the first non-linear node that reads it
         for i, node in graph:
-            if isinstance(node, Elementwise | Bilinear | Max):
+            if isinstance(node, Elementwise | Bilinear):
                 for j in node.inputs:
                     self._reader.setdefault(j, i)
         self.entries: list[dict[str, str | int]] = []

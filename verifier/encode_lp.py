@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from bounds import relaxation
+from bounds.relaxation import share_of_twin
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node
 from graph.functions.facts import Function, Pieces, Smooth
 from verifier.solver import Question
@@ -137,10 +138,8 @@ def _read(node: Node, graph: Graph, mask: Array) -> list[tuple[int, Array]]:
             return [(j, mask) for j in node.inputs]
         case Bilinear():
             return [(j, np.ones(graph.nodes[j].size, dtype=bool)) for j in node.inputs]
-        case Max(windows=windows):
-            read = np.zeros(graph.nodes[node.inputs[0]].size, dtype=bool)
-            read[windows[mask][windows[mask] >= 0]] = True
-            return [(node.inputs[0], read)]
+        case Max(inputs=(_, twin, _)):
+            return [(twin, mask)]
         case _:
             raise NotImplementedError(f"no rule for what a {type(node).__name__} node reads")
 
@@ -368,40 +367,17 @@ class _Encoder:
             self._rows(lower, upper, (product, 1.0), (self.columns[left][x], -b), (self.columns[right][y], -a))
 
     def _max(self, i: int, node: Max, element: Array) -> None:
-        """y >= x_k for all k of a window, and y <= x_k for one of them, which a binary chooses."""
-        j = node.inputs[0]
-        if self.cuts is not None:
-            self._max_planes(i, node, element)
+        """The same number by other means; with `cuts` as planes, those of a backward pass."""
+        _, twin, difference = node.inputs
+        zero, y, x = np.zeros(element.size), self.columns[i][element], self.columns[twin][element]
+        if self.cuts is None:
+            self._rows(zero, zero, (y, 1.0), (x, -1.0))
             return
-        for e in element.tolist():
-            window = np.unique(node.windows[e][node.windows[e] >= 0])
-            low, high = self._finite(j, window)
-            able = high >= low.max()
-            window, low, top = window[able], low[able], high[able].max()
-            y, x = np.full(window.size, self.columns[i][e]), self.columns[j][window]
-            if window.size == 1:
-                self._rows(np.zeros(1), np.zeros(1), (y, 1.0), (x, -1.0))
-                continue
-            choice = self._new(np.zeros(window.size), np.ones(window.size), integral=True)
-            free = np.full(window.size, np.inf)
-            self._rows(np.zeros(window.size), free, (y, 1.0), (x, -1.0))
-            self._rows(-free, top - low, (y, 1.0), (x, -1.0), (choice, top - low))
-            one = self._rows(np.ones(1), np.ones(1))
-            self._fill(np.repeat(one, window.size), choice, np.ones(window.size))
-
-    def _max_planes(self, i: int, node: Max, element: Array) -> None:
-        """y >= x_k where x_k has the largest lower bound; y <= x_k if it dominates the others, else y <= their largest upper bound."""
-        j, below, above = node.inputs[0], [], []
-        zero, infinite = np.zeros(1), np.full(1, np.inf)
-        for e in element.tolist():
-            window = np.unique(node.windows[e][node.windows[e] >= 0])
-            low, high = self._finite(j, window)
-            best = int(np.argmax(low))
-            y, x = self.columns[i][[e]], self.columns[j][window[[best]]]
-            below.append(self._rows(zero, infinite, (y, 1.0), (x, -1.0)))
-            dominates = low[best] >= np.delete(high, best).max(initial=-np.inf)
-            above.append(self._rows(-infinite, zero, (y, 1.0), (x, -1.0)) if dominates else self._rows(-infinite, high.max(keepdims=True), (y, 1.0)))
-        self.bends[i] = Bends(element, np.concatenate(below), np.concatenate(above))
+        top, free = self._finite(i, element)[1], np.full(element.size, np.inf)
+        ends = (torch.from_numpy(end) for j in (difference, i) for end in self._finite(j, element))
+        share = share_of_twin(*ends).numpy()
+        self._rows(zero, free, (y, 1.0), (x, -1.0))
+        self._rows(-free, (1 - share) * top, (y, 1.0), (x, -share))
 
     def _cut(self, worst: Array) -> dict[int, tuple[tuple[Array, Array], tuple[Array, Array]]]:
         """Rows for what splits say, which may be missed by the column `worst` [1]."""

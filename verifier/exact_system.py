@@ -206,7 +206,7 @@ class Reduction:
                 pairs = [pair for e in wanted for pair in factors(self.graph, node, e)]
                 return [{x for x, _ in pairs}, {y for _, y in pairs}]
             case Max(windows=windows):
-                return [{int(j) for e in wanted for j in windows[e] if j >= 0}]
+                return [{int(j) for e in wanted for j in windows[e] if j >= 0}, set(), set()]
             case _:
                 raise NoRule(f"SMT has no rule for a {type(node).__name__} node")
 

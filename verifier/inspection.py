@@ -101,7 +101,7 @@ def inspect(graph: Graph, lower: Array, upper: Array, box: str) -> Inspection:
 
 
 def _nonlinear(graph: Graph) -> list[tuple[int, Node]]:
-    return [(i, node) for i, node in graph if isinstance(node, Elementwise | Bilinear | Max)]
+    return [(i, node) for i, node in graph if isinstance(node, Elementwise | Bilinear)]
 
 
 def _kind(node: Node) -> str:

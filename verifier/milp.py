@@ -16,7 +16,7 @@ import numpy as np
 from highspy import HighsModelStatus as Status
 from numpy.typing import NDArray
 
-from graph.core import Bilinear, Elementwise, Graph, Max
+from graph.core import Bilinear, Elementwise, Graph
 from graph.evaluate import evaluate
 from graph.functions.facts import Pieces
 from verifier.encode_lp import Cuts, NotEncodable, Program, cone, encode, encode_nodes
@@ -205,7 +205,7 @@ def _undecided(graph: Graph, i: int, low: Array, high: Array) -> Array:
     """Elements [size] of node i whose bounds a non-linear reader would use better if they were tighter."""
     undecided = np.zeros(low.size, dtype=bool)
     for node in graph.nodes:
-        if i in node.inputs and isinstance(node, Elementwise | Max | Bilinear):
+        if i in node.inputs and isinstance(node, Elementwise | Bilinear):
             bent = low < high
             if isinstance(node, Elementwise) and isinstance(node.function, Pieces):
                 bent = np.logical_or.reduce([(low <= b) & (b <= high) & bent for b in node.function.breakpoints])
@@ -298,11 +298,6 @@ def multipliers(question: Question, cuts: Cuts, seconds: float, atoms: Sequence[
     strains: dict[int, Array] = {}
     for i, bends in program.bends.items():
         node, costs[i] = graph.nodes[i], np.zeros(graph.nodes[i].size)
-        if isinstance(node, Max):
-            read = values[program.columns[node.inputs[0]][node.windows[bends.element]]]
-            read = np.where(node.windows[bends.element] >= 0, read, -np.inf).max(1)
-            weight = np.abs(duals[bends.argument]) + np.abs(duals[bends.value]) + IDLE
-            costs[i][bends.element] = weight * np.abs(values[program.columns[i][bends.element]] - read)
         if isinstance(node, Elementwise) and isinstance(node.function, Pieces):
             slopes[i], strains[i] = _slopes(question, program, i, duals)
             off = values[program.columns[i]] - node.function.value(values[program.columns[node.inputs[0]]])

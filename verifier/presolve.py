@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bounds.interval import concretise, propagate
-from graph.core import Affine, Bilinear, Elementwise, Graph, Max
+from graph.core import Affine, Bilinear, Elementwise, Graph
 from verifier.problem import Problem
 
 Array = NDArray[Any]
@@ -53,7 +53,7 @@ def program_of_intervals(problem: Problem, cases: Array) -> tuple[bool, bool]:
 
 def work_of_a_pass(graph: Graph) -> int:
     """Products of a backward pass, down to the inputs, from every element that a non-linear node reads."""
-    read = {j for _, node in graph if isinstance(node, Elementwise | Bilinear | Max) for j in node.inputs}
+    read = {j for _, node in graph if isinstance(node, Elementwise | Bilinear) for j in node.inputs}
     work, below = 0, sum(graph.nodes[i].size for i in graph.inputs)
     for i, node in graph:
         if isinstance(node, Affine):

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from graph.core import Affine, Bilinear, Constant, Elementwise, Input, Max, Node, Origin, Shape
 from graph.errors import MalformedGraph, ModelError
+from graph.functions import build
 from graph.functions.facts import Function
-from graph.linear_map import Gather, LinearMap, Reshape
+from graph.linear_map import Gather, LinearMap, Reshape, Scale, compose
 from graph.lowering.forms import Form
 
 Array = NDArray[Any]
 
-NON_LINEAR = (Elementwise, Bilinear, Max)
+NON_LINEAR = (Elementwise, Bilinear)  # what records speak of by the operator and a number: its sites
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,28 @@ class Builder:
         return self._emit(Bilinear(shape, (left.node, right.node), self.origin, "matmul"), _common_type([x, y]))
 
     def maximum(self, x: Tensor, windows: Array, shape: Shape) -> Tensor:
-        """Maxima over `windows` [size of shape, taps] of flat indices into `x`, -1 for padding."""
-        return self._emit(Max(shape, (x.node,), self.origin, windows), x.element_type)
+        """Maxima over `windows` [size of shape, taps] of flat indices into `x`, -1 for padding: of neighbouring taps a, b as b + relu(a - b), of
+        these again, until one is left. So they bend where two elements cross, which has bounds of its own and can be split."""
+        real = windows >= 0
+        if not bool(real.any(axis=1).all()):
+            raise MalformedGraph(f"{', '.join(self.origin.operators)}: a maximum over nothing but padding")
+        windows = np.where(real, windows, np.take_along_axis(windows, real.argmax(axis=1)[:, None], 1))
+        while windows.shape[1] > 1:
+            second = windows[:, 1::2] if windows.shape[1] % 2 == 0 else np.concatenate([windows[:, 1::2], windows[:, -1:]], axis=1)
+            left = second.shape[1]
+            x = self._larger(x, windows[:, 0::2], second, (*shape, left) if left > 1 else shape)
+            windows = indices(second.shape)
+        return self.gather(x, windows.reshape(shape))
+
+    def _larger(self, x: Tensor, first: Array, second: Array, shape: Shape) -> Tensor:
+        """max(x[first], x[second]), element by element."""
+        held, other = second.reshape(-1), np.where(first == second, -1, first).reshape(-1)
+        b, a = (Gather(x.shape, shape, index) for index in (np.where(other >= 0, held, -1), other))
+        difference = self.affine([(a, x), (compose(b, Scale(shape, shape, np.array([-1.0]))), x)], None, shape)
+        excess = self.elementwise(build("relu"), difference)
+        same = self.affine([(Gather(x.shape, shape, held), x), (Reshape(shape, shape), excess)], None, shape)
+        windows = np.stack([held, other], axis=1)
+        return self._emit(Max(shape, (x.node, same.node, difference.node), self.origin, windows), x.element_type)
 
     def gather(self, x: Tensor, index: Array, bias: Array | None = None) -> Tensor:
         """The tensor of `index.shape` whose elements are the flat elements `index` of `x`, 0 for -1; plus `bias`."""

@@ -14,11 +14,10 @@ import numpy as np
 from verifier.checker import arithmetic, crop, functions, shapes
 from verifier.checker.arithmetic import Array, dn, finite, up
 from verifier.checker.forward import Forward
-from verifier.checker.maps import Index
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product, Smooth
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
-from verifier.checker.slopes import multiplier, vary
+from verifier.checker.slopes import multiplier, share_of_twin
 from verifier.checker.state import Forms, Planes, State
 
 Functional = Mapping[int, Array]  # node -> coefficients [1 or B, R, size]
@@ -38,13 +37,12 @@ class Checker:
         self.sizes = [network.nodes[i].size for i in network.inputs]
         self.n_in = sum(self.sizes)
         self.readers, self.exact = _readers(network), _exact_intervals(network)
-        asked = {j for node in network.nodes if not (isinstance(node, Elementwise) and shapes.is_flat_below(node.function)) for j in node.inputs}
+        asked = {
+            j for node in network.nodes if not (isinstance(node, Elementwise) and shapes.is_flat_below(node.function))
+            for j in (node.inputs[:1] if isinstance(node, Maximum) else node.inputs)
+        }
         self.flat_below = self.readers.keys() - asked - {*network.outputs}  # of these, who is small enough is not asked how small
         self.pure = {i: _is_pure(node) for i, node in enumerate(network.nodes)}
-        self.windows = {
-            i: [Index(np.ascontiguousarray(column), network.nodes[node.inputs[0]].size) for column in node.windows.T]
-            for i, node in enumerate(network.nodes) if isinstance(node, Maximum)
-        }
 
     # ---------------------------------------------------------------- states
 
@@ -121,7 +119,7 @@ class Checker:
         low, high = state.lower[i], state.upper[i]
         matter = np.zeros(low.shape, dtype=bool)
         for node in (self.network.nodes[reader] for reader in self.readers[i]):
-            matter |= ~functions.is_linear(node.function, low, high) if isinstance(node, Elementwise) else vary(node, low, high)
+            matter |= ~functions.is_linear(node.function, low, high) if isinstance(node, Elementwise) else low < high
         if isinstance(own := self.network.nodes[i], Elementwise) and own.inputs[0] not in self.exact:
             matter &= functions.is_linear(own.function, state.lower[own.inputs[0]], state.upper[own.inputs[0]])
         return matter
@@ -415,23 +413,16 @@ class _Backward:
         self._pass_on(y, to_y.reshape(*to_y.shape[:2], -1))
 
     def _maximum(self, i: int, node: Maximum, d: Array) -> None:
-        """Lower: the element whose lower bound is largest. Upper: the same where it dominates all others, else the largest upper bound."""
-        j, windows, state = node.inputs[0], node.windows, self.state
-        real, place = windows >= 0, np.maximum(windows, 0)
-        low = np.where(real, state.lower[j][:, place], -np.inf)
-        high = np.where(real, state.upper[j][:, place], -np.inf)
-        chosen = np.arange(windows.shape[1]) == low.argmax(-1)[..., None]  # [B, out, k]
-        dominates = low.max(-1) >= np.where(chosen, -np.inf, high).max(-1)
-        above = np.where(dominates, 0.0, high.max(-1))
+        """Lower: its twin, which is the same number. Upper: a share of that, and its own upper bound for the rest."""
+        state, (_, twin, difference) = self.state, node.inputs
+        top = state.upper[i]
+        share = share_of_twin(state.lower[difference], state.upper[difference], state.lower[i], top)
+        charge = arithmetic.G(1) * state.largest(twin) + arithmetic.G(node.size + 2) * (np.abs(top) + arithmetic.FLOOR)
+        self._charge(np.abs(d), charge + state.charge.get(i, 0.0), 3 * node.size, twin)
         positive = np.maximum(d, 0.0)
-        share = positive + (d - positive) * dominates[:, None]
-        maps = self.checker.windows[i]
-        terms = sum(m.meets for m in maps)
-        h = np.where(real, state.largest(j)[:, place], 0.0).max(-1)
-        charge = arithmetic.G(terms + 1) * (h + arithmetic.FLOOR) + arithmetic.G(node.size) * (np.abs(above) + arithmetic.FLOOR)
-        self._charge(np.abs(d), charge + state.charge.get(i, 0.0), terms + node.size, j)
-        self._add(_dot(d - positive, above))
-        self._pass_on(j, sum((m.adjoint(share * chosen[:, None, :, k]) for k, m in enumerate(maps)), np.zeros(1)))
+        negative = d - positive
+        self._add(_dot(negative, (1 - share) * top))
+        self._pass_on(twin, positive + negative * share[:, None])
 
 
 def _dot(d: Array, v: Array) -> Array:
@@ -481,7 +472,7 @@ def _readers(network: Network) -> dict[int, tuple[int, ...]]:
     """Nodes whose bounds a relaxation reads, with the non-linear nodes that read them."""
     found: dict[int, list[int]] = {}
     for i, node in enumerate(network.nodes):
-        if isinstance(node, Elementwise | Product | MatMul | Maximum):
+        if isinstance(node, Elementwise | Product | MatMul):
             for j in dict.fromkeys(node.inputs):
                 found.setdefault(j, []).append(i)
     return {j: tuple(readers) for j, readers in found.items()}

@@ -104,8 +104,10 @@ def _read(network: Network, j: int, p: int, kept: Array) -> Array | None:
     match node:
         case Elementwise():
             return kept
-        case Maximum():
+        case Maximum() if p == 0:
             return node.windows[kept].reshape(-1)
+        case Maximum():
+            return kept
         case Affine():
             match node.maps[p]:
                 case Index() as m:
@@ -158,7 +160,9 @@ class _Maker:
             case Elementwise():
                 changed["inputs"] = tuple(self._holding(k, kept) for k in node.inputs)
             case Maximum():
-                changed |= {"inputs": (self.place[node.inputs[0]],), "windows": self._within(node.inputs[0], node.windows[kept])}
+                x, *others = node.inputs
+                changed["inputs"] = (self.place[x], *(self._holding(k, kept) for k in others))
+                changed["windows"] = self._within(x, node.windows[kept])
             case Affine():
                 cropped = [self._map(m, j, p) for p, m in enumerate(node.maps)]
                 changed |= {"inputs": tuple(k for k, _ in cropped), "maps": tuple(m for _, m in cropped)}

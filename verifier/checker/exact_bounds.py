@@ -22,7 +22,7 @@ from verifier.checker.bounds import BACKWARD, FORWARD, NARROW
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
-from verifier.checker.slopes import multiplier
+from verifier.checker.slopes import multiplier, share_of_twin
 
 Array = NDArray[Any]
 Vector = list[Fraction]
@@ -205,7 +205,7 @@ class ExactBounds:
         self.widen = 0.0 if slack is None else arithmetic.THETA
         self.readers: dict[int, list[int]] = {}  # node -> the non-linear nodes that read it
         for k, node in enumerate(network.nodes):
-            if isinstance(node, Elementwise | Product | MatMul | Maximum):
+            if isinstance(node, Elementwise | Product | MatMul):
                 for source in dict.fromkeys(node.inputs):
                     self.readers.setdefault(source, []).append(k)
 
@@ -287,7 +287,7 @@ class ExactBounds:
         node, found = self.network.nodes[k], []
         if isinstance(node, Input):
             return lines[k]
-        if not isinstance(node, Affine | Elementwise | Product):
+        if not isinstance(node, Affine | Elementwise | Product | Maximum):
             return [(Form({}, low), Form({}, high)) for low, high in zip(state.lower[k], state.upper[k], strict=True)]
         for i in range(node.size):
             pair = []
@@ -433,7 +433,7 @@ class ExactBounds:
             case Product() | MatMul():
                 return self._product_planes(state, node, side)
             case Maximum():
-                return self._maximum_planes(state, node, side)
+                return self._maximum_planes(state, k, node, side)
             case _:
                 raise Rejected("unsupported-node", node.place)
 
@@ -449,15 +449,9 @@ class ExactBounds:
             for pairs in self.terms(node)
         ]
 
-    def _maximum_planes(self, state: State, node: Maximum, side: int) -> list[Plane]:
-        """Below: the element of the largest lower bound. Above: the same if no other can exceed it, else the largest upper bound."""
-        p, planes = node.inputs[0], []
-        low, high = state.lower[p], state.upper[p]
-        for window in windows(node):
-            best = max(range(len(window)), key=lambda place: low[window[place]])
-            others = [high[i] for place, i in enumerate(window) if place != best]
-            if side == 0 or all(low[window[best]] >= end for end in others):
-                planes.append(Plane(((p, window[best], Fraction(1)),), ZERO))
-            else:
-                planes.append(Plane((), max(high[i] for i in window)))
-        return planes
+    def _maximum_planes(self, state: State, k: int, node: Maximum, side: int) -> list[Plane]:
+        """Below: its twin. Above: a share of that, and its own upper bound for the rest."""
+        _, twin, difference = node.inputs
+        ends = (*doubles(state.lower[difference], state.upper[difference]), *doubles(state.lower[k], state.upper[k]))
+        shares = rationals(share_of_twin(*ends) if side else np.ones((1, node.size)), node.size)
+        return [Plane(((twin, i, share),), (1 - share) * state.upper[k][i]) for i, share in enumerate(shares)]

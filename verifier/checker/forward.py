@@ -19,7 +19,8 @@ import numpy as np
 
 from verifier.checker import arithmetic
 from verifier.checker.arithmetic import Array, dn, up
-from verifier.checker.network import Affine, Elementwise, Input, Network, Node, Product
+from verifier.checker.network import Affine, Elementwise, Input, Maximum, Network, Node, Product
+from verifier.checker.slopes import share_of_twin
 from verifier.checker.state import Planes, State
 
 Relaxation = Callable[[State, int, Elementwise], Planes]
@@ -70,6 +71,8 @@ class Forward:
                 form = self._elementwise(state, i, node)
             case Product():
                 form = self._product(state, node)
+            case Maximum():
+                form = self._maximum(state, i, node)
             case _:
                 form, slack = self._flat(state.lower[i], state.upper[i]), None  # the interval, slack included
         self.forms.append(form if slack is None else _shifted(form, -slack, slack))
@@ -110,6 +113,14 @@ class Forward:
         below = _times(low_y, self.forms[x]).low + _times(low_x, self.forms[y]).low
         above = _times(high_y, self.forms[x]).high + _times(low_x, self.forms[y]).high
         return _shifted(Form(below, above), dn(dn(-(low_x * low_y)) - lost), up(up(-(low_x * high_y)) + lost))
+
+    def _maximum(self, state: State, i: int, node: Maximum) -> Form:
+        """That of its twin; above, a share of it, and its own upper bound for the rest."""
+        _, twin, difference = node.inputs
+        form, top = self.forms[twin], state.upper[i]
+        share = share_of_twin(state.lower[difference], state.upper[difference], state.lower[i], top)
+        lost = up(arithmetic.G(4) * (self._size(form) + np.abs(top) + arithmetic.FLOOR))
+        return _shifted(Form(form.low, share[:, None] * form.high), -lost, up((1 - share) * top + lost))
 
     def _size(self, form: Form) -> Array:
         """At least |low| + |high| anywhere in the box, term by term [B, size]."""

@@ -122,7 +122,10 @@ class MatMul(Node):
 
 @dataclass(frozen=True, eq=False)
 class Maximum(Node):
-    """y[i] = max over j of x[windows[i, j]]; -1 is padding, which is ignored. Min is -Maximum(-x)."""
+    """y[i] = max over j of x[windows[i, j]], of at most two; -1 is padding, which is ignored. Min is -Maximum(-x).
+
+    `inputs`: x, the twin b + relu(a - b), which is the same number, and the difference a - b. Intervals go by x, linear rules by the twin.
+    """
 
     windows: Array = field(repr=False)
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from verifier.checker import activations, kernels, shapes
 from verifier.checker.arithmetic import Array
-from verifier.checker.network import Function, Maximum, Node, Pieces, Smooth
+from verifier.checker.network import Function, Pieces, Smooth
 
 TINY = 2.0**-900
+TWIN_REACH = 0.35  # of a maximum's own width, where its upper plane turns into a constant
 STEEPNESS = 8.0  # of the way from one piece's slope to the other's, where a kink is near the middle of the bounds
 TANH_GELU, GELU = 0.0175594, 2.2567583  # x (1 + erf x) / 2 is about f(2.2567583 x) / 2.2567583 with this swish
 Offset = Callable[[Function, Array, Array, Array, int], Array]  # function, slope, lower, upper, side -> rigorous least of side (f - slope x)
@@ -60,16 +61,12 @@ def multiplier(lines: Array, a: Array, b: Array, lower: Array, upper: Array) -> 
     return np.where(usable, m, 0.0)
 
 
-def vary(node: Node, low: Array, high: Array) -> Array:
-    """Of which elements [B, size] of an operand the bounds matter to a product or a maximum: those that vary, and for a maximum may be the largest
-    of a window."""
-    if not isinstance(node, Maximum):
-        return np.asarray(low < high)
-    least, most = (np.where(node.windows >= 0, end[:, np.maximum(node.windows, 0)], -np.inf) for end in (low, high))
-    box, window, place = np.nonzero(most > least.max(-1, keepdims=True))
-    found = np.zeros(low.shape, dtype=bool)
-    found[box, node.windows[window, place]] = True
-    return found & (low < high)
+def share_of_twin(lower: Array, upper: Array, least: Array, most: Array) -> Array:
+    """In [0, 1], how much of the upper plane of max(a, b), of bounds [least, most], is that of b + relu(a - b), a - b in [lower, upper]: all where
+    the chord of the relu is off by little of the maximum's own width. The rest is `most`."""
+    high, low = np.maximum(upper, 0.0), np.maximum(-lower, 0.0)
+    excess = high * (low / np.maximum(high + low, TINY))
+    return np.asarray(np.clip(0.5 + STEEPNESS * (TWIN_REACH - excess / np.maximum(most - least, TINY)), 0.0, 1.0))
 
 
 # ---------------------------------------------------------------- straight pieces

@@ -28,7 +28,7 @@ from verifier.checker.lowering import (
     rows,
     windows,
 )
-from verifier.checker.lowering.builder import Held, Value
+from verifier.checker.lowering.builder import RELU, Held, Value
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.network import Pieces
 
@@ -177,7 +177,7 @@ LOWERINGS = register(
     ("ReduceProd", rows.reduce_prod, (1, 11, 13, 18), "axes keepdims noop_with_empty_axes", constants.reduced("prod", 18)),
     ("ReduceSum", rows.reduce_sum, (1, 11, 13), "axes keepdims noop_with_empty_axes", constants.reduced("sum", 13)),
     ("ReduceSumSquare", rows.reduce_sum_square, (1, 11, 13, 18), "axes keepdims noop_with_empty_axes", None),
-    ("Relu", elementwise.pieces(elementwise.RELU), (6, 13, 14), "", constants.relu),
+    ("Relu", elementwise.pieces(RELU), (6, 13, 14), "", constants.relu),
     ("Reshape", moves.moving(moves.reshape), (5, 13, 14, 19, 21, 23, 24, 25), "allowzero", None),
     ("ReverseSequence", moves.moving(picks.reverse_sequence), (10, 28), "batch_axis time_axis", None),
     ("RotaryEmbedding", attention.rotary_embedding, (23,), "interleaved num_heads rotary_embedding_dim", None),

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from verifier.checker.lowering.basic import inverse
-from verifier.checker.lowering.builder import Array, Tensor, Value, indices, take
-from verifier.checker.lowering.elementwise import RELU, clipping
+from verifier.checker.lowering.builder import RELU, Array, Tensor, Value, indices, take
+from verifier.checker.lowering.elementwise import clipping
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Diagonal
 from verifier.checker.network import Function, Pieces, Smooth

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verifier.checker.maps import Diagonal, Index, Map
-from verifier.checker.network import Affine, Constant, Elementwise, Function, Input, MatMul, Maximum, Node, Product, Rounding, Softmax
+from verifier.checker.network import Affine, Constant, Elementwise, Function, Input, MatMul, Maximum, Node, Pieces, Product, Rounding, Softmax
 from verifier.checker.refusal import Rejected
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+RELU = Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (0.0,))
 MOST_NODES = 100_000
 MOST_ELEMENTS = 1 << 29
 UNSURE = "a constant that float32 may round to another step"
@@ -190,7 +191,23 @@ class Builder:
         return self._site(MatMul(self.place, (x.node, y.node), (*x.shape[:-1], y.shape[-1]), None))
 
     def maximum(self, x: Tensor, windows: Array, shape: Shape) -> Tensor:
-        return self._site(Maximum(self.place, (x.node,), shape, None, np.ascontiguousarray(windows, dtype=np.int64)))
+        """Of `windows` [size, taps] of flat places, -1 for padding: of neighbours, of these again, until one is left."""
+        first = np.take_along_axis(windows, (windows >= 0).argmax(1)[:, None], 1)
+        windows = np.where(windows < 0, first, windows)  # each has one
+        while (taps := windows.shape[1]) > 1:
+            left, second = (taps + 1) // 2, windows[:, np.minimum(np.arange(1, taps + 1, 2), taps - 1)]
+            x = self._larger(x, windows[:, ::2], second, shape if left == 1 else (*shape, left))
+            windows = indices(second.shape)
+        return self.gather(x, windows.reshape(shape))
+
+    def _larger(self, x: Tensor, first: Array, second: Array, shape: Shape) -> Tensor:
+        """max(a, b) = b + relu(a - b), a the elements `first` and b the elements `second` of x."""
+        held, other = second.reshape(shape), np.where(first == second, -1, first).reshape(shape)
+        b = self.gather(x, np.where(other < 0, -1, held))
+        difference = self.affine([(take(x, other), x), (Diagonal(np.full(b.size, -1.0)), b)], None, shape)
+        twin = self.sum([self.gather(x, held), self.elementwise(RELU, difference)])
+        windows = np.stack([held.reshape(-1), other.reshape(-1)], 1)
+        return self._emit(Maximum(self.place, (x.node, twin.node, difference.node), shape, None, windows))
 
     def gather(self, x: Tensor, index: Array, bias: Array | None = None) -> Tensor:
         """The tensor of `index.shape` whose elements are the flat elements `index` of `x`, 0 for -1; plus `bias`."""

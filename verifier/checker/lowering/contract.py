@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from verifier.checker.lowering.basic import common, matrix_product, reshape, stack, starts_of
-from verifier.checker.lowering.builder import Array, Builder, Known, Tensor, Value, checked, floats, indices
-from verifier.checker.lowering.elementwise import ABSOLUTE, RELU
+from verifier.checker.lowering.builder import RELU, Array, Builder, Known, Tensor, Value, checked, floats, indices
+from verifier.checker.lowering.elementwise import ABSOLUTE
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.order import STEP
 from verifier.checker.maps import Convolution, Dense, Diagonal, Index, Map, Transposed

@@ -15,8 +15,8 @@ import onnx
 from verifier.checker.lowering.activations import DOUBLE_W, ROOT_HALF, Factor, about, exactly, scaled
 from verifier.checker.lowering.attention import flat, scores_of, softmax, taken
 from verifier.checker.lowering.basic import gemm, inverse, matrix_product, stack, starts_of, swap, total
-from verifier.checker.lowering.builder import Array, Known, Tensor, Value, indices
-from verifier.checker.lowering.elementwise import ABSOLUTE, RELU
+from verifier.checker.lowering.builder import RELU, Array, Known, Tensor, Value, indices
+from verifier.checker.lowering.elementwise import ABSOLUTE
 from verifier.checker.lowering.normal import normal
 from verifier.checker.lowering.normal import scaled as with_gain
 from verifier.checker.lowering.operator import Operator

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from verifier.checker.lowering.builder import Known, Tensor, Value
+from verifier.checker.lowering.builder import RELU, Known, Tensor, Value
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.network import Affine, Elementwise, Node, Pieces, Smooth
 
-RELU = Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (0.0,))
 ABSOLUTE = Pieces((0.0,), (-1.0, 1.0), (0.0, 0.0), (0.0,))
 SIGN = Pieces((0.0,), (0.0, 0.0), (-1.0, 1.0), (0.0,))
 LARGEST = float(np.finfo(np.float32).max)

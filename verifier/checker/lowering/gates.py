@@ -9,8 +9,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from verifier.checker.lowering.builder import Array, Builder, Tensor
-from verifier.checker.lowering.elementwise import ABSOLUTE, RELU, SIGN
+from verifier.checker.lowering.builder import RELU, Array, Builder, Tensor
+from verifier.checker.lowering.elementwise import ABSOLUTE, SIGN
 from verifier.checker.lowering.forms import Form, form_of, note
 from verifier.checker.network import Elementwise, Pieces, Rounding, Smooth
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from verifier.checker.lowering.basic import common, inverse, total
 from verifier.checker.lowering.basic import where as select
-from verifier.checker.lowering.builder import Builder, Known, Tensor, Value, indices, take
+from verifier.checker.lowering.builder import RELU, Builder, Known, Tensor, Value, indices, take
 from verifier.checker.lowering.constants import converted
-from verifier.checker.lowering.elementwise import ABSOLUTE, RELU, clipping
+from verifier.checker.lowering.elementwise import ABSOLUTE, clipping
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Index
 from verifier.checker.network import Affine, Pieces

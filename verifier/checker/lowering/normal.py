@@ -11,8 +11,7 @@ import math
 import numpy as np
 
 from verifier.checker.lowering.basic import inverse, total
-from verifier.checker.lowering.builder import Array, Builder, Known, Shape, Tensor, Value, indices
-from verifier.checker.lowering.elementwise import RELU
+from verifier.checker.lowering.builder import RELU, Array, Builder, Known, Shape, Tensor, Value, indices
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Index, Transposed
 from verifier.checker.network import Smooth, Softmax

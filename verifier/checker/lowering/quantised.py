@@ -14,9 +14,9 @@ from fractions import Fraction
 import numpy as np
 
 from verifier.checker.lowering.basic import common, matrix_product, multiply, swap, total
-from verifier.checker.lowering.builder import Array, Held, Known, Rounded, Shape, Tensor, Value, indices, take
+from verifier.checker.lowering.builder import RELU, Array, Held, Known, Rounded, Shape, Tensor, Value, indices, take
 from verifier.checker.lowering.contributed import concatenated
-from verifier.checker.lowering.elementwise import RELU, clipping
+from verifier.checker.lowering.elementwise import clipping
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.rows import softmax
 from verifier.checker.lowering.windows import conv

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from verifier.checker.lowering.basic import stack, starts_of, total
-from verifier.checker.lowering.builder import Array, Builder, Known, Shape, Tensor, Term, Value, floats, indices
-from verifier.checker.lowering.elementwise import RELU, clipping
+from verifier.checker.lowering.builder import RELU, Array, Builder, Known, Shape, Tensor, Term, Value, floats, indices
+from verifier.checker.lowering.elementwise import clipping
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Dense, Diagonal, Index
 from verifier.checker.network import Pieces, Smooth
