@@ -108,12 +108,12 @@ class _Pass:
                 return Form(self.low[i], self.high[i])
             case Affine() as node:
                 return self._affine(i, node)
-            case Elementwise() as node:
-                return self._elementwise(node)
+            case Elementwise(inputs=(j,), function=function):
+                return self._by_planes(j, relaxation.relax(function, self.state.lower[j], self.state.upper[j]))
+            case Max(inputs=(_, twin, difference)):
+                return self._by_planes(twin, relaxation.of_maximum(self.state.lower[difference], self.state.upper[difference], low, high))
             case Bilinear(kind="mul") as node:
                 return self._product(node)
-            case Max() as node:
-                return self._max(node, low, high)
             case _:
                 return self._constant(low, high)
 
@@ -121,13 +121,6 @@ class _Pass:
         """The interval as a form without slopes: right for every node type."""
         rows = torch.zeros(low.shape[0], self.varying.shape[-1], low.shape[1], dtype=low.dtype, device=low.device)
         return Form(torch.cat([low.unsqueeze(1), rows], 1), torch.cat([high.unsqueeze(1), rows], 1))
-
-    def _max(self, node: Max, low: Tensor, high: Tensor) -> Form:
-        """That of what is the same by other means; above, a share of it, and the upper bound for the rest."""
-        _, twin, difference = node.inputs
-        share = relaxation.share_of_twin(self.state.lower[difference], self.state.upper[difference], low, high)
-        form, lost = self.forms[twin], unit_error(4, self.net.dtype) * (self.sizes[twin] + high.abs()) + self._tiny
-        return Form(_raise(form.low.clone(), -lost), _raise(form.high * share.unsqueeze(1), torch.where(share < 1, (1 - share) * high, 0.0) + lost))
 
     def _affine(self, i: int, node: Affine) -> Form:
         """With m, d half the sum and half the difference of an input's forms: W m -+ |W| d, that is W+ and W- at once."""
@@ -148,10 +141,9 @@ class _Pass:
         error = unit_error(terms + 4, self.net.dtype) * (size + shift.abs()) + self._tiny
         return Form(_raise(middle - spread, shift - error), _raise(middle + spread, shift + error))
 
-    def _elementwise(self, node: Elementwise) -> Form:
-        j = node.inputs[0]
+    def _by_planes(self, j: int, planes: relaxation.Planes) -> Form:
+        """Of what lies between two functions of node j."""
         form = self.forms[j]
-        planes = relaxation.relax(node.function, self.state.lower[j], self.state.upper[j])
         low, high = _times(planes.slope_lower, form.low, form.high), _times(planes.slope_upper, form.high, form.low)
         below, above = planes.slope_lower.abs() * self.sizes[j], planes.slope_upper.abs() * self.sizes[j]
         return self._enclose(low, planes.offset_lower, below, high, planes.offset_upper, above)

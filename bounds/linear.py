@@ -337,14 +337,17 @@ class LinearBounds:
     # ---------------------------------------------------------------- backward pass
 
     def planes(self, state: State, i: int) -> Planes:
-        """The default planes of elementwise node i in a state."""
+        """The default planes of node i in a state: of an elementwise one over its argument, of a maximum over its twin."""
         planes = state.planes.get(i)
         if planes is None:
-            node = self.graph.nodes[i]
-            if not isinstance(node, Elementwise):
-                raise NotImplementedError(f"planes of node type {type(node).__name__}")
-            (j,) = node.inputs
-            state.planes[i] = planes = relaxation.relax(node.function, state.lower[j], state.upper[j])
+            match self.graph.nodes[i]:
+                case Elementwise(inputs=(j,), function=function):
+                    planes = relaxation.relax(function, state.lower[j], state.upper[j])
+                case Max(inputs=(_, _, difference)):
+                    planes = relaxation.of_maximum(state.lower[difference], state.upper[difference], state.lower[i], state.upper[i])
+                case node:
+                    raise NotImplementedError(f"planes of node type {type(node).__name__}")
+            state.planes[i] = planes
         return planes
 
     def lower_bound(
@@ -429,14 +432,16 @@ class _Backward:
                 self._shift(d, self.net.values[i].unsqueeze(0))
             case Affine():
                 self._affine(i, node, d)
-            case Elementwise():
-                self._elementwise(i, node, d)
+            case Elementwise(inputs=(j,)):
+                if self.record:
+                    self.at[i] = d.expand(self.state.lower[i].shape[0], -1, -1)
+                self._by_planes(i, j, d)
+            case Max(inputs=(_, twin, _)):
+                self._by_planes(i, twin, d)
             case Bilinear(kind="mul"):
                 self._product(node, d)
             case Bilinear():
                 self._matmul(node, d)
-            case Max():
-                self._max(i, node, d)
             case _:
                 raise NotImplementedError(f"no backward rule for node type {type(node).__name__}")
 
@@ -488,10 +493,8 @@ class _Backward:
         weight = unit_error(terms, self.net.dtype) * self.state.magnitude[i]
         return weight if bias is None else weight + unit_error(node.size, self.net.dtype) * bias.abs()
 
-    def _elementwise(self, i: int, node: Elementwise, d: Tensor) -> None:
-        if self.record:
-            self.at[i] = d.expand(self.state.lower[i].shape[0], -1, -1)
-        j = node.inputs[0]
+    def _by_planes(self, i: int, j: int, d: Tensor) -> None:
+        """Node i lies between two functions of node j."""
         planes = self.planes[i] if i in self.planes else self.bounds.planes(self.state, i)
         negative = d.clamp(max=0)
         low, high = _rows(planes.slope_lower), _rows(planes.slope_upper)
@@ -547,16 +550,6 @@ class _Backward:
         self._charge(unit_error(terms, self.net.dtype) * largest.flatten(2).squeeze(1), d)
         self._pass_on(x, to_x.flatten(2))
         self._pass_on(y, to_y.flatten(2))
-
-    def _max(self, i: int, node: Max, d: Tensor) -> None:
-        """Lower: what it is by other means. Upper: a share of that, and its own upper bound for the rest (`relaxation.share_of_twin`)."""
-        _, twin, difference = node.inputs
-        state, top = self.state, self.state.upper[i]
-        share = relaxation.share_of_twin(state.lower[difference], state.upper[difference], state.lower[i], top)
-        negative = d.clamp(max=0)
-        self._shift(negative, torch.where(share < 1, (1 - share) * top, 0.0))
-        self._charge(unit_error(3, self.net.dtype) * torch.maximum(top.abs(), state.largest(twin)), d)
-        self._pass_on(twin, d - negative * (1 - share).unsqueeze(1))
 
     def _concretise(self) -> Lower:
         parts, value = [], self.constant

@@ -24,7 +24,7 @@ from graph.functions.facts import Function, Pieces, Smooth, Stairs, Steps
 
 STEEPEST = 2.0**15  # chord across a jump that is tried: float16 holds it, and no product of it overflows
 UNDERFLOW = 2.0**-100  # more than underflow loses in an offset, and no products with it are subnormal numbers, which take ten times as long
-TWIN_REACH = 0.35  # of a maximum's own width, where its upper plane turns into a constant: also in the checker
+TWIN_REACH = 0.45  # of a maximum's own width, where its upper plane turns into a constant: also in the checker
 STEEPNESS = 8.0  # with which a default slope rises from one piece of a kinked function to the other: also in the checker, for which it is chosen
 OWN_ROUNDINGS = 8  # units of rounding for the few + - * around one evaluation of f; at most 5 occur
 
@@ -178,12 +178,17 @@ def _relax_relu(lower: Tensor, upper: Tensor) -> Planes:
     return Planes(_rising(lower, upper), None, chord, offset)
 
 
-def share_of_twin(lower: Tensor, upper: Tensor, least: Tensor, most: Tensor) -> Tensor:
-    """How much of the upper plane of max(a, b), of bounds [least, most], is that of b + relu(a - b), with a - b in [lower, upper]; the rest is
-    `most`. The first is off by as much as the chord of the relu lies above 0: all of it where that is little of the maximum's own width."""
+def of_maximum(lower: Tensor, upper: Tensor, least: Tensor, most: Tensor) -> Planes:
+    """Of max(a, b), of bounds [least, most], over its twin b + relu(a - b), which is the same number; a - b in [lower, upper].
+
+    Above it is a share of the twin, and `most` for the rest: all of it where the chord of the relu is off by little of the maximum's own width.
+    """
     high, low = upper.clamp(min=0), (-lower).clamp(min=0)
-    excess = high * low / (high + low).clamp(min=_unit(lower)[1])
-    return (0.5 + STEEPNESS * (TWIN_REACH - excess / (most - least).clamp(min=_unit(lower)[1]))).clamp(0, 1)
+    unit, tiny = _unit(lower)
+    excess = high * (low / (high + low).clamp(min=tiny))
+    share = (0.5 + STEEPNESS * (TWIN_REACH - excess / (most - least).clamp(min=tiny))).clamp(0, 1)
+    rest = torch.where(share < 1, (1 - share) * most + 4 * unit * most.abs() + tiny, 0.0)
+    return Planes(torch.ones_like(share), None, share, rest)
 
 
 def _rising(lower: Tensor, upper: Tensor) -> Tensor:

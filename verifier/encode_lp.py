@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 
 from bounds import relaxation
-from bounds.relaxation import share_of_twin
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node
 from graph.functions.facts import Function, Pieces, Smooth
 from verifier.solver import Question
@@ -373,11 +372,10 @@ class _Encoder:
         if self.cuts is None:
             self._rows(zero, zero, (y, 1.0), (x, -1.0))
             return
-        top, free = self._finite(i, element)[1], np.full(element.size, np.inf)
-        ends = (torch.from_numpy(end) for j in (difference, i) for end in self._finite(j, element))
-        share = share_of_twin(*ends).numpy()
+        planes = relaxation.of_maximum(*(torch.from_numpy(end) for j in (difference, i) for end in self._finite(j, element)))
+        free, above = np.full(element.size, np.inf), zero if planes.offset_upper is None else planes.offset_upper.numpy()
         self._rows(zero, free, (y, 1.0), (x, -1.0))
-        self._rows(-free, (1 - share) * top, (y, 1.0), (x, -share))
+        self._rows(-free, above, (y, 1.0), (x, -planes.slope_upper.numpy()))
 
     def _cut(self, worst: Array) -> dict[int, tuple[tuple[Array, Array], tuple[Array, Array]]]:
         """Rows for what splits say, which may be missed by the column `worst` [1]."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from bounds import relaxation
 from bounds.linear import Functional, LinearBounds, State
 from bounds.relaxation import Planes
-from graph.core import Affine, Constant, Elementwise, Input
+from graph.core import Affine, Constant, Elementwise, Input, Max
 from graph.functions.relu import relu
 from verifier.adam import RATE_DECAY, Moments
 
@@ -226,10 +226,10 @@ class _Ascent:
 
 
 def reducible(bounds: LinearBounds) -> bool:
-    """Whether a network is of the kind that reduces: affine maps and ReLUs, each of a pre-activation of its own."""
+    """Whether a network is of the kind that reduces: affine maps, ReLUs, each of a pre-activation of its own, and maxima, which are made of these."""
     sources = [node.inputs[0] for _, node in bounds.graph if isinstance(node, Elementwise)]
     return len(set(sources)) == len(sources) and all(
-        isinstance(node, Input | Constant | Affine) or (isinstance(node, Elementwise) and node.function == RELU) for _, node in bounds.graph
+        isinstance(node, Input | Constant | Affine | Max) or (isinstance(node, Elementwise) and node.function == RELU) for _, node in bounds.graph
     )
 
 
@@ -264,6 +264,9 @@ class Reduction:
                 if i in kept:
                     slope = slope.index_fill(-1, kept[i].elements, 0.0)
                 planes[i] = Planes(slope, None, slope, None)
+            if isinstance(node, Max):  # its twin, nothing else
+                one = torch.ones_like(state.lower[i])
+                planes[i] = Planes(one, None, one, None)
         low = self.bounds.lower_bound(state, functional, constant, planes=planes, record=True, rigorous=False)
         none = constant.new_zeros(constant.shape[-1], 0)
         met = [low.at[b.node][0][:, b.elements] if b.node in low.at else none.new_zeros(len(none), len(b.elements)) for b in self.blocks]

@@ -17,7 +17,7 @@ from verifier.checker.arithmetic import Array
 from verifier.checker.network import Function, Pieces, Smooth
 
 TINY = 2.0**-900
-TWIN_REACH = 0.35  # of a maximum's own width, where its upper plane turns into a constant
+TWIN_REACH = 0.45  # of a maximum's own width, where its upper plane turns into a constant
 STEEPNESS = 8.0  # of the way from one piece's slope to the other's, where a kink is near the middle of the bounds
 TANH_GELU, GELU = 0.0175594, 2.2567583  # x (1 + erf x) / 2 is about f(2.2567583 x) / 2.2567583 with this swish
 Offset = Callable[[Function, Array, Array, Array, int], Array]  # function, slope, lower, upper, side -> rigorous least of side (f - slope x)
