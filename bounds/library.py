@@ -52,7 +52,7 @@ def _arrays(m: lm.LinearMap) -> list[Array]:
         case lm.Dense(weight=weight) | lm.Conv(weight=weight):
             return [weight]
         case lm.Scale(factor=factor):
-            return [factor]
+            return [] if factor is lm.MINUS else [factor]
         case lm.Transposed(inner=inner):
             return _arrays(inner)
         case lm.Composition(maps=maps):

@@ -22,6 +22,7 @@ from graph.errors import MalformedGraph
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 PATCHES = 1 << 22  # numbers that the adjoint of a convolution makes at a time: 32 MB
+MINUS = np.array([-1.0])  # a factor that is a sign, and no weight that may be replaced
 TILE = 1 << 18  # numbers that a convolution copies at a time: 2 MB, which stays in a cache
 
 

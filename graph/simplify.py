@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graph.core import Affine, Bilinear, Constant, Graph, Node, Origin, check
+from graph.core import Affine, Bilinear, Constant, Graph, Max, Node, Origin, check
 from graph.evaluate import input_values, node_value
 from graph.linear_map import LinearMap, Reshape
 from graph.map_algebra import add, addable, chain, cost, is_zero
@@ -68,19 +68,22 @@ def fuse_affine(graph: Graph) -> Graph:
     uses = [len(readers) for readers in graph.consumers()]
     for i in graph.outputs:
         uses[i] += 1
+    # what maxima read stays as it is, so that they and their twins are the same number whatever is put in the place of weights
+    apart = {*graph.shifts, *(j for node in graph.nodes if isinstance(node, Max) for j in node.inputs)}
+    twins = {j for node in graph.nodes if isinstance(node, Max) for j in node.inputs[1:]}
     nodes: list[Node] = []
-    for _, node in graph:
-        nodes.append(_fused(node, nodes, uses, set(graph.shifts)) if isinstance(node, Affine) else node)
+    for i, node in graph:
+        nodes.append(_fused(node, nodes, uses, apart) if isinstance(node, Affine) and i not in twins else node)
     return check(replace(graph, nodes=tuple(nodes), shifts=tuple(i for i in graph.shifts if isinstance(nodes[i], Affine))))
 
 
-def _fused(node: Affine, nodes: Sequence[Node], uses: Sequence[int], shifts: set[int]) -> Node:
+def _fused(node: Affine, nodes: Sequence[Node], uses: Sequence[int], apart: set[int]) -> Node:
     terms: Terms = []
     bias = np.zeros(node.size) if node.bias is None else node.bias
     operators: dict[str, None] = {}
     for m, j in _merged([(chain([m]), j) for m, j in zip(node.maps, node.inputs, strict=True)]):
         producer = nodes[j]
-        absorbed = _absorbed(m, producer, single=uses[j] == 1, many=len(node.maps) > MANY_TERMS) if j not in shifts else None
+        absorbed = _absorbed(m, producer, single=uses[j] == 1, many=len(node.maps) > MANY_TERMS) if j not in apart else None
         if absorbed is None:
             terms.append((m, j))
             continue

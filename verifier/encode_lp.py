@@ -272,6 +272,8 @@ class _Encoder:
             return
         paths = [path(function, a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
         bent = np.asarray([len(p) > 2 or p[0][0] == p[-1][0] for p in paths])
+        if not function.jumps():  # of no width to speak of: a difference of a maximum that has one element
+            bent &= high - low > NARROW
         straight = np.flatnonzero(~bent)
         if straight.size:  # y = slope x + intercept
             piece = np.searchsorted(np.asarray(function.breakpoints), (low[straight] + high[straight]) / 2, side="right")

@@ -15,7 +15,7 @@ from graph.core import Affine, Bilinear, Constant, Elementwise, Input, Max, Node
 from graph.errors import MalformedGraph, ModelError
 from graph.functions import build
 from graph.functions.facts import Function
-from graph.linear_map import Gather, LinearMap, Reshape, Scale, compose
+from graph.linear_map import MINUS, Gather, LinearMap, Reshape, Scale, compose
 from graph.lowering.forms import Form
 
 Array = NDArray[Any]
@@ -209,18 +209,22 @@ class Builder:
         if not bool(real.any(axis=1).all()):
             raise MalformedGraph(f"{', '.join(self.origin.operators)}: a maximum over nothing but padding")
         windows = np.where(real, windows, np.take_along_axis(windows, real.argmax(axis=1)[:, None], 1))
-        while windows.shape[1] > 1:
-            second = windows[:, 1::2] if windows.shape[1] % 2 == 0 else np.concatenate([windows[:, 1::2], windows[:, -1:]], axis=1)
-            left = second.shape[1]
-            x = self._larger(x, windows[:, 0::2], second, (*shape, left) if left > 1 else shape)
-            windows = indices(second.shape)
+        while (taps := windows.shape[1]) > 1:
+            pairs = indices((len(windows), taps // 2))
+            left = (*shape, taps // 2) if taps > 2 else shape
+            larger = self._larger(x, windows[:, : taps - 1 : 2], windows[:, 1::2], left)
+            if taps % 2:  # the last one goes on as it is
+                held, odd = (np.pad(i, ((0, 0), at), constant_values=-1) for i, at in ((pairs, (0, 1)), (windows[:, -1:], (taps // 2, 0))))
+                pairs, left = indices(held.shape), (*shape, held.shape[1])
+                larger = self.affine([(Gather(y.shape, left, i.reshape(-1)), y) for y, i in ((larger, held), (x, odd))], None, left)
+            x, windows = larger, pairs
         return self.gather(x, windows.reshape(shape))
 
     def _larger(self, x: Tensor, first: Array, second: Array, shape: Shape) -> Tensor:
         """max(x[first], x[second]), element by element."""
         held, other = second.reshape(-1), np.where(first == second, -1, first).reshape(-1)
         b, a = (Gather(x.shape, shape, index) for index in (np.where(other >= 0, held, -1), other))
-        difference = self.affine([(a, x), (compose(b, Scale(shape, shape, np.array([-1.0]))), x)], None, shape)
+        difference = self.affine([(a, x), (compose(b, Scale(shape, shape, MINUS)), x)], None, shape)
         excess = self.elementwise(build("relu"), difference)
         same = self.affine([(Gather(x.shape, shape, held), x), (Reshape(shape, shape), excess)], None, shape)
         windows = np.stack([held, other], axis=1)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.core import Shape
-from graph.linear_map import Dense, Gather, Scale, compose
+from graph.linear_map import MINUS, Dense, Gather, Scale, compose
 from graph.lowering.arithmetic import add, float64, multiply, scale
 from graph.lowering.builder import Builder, Known, Tensor, Value, indices, varying
 from graph.lowering.logic import positive
@@ -51,7 +51,7 @@ def named(builder: Builder, index: Tensor, count: int) -> Tensor:
     steps = reached(builder, index, count)
     place = indices(steps.shape)
     here, beyond = (np.pad(place, ((0, 0), side), constant_values=-1) for side in ((1, 0), (0, 1)))
-    minus = compose(builder.gather_map(steps, beyond), Scale(shape, shape, np.array([-1.0])))
+    minus = compose(builder.gather_map(steps, beyond), Scale(shape, shape, MINUS))
     return builder.affine([(builder.gather_map(steps, here), steps), (minus, steps)], first, shape)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.functions import build
-from graph.linear_map import Dense, Scale
+from graph.linear_map import MINUS, Dense, Scale
 from graph.lowering.arithmetic import add, concat, scale
 from graph.lowering.builder import Known, Tensor, Value, indices, varying
 from graph.lowering.linear import reshape
@@ -101,7 +101,7 @@ def lower_linear_classifier(op: Operator) -> list[Value]:
 
 def _both(op: Operator, scores: Tensor) -> Tensor:
     """The scores of the first class, -s (1 - p once a logistic function is applied), and of the second."""
-    negated = op.builder.linear(Scale(scores.shape, scores.shape, np.array([-1.0])), scores)
+    negated = op.builder.linear(Scale(scores.shape, scores.shape, MINUS), scores)
     both = concat(op.builder, [negated, scores])
     return op.builder.gather(both, np.arange(2 * scores.size).reshape(2, -1).T)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.functions import build
-from graph.linear_map import Reshape, Scale, Sum
+from graph.linear_map import MINUS, Reshape, Scale, Sum
 from graph.lowering.arithmetic import broadcast, float64
 from graph.lowering.builder import Builder, Tensor, Value, indices
 from graph.lowering.centring import batch_normalization_in_training
@@ -85,7 +85,7 @@ def _log_softmax_rows(builder: Builder, x: Tensor) -> Tensor:
     shifted, _, total = _weights(builder, x)
     logarithm = broadcast(builder, builder.elementwise(build("log"), total), x.shape)
     shape = x.shape
-    return builder.affine([(Reshape(shape, shape), shifted), (Scale(shape, shape, np.array([-1.0])), logarithm)], None, shape)
+    return builder.affine([(Reshape(shape, shape), shifted), (Scale(shape, shape, MINUS), logarithm)], None, shape)
 
 
 def _weights(builder: Builder, x: Tensor, mask: Array | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graph.functions import build
-from graph.linear_map import Conv, LinearMap, Reshape, Scale, Sum
+from graph.linear_map import MINUS, Conv, LinearMap, Reshape, Scale, Sum
 from graph.lowering.arithmetic import broadcast
 from graph.lowering.builder import Builder, Tensor, Value, indices
 from graph.lowering.operator import Operator
@@ -27,7 +27,7 @@ def over_norm(builder: Builder, x: Tensor, axis: int, p: int) -> Tensor:
     kept = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
     norm = root(builder, builder.linear(Sum(x.shape, kept, (axis,)), power(builder, x, p)), p)
     some = builder.elementwise(build("step"), norm)
-    terms: list[tuple[LinearMap, Tensor]] = [(Reshape(kept, kept), norm), (Scale(kept, kept, np.array([-1.0])), some)]
+    terms: list[tuple[LinearMap, Tensor]] = [(Reshape(kept, kept), norm), (Scale(kept, kept, MINUS), some)]
     inverse = builder.elementwise(build("reciprocal"), builder.affine(terms, np.ones(kept), kept))
     return builder.multiply(x, broadcast(builder, inverse, x.shape))
 

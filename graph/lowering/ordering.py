@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.functions import build
-from graph.linear_map import Dense, Gather, LinearMap, Scale, Transposed, compose
+from graph.linear_map import MINUS, Dense, Gather, LinearMap, Scale, Transposed, compose
 from graph.lowering.arithmetic import concat, scale
 from graph.lowering.builder import Builder, Tensor, Value, indices
 from graph.lowering.operator import Operator
@@ -34,13 +34,13 @@ def later_wins(builder: Builder, x: Tensor, windows: Array, *, ties: bool) -> Te
     difference = builder.affine(taken, bias if bias.any() else None, rows)
     if not ties:
         return builder.elementwise(build("step"), difference)
-    behind = builder.elementwise(build("step"), builder.linear(Scale(rows, rows, np.array([-1.0])), difference))
-    return builder.affine([(Scale(rows, rows, np.array([-1.0])), behind)], np.ones(rows), rows)
+    behind = builder.elementwise(build("step"), builder.linear(Scale(rows, rows, MINUS), difference))
+    return builder.affine([(Scale(rows, rows, MINUS), behind)], np.ones(rows), rows)
 
 
 def _negated(builder: Builder, x: Tensor, index: Array) -> LinearMap:
     shape = index.shape
-    return compose(builder.gather_map(x, index), Scale(shape, shape, np.array([-1.0])))
+    return compose(builder.gather_map(x, index), Scale(shape, shape, MINUS))
 
 
 def pairs(taps: int) -> tuple[Array, Array]:
@@ -61,7 +61,7 @@ def first_largest(builder: Builder, x: Tensor, windows: Array, *, last: bool = F
 def _undefeated(builder: Builder, won: Tensor, taps: int) -> Tensor:
     """1 - the largest of what counts against each tap: `won` of later ones, 1 - `won` of earlier ones."""
     rows, count = won.shape
-    lost = builder.affine([(Scale(won.shape, won.shape, np.array([-1.0])), won)], np.ones(won.shape), won.shape)
+    lost = builder.affine([(Scale(won.shape, won.shape, MINUS), won)], np.ones(won.shape), won.shape)
     both = concat(builder, [won, lost])
     first, second = pairs(taps)
     against = np.full((taps, taps), -1)
@@ -70,7 +70,7 @@ def _undefeated(builder: Builder, won: Tensor, taps: int) -> Tensor:
     against = against[~np.eye(taps, dtype=bool)].reshape(taps, taps - 1)
     offset = count * np.arange(rows)[:, None, None]
     worst = builder.maximum(both, (against[None] + offset).reshape(rows * taps, taps - 1), (rows, taps))
-    return builder.affine([(Scale(worst.shape, worst.shape, np.array([-1.0])), worst)], np.ones(worst.shape), worst.shape)
+    return builder.affine([(Scale(worst.shape, worst.shape, MINUS), worst)], np.ones(worst.shape), worst.shape)
 
 
 def weighted_index(builder: Builder, chosen: Tensor, numbers: Array, shape: tuple[int, ...], element_type: str = "int64") -> Tensor:
@@ -94,7 +94,7 @@ def lower_arg_min(op: Operator) -> Value:
 
 
 def _negative(builder: Builder, x: Tensor) -> Tensor:
-    return builder.linear(Scale(x.shape, x.shape, np.array([-1.0])), x)
+    return builder.linear(Scale(x.shape, x.shape, MINUS), x)
 
 
 def _index_of(op: Operator, x: Tensor) -> Value:

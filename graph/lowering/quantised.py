@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from graph.core import Shape
 from graph.functions import build
-from graph.linear_map import Scale
+from graph.linear_map import MINUS, Scale
 from graph.lowering.arithmetic import add, broadcast, concat, float64, multiply, scale
 from graph.lowering.builder import Builder, Known, Tensor, Value, indices, varying
 from graph.lowering.linear import lower_conv, matmul, reshape, swap
@@ -136,7 +136,7 @@ def lower_dynamic_quantize_linear(op: Operator) -> list[Value]:
     x, b = op.variable(0), op.builder
     windows = np.arange(x.size)[None]
     high = b.elementwise(build("relu"), b.maximum(x, windows, ()))
-    negative = b.linear(Scale(x.shape, x.shape, np.array([-1.0])), x)
+    negative = b.linear(Scale(x.shape, x.shape, MINUS), x)
     low = b.elementwise(build("relu"), b.maximum(negative, windows, ()))  # of which the least number is the negative
     size = scale(b, add(b, high, low), np.array(1 / 255))
     inverse = b.elementwise(build("reciprocal"), varying(size))

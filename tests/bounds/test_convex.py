@@ -23,12 +23,13 @@ from bounds.hull import elementwise_slopes, max_slopes
 from bounds.linear import LinearBounds, State
 from bounds.semidefinite import semidefinite_program
 from bounds.torch_graph import TorchGraph
-from graph.core import Bilinear, Elementwise, Graph, Input, Max
+from graph.core import Bilinear, Elementwise, Graph, Input
 from graph.functions import build
 from graph.functions.facts import Pieces
 from graph.load import load
 from tests.bounds.test_linear import FROM, Array, affine, dense, graph_of, runs
 from tests.effort import examples
+from tests.maxima import with_maximum
 
 TOLERANCE = 1e-5  # of solvers, relative to 1 + |value|; only tests know it
 RELU = build("relu")
@@ -240,7 +241,7 @@ def maximum_networks() -> list[tuple[str, Graph]]:
             point, affine((hidden,), 0, dense(np.array(first, dtype=float))), Elementwise((hidden,), (1,), FROM, function),
             affine((1,), 2, dense(np.array(last, dtype=float))),
         )))
-    return [*found, ("node", graph_of(point, Max((1,), (0,), FROM, np.array([[0, 1]]))))]
+    return [*found, ("node", graph_of(*with_maximum([point], np.array([[0, 1]]), (1,))))]
 
 
 @pytest.mark.parametrize("name, graph", maximum_networks())

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bounds.interval import concretise, propagate
-from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node, Origin, check
+from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Node, Origin, check
 from graph.evaluate import evaluate
 from graph.functions import build
 from graph.linear_map import Dense, Gather, LinearMap, Scale, Sum
 from tests.effort import examples
+from tests.maxima import with_maximum
 
 FROM = Origin(("test",))
 
@@ -35,7 +36,7 @@ def random_graph(seed: int) -> Graph:
         return Dense((n,), (m,), (rng.normal(size=(m, n)) / 2).astype(np.float32))
 
     names = rng.permutation(["relu", "sigmoid", "tanh", "sin", "cos", "exp", "softplus", "erf", "abs", "sign"])
-    return graph_of(
+    nodes = with_maximum([
         Input((4,), (), FROM, "a"),
         Input((2,), (), FROM, "b"),
         Constant((6,), (), FROM, rng.normal(size=6)),
@@ -47,10 +48,9 @@ def random_graph(seed: int) -> Graph:
         Affine((2, 3), (7,), FROM, (Gather((6,), (2, 3), rng.permutation(6)),)),
         Affine((3, 2), (5,), FROM, (Gather((6,), (3, 2), rng.permutation(6)),)),
         Bilinear((2, 2), (8, 9), FROM, "matmul"),
-        Max((3,), (10,), FROM, np.array([[0, 1, -1], [2, 3, 0], [1, -1, -1]])),
-        Elementwise((3,), (11,), FROM, build("pow", 2.0)),
-        Affine((1,), (12,), FROM, (Sum((3,), (1,), (0,)),)),
-    )
+    ], np.array([[0, 1, -1], [2, 3, 0], [1, -1, -1]]), (3,))  # fmt: skip
+    nodes.append(Elementwise((3,), (len(nodes) - 1,), FROM, build("pow", 2.0)))
+    return graph_of(*nodes, Affine((1,), (len(nodes) - 1,), FROM, (Sum((3,), (1,), (0,)),)))
 
 
 def dot(row: np.ndarray, x: list[Fraction]) -> Fraction:

@@ -17,12 +17,13 @@ from torch import Tensor
 from benchmarks import strategies
 from bounds import BoundedNetwork, parameters
 from bounds.library import outward
-from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node, Origin, check
+from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Node, Origin, check
 from graph.evaluate import evaluate
 from graph.functions import build
 from graph.linear_map import Composition, Conv, Dense, Gather, Scale, Transposed
 from graph.load import load
 from tests.effort import examples
+from tests.maxima import with_maximum
 
 Array = Any
 FROM = Origin(("test",))
@@ -35,7 +36,7 @@ def network(seed: int = 0) -> Graph:
     conv = Conv((1, 1, 3, 3), (1, 2, 2, 2), rng.normal(size=(2, 1, 2, 2)) / 2, (1, 1), (0, 0), (0, 0), (1, 1))
     back = Transposed((1, 2, 2, 2), (1, 1, 3, 3), Conv((1, 1, 3, 3), (1, 2, 2, 2), rng.normal(size=(2, 1, 2, 2)) / 2, (1, 1), (0, 0), (0, 0), (1, 1)))
     scaled = Composition((9,), (9,), (Scale((9,), (9,), rng.normal(size=9)), Gather((9,), (9,), rng.permutation(9))))
-    nodes: tuple[Node, ...] = (
+    nodes: list[Node] = with_maximum([
         Input((1, 1, 3, 3), (), FROM, "image"),
         Input((1,), (), FROM, "gain"),
         Affine((1, 2, 2, 2), (0,), FROM, (conv,), rng.normal(size=8) / 4),
@@ -45,11 +46,10 @@ def network(seed: int = 0) -> Graph:
         Constant((9,), (), FROM, rng.normal(size=9)),
         Affine((9,), (5, 6), FROM, (scaled, Gather((9,), (9,), np.arange(9))), None),
         Bilinear((9,), (7, 5), FROM, "mul"),
-        Max((3,), (8,), FROM, np.array([[0, 1, 2], [3, 4, -1], [8, 5, 6]])),
-        Affine((2,), (9,), FROM, (Dense((3,), (2,), rng.normal(size=(2, 3))),), rng.normal(size=2)),
-    )
-    names = {"image": 0, "gain": 1, "hidden": 4, "logits": 10, "product": 8}
-    return check(Graph(nodes, (0, 1), (10, 8), ("logits", "product"), names))
+    ], np.array([[0, 1, 2], [3, 4, -1], [8, 5, 6]]), (3,))  # fmt: skip
+    nodes.append(Affine((2,), (len(nodes) - 1,), FROM, (Dense((3,), (2,), rng.normal(size=(2, 3))),), rng.normal(size=2)))
+    names = {"image": 0, "gain": 1, "hidden": 4, "logits": len(nodes) - 1, "product": 8}
+    return check(Graph(tuple(nodes), (0, 1), (len(nodes) - 1, 8), ("logits", "product"), names))
 
 
 def box(seed: int, batch: int = 2, width: float = 0.4) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ def test_every_tensor_of_every_box_is_bounded(method: Any, dtype: torch.dtype, s
         values = evaluate(graph, [x[:, :9], x[:, 9:]], np.float64)
         for value, (low, high) in zip(values, found, strict=True):
             assert low.shape == value.shape and (low.numpy() <= value + 1e-12).all() and (value <= high.numpy() + 1e-12).all()
-        outputs = np.concatenate([values[10], values[8]], axis=1)
+        outputs = np.concatenate([values[graph.names["logits"]], values[8]], axis=1)
         assert (outputs @ rows.T + constant >= margin.numpy() - 1e-12).all()
         assert (-(outputs[1] @ rows.T) - constant >= per_box[1].numpy() - 1e-12).all()
 
@@ -112,23 +112,23 @@ def test_crown_is_tighter_where_it_matters_and_names_find_their_tensors() -> Non
 # ---------------------------------------------------------------- gradients
 
 
-def loss(bounded: BoundedNetwork, lower: Tensor, upper: Tensor, tensor: int, weight: Tensor) -> Tensor:
+def loss(bounded: BoundedNetwork, lower: Tensor, upper: Tensor, tensor: str, weight: Tensor) -> Tensor:
     low, high = bounded.bounds(lower, upper, tensor)
     return (low * weight).sum() + (high * weight.flip(-1)).sum() + bounded.lower_bound(lower, upper, torch.ones(1, 11)).sum()
 
 
-@pytest.mark.parametrize("tensor", [4, 10])
+@pytest.mark.parametrize("tensor", ["hidden", "logits"])
 @pytest.mark.parametrize("method", METHODS)
-def test_gradients_are_the_finite_differences(method: Any, tensor: int) -> None:
+def test_gradients_are_the_finite_differences(method: Any, tensor: str) -> None:
     """With respect to both ends of the box and to every constant of the network, along random directions."""
     graph = network(1)
     originals = parameters(graph)
     assert len(originals) == 8
-    generator = torch.Generator().manual_seed(tensor)
+    generator = torch.Generator().manual_seed(graph.names[tensor])
     lower, upper = (x.requires_grad_() for x in box(7))
     weights = {key: torch.tensor(array, requires_grad=True) for key, array in originals.items()}
     bounded = BoundedNetwork(graph, method=method, dtype=torch.float64, weights=weights)
-    combination = torch.rand(graph.nodes[tensor].size, generator=generator, dtype=torch.float64)
+    combination = torch.rand(graph.nodes[graph.names[tensor]].size, generator=generator, dtype=torch.float64)
     value = loss(bounded, lower, upper, tensor, combination)
     variables = [lower, upper, *weights.values()]
     gradients = torch.autograd.grad(value, variables)
@@ -152,8 +152,8 @@ def test_replaced_weights_are_the_ones_that_are_bounded() -> None:
     lower, upper = box(2)
     new = BoundedNetwork(graph, dtype=torch.float64, weights=weights)
     low, high = new.bounds(lower, upper, "logits")
-    value = new.net.evaluate(lower)[10]
-    old = torch.from_numpy(evaluate(graph, [lower[:, :9].numpy(), lower[:, 9:].numpy()], np.float64)[10])
+    value = new.net.evaluate(lower)[graph.names["logits"]]
+    old = torch.from_numpy(evaluate(graph, [lower[:, :9].numpy(), lower[:, 9:].numpy()], np.float64)[graph.names["logits"]])
     assert (low <= value).all() and (value <= high).all() and not torch.allclose(old, value)
 
 
@@ -189,8 +189,8 @@ def test_mistakes_are_named() -> None:
     lower, upper = box(0)
     with pytest.raises(ValueError, match="no tensor 'nothing'"):
         bounded.bounds(lower, upper, "nothing")
-    with pytest.raises(ValueError, match="no node 11"):
-        bounded.bounds(lower, upper, 11)
+    with pytest.raises(ValueError, match="no node 99"):
+        bounded.bounds(lower, upper, 99)
     with pytest.raises(ValueError, match="2 outputs; name one of logits, product"):
         bounded.bounds(lower, upper)
     with pytest.raises(ValueError, match="10 inputs"):

@@ -26,6 +26,7 @@ from graph.functions import build
 from graph.linear_map import Composition, Dense, Gather, LinearMap, Scale, Sum
 from graph.load import load
 from tests.effort import examples
+from tests.maxima import with_maximum
 
 Array = Any
 FROM = Origin(("test",))
@@ -103,28 +104,31 @@ def pooled(rng: np.random.Generator) -> Graph:
     weights = [rng.normal(size=shape) for shape in ((8, 4), (8, 8), (5, 3), (2, 5))]
     biases = [rng.normal(size=len(w)) * 2 for w in weights]
     first, second, third, last = (dense(w) for w in weights)
-    return graph_of(
+    nodes = with_maximum([
         Input((4,), (), FROM, "x"), affine((8,), 0, first, bias=biases[0]), Elementwise((8,), (1,), FROM, build("relu")),
-        affine((8,), 2, second, bias=biases[1]), Elementwise((8,), (3,), FROM, build("relu")), Max((3,), (4,), FROM, windows),
-        affine((5,), 5, third, bias=biases[2]), Elementwise((5,), (6,), FROM, build("leaky_relu", 0.1)), affine((2,), 7, last, bias=biases[3]),
-    )
+        affine((8,), 2, second, bias=biases[1]), Elementwise((8,), (3,), FROM, build("relu")),
+    ], windows, (3,))  # fmt: skip
+    nodes.append(affine((5,), len(nodes) - 1, third, bias=biases[2]))
+    nodes.append(Elementwise((5,), (len(nodes) - 1,), FROM, build("leaky_relu", 0.1)))
+    return graph_of(*nodes, affine((2,), len(nodes) - 1, last, bias=biases[3]))
 
 
-def test_elements_that_cannot_be_a_maximum_need_no_backward_bounds() -> None:
-    """Nor do those whose argument has them: bounds are what they are when all operands of maxima that vary have backward bounds."""
+def test_only_differences_of_a_maximum_that_may_have_either_sign_need_backward_bounds() -> None:
+    """Bounds are what they are when all differences that vary have backward bounds."""
     asked = needed = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
         net = prepare(pooled(rng))
+        differences = [node.inputs[2] for _, node in net.graph if isinstance(node, Max)]
         centre = rng.uniform(-1, 1, (2, 4))
         lower, upper = tensor(centre - 0.15), tensor(centre + 0.15)
         state = net.propagate(lower, upper)
         matter = net.matter
-        net.matter = lambda state, i, all_of=matter: state.upper[i] > state.lower[i] if i == 4 else all_of(state, i)  # type: ignore[method-assign]
+        net.matter = lambda state, i, all_of=matter: state.upper[i] > state.lower[i] if i in differences else all_of(state, i)  # type: ignore[method-assign]  # noqa: B023
         everything = net.propagate(lower, upper)
-        needed += int(matter(everything, 4).sum())
-        asked += int(net.matter(everything, 4).sum())
-        for i in (5, 6, 8):
+        needed += sum(int(matter(everything, i).sum()) for i in differences)
+        asked += sum(int(net.matter(everything, i).sum()) for i in differences)
+        for i in (*differences, *range(max(differences) + 3, len(net.graph.nodes))):
             low, high = net.backward(everything, i, torch.arange(net.graph.nodes[i].size))
             mine = net.backward(state, i, torch.arange(net.graph.nodes[i].size))
             assert torch.allclose(mine[0], low, rtol=1e-9, atol=1e-9) and torch.allclose(mine[1], high, rtol=1e-9, atol=1e-9), (seed, i)
@@ -396,7 +400,7 @@ def rough_graph(rng: Any, stable: bool = False) -> Graph:
         affine((4,), (2, 1), dense(weight(4, 4)), same, bias=bias[::-1].copy()),
     ]
     if not stable:
-        nodes += [Bilinear((4,), (3, 2), FROM, "mul"), Max((3,), (4,), FROM, np.array([[0, 1], [1, 2], [3, -1]]))]
+        nodes = with_maximum([*nodes, Bilinear((4,), (3, 2), FROM, "mul")], np.array([[0, 1], [1, 2], [3, -1]]), (3,))
     size = nodes[-1].size
     return graph_of(*nodes, affine((2,), len(nodes) - 1, dense(weight(2, size))))
 

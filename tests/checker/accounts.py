@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from verifier.checker import arithmetic, bounds, forward, functions, walk
 from verifier.checker.maps import Diagonal, Map
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Product
+from verifier.checker.slopes import share_of_twin
 from verifier.checker.state import State
 
 Array = NDArray[np.float64]
@@ -298,19 +299,12 @@ class Accounts:
         self._pass_on(y, to_y)
 
     def _maximum(self, i: int, node: Maximum, d: list[Fraction]) -> None:
-        j = node.inputs[0]
-        charge, back, flat = self._slack_charge(i), [ZERO] * len(self.lower[j]), []
-        meets = [np.unique(column[column >= 0], return_counts=True)[1].max(initial=1) for column in node.windows.T]
-        terms = int(sum(meets))
-        for o, window in enumerate(node.windows.tolist()):
-            real = [k for k in window if k >= 0]
-            best = max(range(len(window)), key=lambda at, w=window: (w[at] >= 0, self.lower[j][w[at]] if w[at] >= 0 else ZERO, -at))
-            others = [self.upper[j][k] for at, k in enumerate(window) if k >= 0 and at != best]
-            dominates = all(self.lower[j][window[best]] >= end for end in others)
-            above = ZERO if dominates else max(self.upper[j][k] for k in real)
-            charge[o] += rounding(terms + 1) * (max(self.large[j][k] for k in real) + FLOOR) + rounding(node.size) * (abs(above) + FLOOR)
-            flat.append(min(d[o], ZERO) * above)
-            back[window[best]] += d[o] if d[o] > 0 or dominates else ZERO
-        self._charge(d, charge, terms + node.size, j)
-        self._add(flat)
-        self._pass_on(j, back)
+        _, twin, difference = node.inputs
+        charge, top = self._slack_charge(i), self.upper[i]
+        ends = (self.state.lower[difference], self.state.upper[difference], self.state.lower[i], self.state.upper[i])
+        shares = exact(share_of_twin(*ends)[0])
+        for o in range(node.size):
+            charge[o] += rounding(1) * self.large[twin][o] + rounding(node.size + 2) * (abs(top[o]) + FLOOR)
+        self._charge(d, charge, 3 * node.size, twin)
+        self._add([min(a, ZERO) * (1 - share) * end for a, share, end in zip(d, shares, top, strict=True)])
+        self._pass_on(twin, [a if a > 0 else a * share for a, share in zip(d, shares, strict=True)])

@@ -14,6 +14,7 @@ import hypothesis.strategies as st
 import numpy as np
 from numpy.typing import NDArray
 
+from verifier.checker.lowering import builder as lowering
 from verifier.checker.maps import Convolution, Dense, Diagonal, Index, Map, Transposed
 from verifier.checker.network import (
     Affine,
@@ -22,7 +23,6 @@ from verifier.checker.network import (
     Function,
     Input,
     MatMul,
-    Maximum,
     Network,
     Node,
     Pieces,
@@ -31,7 +31,7 @@ from verifier.checker.network import (
 )
 
 Array = NDArray[np.float64]
-NON_LINEAR = Elementwise | Product | MatMul | Maximum
+NON_LINEAR = Elementwise | Product | MatMul
 
 RELU = Pieces((0.0,), (0.0, 1.0), (0.0, 0.0), (0.0,))
 PIECES = (
@@ -174,7 +174,8 @@ class Builder:
         i, out, width = self.any_node(), self.r.randint(1, 3), self.r.randint(1, 3)
         n = self.size(i)
         windows = np.array([[self.r.randrange(n), *(self.r.randrange(-1, n) for _ in range(width - 1))] for _ in range(out)], dtype=np.int64)
-        return self.add(Maximum("maximum", (i,), (1, out), None, windows))
+        builder = lowering.Builder(self.nodes, place="maximum")
+        return builder.maximum(lowering.Tensor(i, self.nodes[i].shape), windows, (1, out)).node
 
     def step(self) -> None:
         """Add something."""

@@ -26,7 +26,7 @@ from tests.effort import examples
 from verifier.checker import functions
 from verifier.checker.bounds import BACKWARD, FORWARD, NARROW, Checker, _centre
 from verifier.checker.maps import Dense, Diagonal, Index
-from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Maximum, Network, Node, Product, Smooth
+from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Network, Node, Product, Smooth
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
 from verifier.checker.state import Forms, State
@@ -234,9 +234,6 @@ def _undecided(of: Network, checker: Checker, found: State, i: int) -> Array:
     for node in of.nodes:
         if isinstance(node, Elementwise) and i in node.inputs:
             matter |= ~functions.is_linear(node.function, found.lower[i][0], found.upper[i][0])
-        elif isinstance(node, Maximum) and i in node.inputs:
-            for window in node.windows:
-                matter |= _rivals(found.lower[i][0], found.upper[i][0], window[window >= 0])
         elif isinstance(node, Product | MatMul) and i in node.inputs:
             matter |= found.lower[i][0] < found.upper[i][0]
     own = of.nodes[i]
@@ -244,14 +241,6 @@ def _undecided(of: Network, checker: Checker, found: State, i: int) -> Array:
         j = own.inputs[0]
         matter &= functions.is_linear(own.function, found.lower[j][0], found.upper[j][0])
     return matter
-
-
-def _rivals(low: Array, high: Array, window: Array) -> Array:
-    """Elements of a window that vary and may be the largest."""
-    found = np.zeros(len(low), dtype=bool)
-    for e in window:
-        found[e] = low[e] < high[e] and all(high[e] > low[other] for other in window)
-    return found
 
 
 def test_only_undecided_elements_are_refined() -> None:

@@ -20,9 +20,10 @@ from verifier.checker.bounds import FORWARD, Checker
 from verifier.checker.exact_bounds import ExactBounds
 from verifier.checker.forward import NEGLIGIBLE, Forward
 from verifier.checker.maps import Dense, Index
-from verifier.checker.network import Affine, Elementwise, Input, Network, Node, Product
+from verifier.checker.network import Affine, Elementwise, Input, Maximum, Network, Node, Product
 from verifier.checker.refusal import Rejected
 from verifier.checker.slack import Slack
+from verifier.checker.slopes import share_of_twin
 from verifier.checker.state import State
 
 Rows = list[list[Fraction]]  # constants, then a row for each input that varies
@@ -50,6 +51,8 @@ class ForwardAccounts(Accounts):
                 form = self._elementwise_form(i, node)
             case Product():
                 form = self._product_form(node)
+            case Maximum():
+                form = self._maximum_form(i, node)
             case _:
                 flat = [[ZERO] * node.size for _ in self.varying]
                 ends = self.interval(i)
@@ -103,6 +106,16 @@ class ForwardAccounts(Accounts):
         bias = [ZERO] * node.size if node.bias is None else exact(node.bias)
         down = [b - e - 2 * STEP for b, e in zip(bias, lost, strict=True)]
         return _moved((low, high), down, [b + e + 2 * STEP for b, e in zip(bias, lost, strict=True)])
+
+    def _maximum_form(self, i: int, node: Maximum) -> Pair:
+        _, twin, difference = node.inputs
+        form, (low, high) = self.forms[twin], self.interval(i)
+        ends = [np.array([[float(x) for x in end]]) for end in (self.lower[difference], self.upper[difference], low, high)]
+        shares = exact(share_of_twin(*ends)[0])
+        lost = [rounding(4) * (x + abs(top) + FLOOR) + STEP for x, top in zip(self.size(form), high, strict=True)]
+        above = [[share * x for share, x in zip(shares, row, strict=True)] for row in form[1]]
+        rest = [(1 - share) * top + e + STEP for share, top, e in zip(shares, high, lost, strict=True)]
+        return _moved((form[0], above), [-e for e in lost], rest)
 
     def _elementwise_form(self, i: int, node: Elementwise) -> Pair:
         j = node.inputs[0]

@@ -14,7 +14,6 @@ from lp_networks import network, problem, question, random_layers
 from small_networks import text
 
 from benchmarks.strategies import boxes, networks
-from graph.core import Max
 from graph.evaluate import evaluate
 from graph.functions.abs import absolute
 from graph.functions.clip import clip
@@ -25,6 +24,7 @@ from graph.functions.sigmoid import sigmoid
 from graph.functions.sign import sign
 from graph.load import load
 from tests.effort import examples
+from tests.maxima import with_maximum
 from verifier.encode_lp import NotEncodable, Program, cone, encode, encode_nodes, path
 from verifier.milp import _load, _solved
 from verifier.problem import Problem, compile_problem
@@ -195,9 +195,10 @@ def test_stable_neurons_have_no_binary() -> None:
 def test_a_maximum_takes_one_of_its_window() -> None:
     """And one whose bounds are below another's is no candidate."""
     graph = network([(np.eye(4), np.asarray([0.0, 0.5, -9.0, 0.0]))], [])
-    windows = np.asarray([[0, 1, 2], [3, -1, -1]])
-    nodes = (*graph.nodes, Max((1, 2), (1,), graph.nodes[1].origin, windows))
-    graph = replace(graph, nodes=nodes, outputs=(2,), names={"x": 0, "y": 2})
+    windows = np.asarray([[0, 1, 2], [3, 0, 2]])
+    nodes = with_maximum(graph.nodes, windows, (1, 2))
+    last = len(nodes) - 1
+    graph = replace(graph, nodes=tuple(nodes), outputs=(last,), names={"x": 0, "y": last})
     asked = question(problem(graph, -np.ones(4), np.ones(4), "(and (<= Y_0 0) (<= Y_1 0))"))
     program = encode(asked)
     assert int(program.integral.sum()) == 2

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from small_networks import decimal
 
 from graph import functions
-from graph.core import Affine, Bilinear, Elementwise, Graph, Input, Max, Node, Origin
+from graph.core import Affine, Bilinear, Elementwise, Graph, Input, Node, Origin
 from graph.core import check as checked
 from graph.evaluate import evaluate
 from graph.functions.facts import Function, Pieces, Smooth
 from graph.linear_map import Composition, Dense, Gather, Scale, Transposed
 from tests.effort import examples
+from tests.maxima import with_maximum
 from verifier import encode_smt, exact
 from verifier.encode_smt import Query, decide, solve_smt
 from verifier.exact_planes import Eliminator, chain, cut, plane
@@ -64,7 +65,7 @@ def drawn(rng: np.random.Generator, rule: Function | str) -> Graph:
         match rule:
             case "max":
                 windows = np.array([[0, 1, -1], [1, 2, 3], [3, -1, -1], [0, 3, 1]])
-                nodes.append(Max((1, size), (source,), Origin(), windows))
+                nodes = with_maximum(nodes, windows, (1, size))
             case "mul":
                 nodes.append(Bilinear((1, size), (source, source), Origin(), "mul"))
             case "matmul":
@@ -263,7 +264,7 @@ def test_products(unsafe: str, expected: str) -> None:
 def test_maxima() -> None:
     """max(x, -x, 1/4): at least 1/4, and where it is 1/4, |x| <= 1/4."""
     before = affine(0, np.array([[1.0], [-1.0], [0.0]]), np.array([0.0, 0.0, 0.25]))
-    graph = graph_of(inputs(1), before, Max((1, 1), (1,), Origin(), np.array([[0, 1, 2]])))
+    graph = graph_of(*with_maximum([inputs(1), before], np.array([[0, 1, 2]]), (1, 1)))
     for unsafe, expected in (
         ("(< Y_0 0.25)", "unsat"), ("(<= Y_0 0.25)", "sat"),
         ("(and (<= Y_0 0.25) (> X_0 0.25))", "unsat"), ("(and (<= Y_0 0.25) (>= X_0 0.25))", "sat"),

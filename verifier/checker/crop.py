@@ -104,10 +104,8 @@ def _read(network: Network, j: int, p: int, kept: Array) -> Array | None:
     match node:
         case Elementwise():
             return kept
-        case Maximum() if p == 0:
-            return node.windows[kept].reshape(-1)
         case Maximum():
-            return kept
+            return kept if p else node.windows[kept].reshape(-1)
         case Affine():
             match node.maps[p]:
                 case Index() as m:
@@ -160,9 +158,8 @@ class _Maker:
             case Elementwise():
                 changed["inputs"] = tuple(self._holding(k, kept) for k in node.inputs)
             case Maximum():
-                x, *others = node.inputs
-                changed["inputs"] = (self.place[x], *(self._holding(k, kept) for k in others))
-                changed["windows"] = self._within(x, node.windows[kept])
+                inputs = (self.place[node.inputs[0]], *(self._holding(k, kept) for k in node.inputs[1:]))
+                changed |= {"inputs": inputs, "windows": self._within(node.inputs[0], node.windows[kept])}
             case Affine():
                 cropped = [self._map(m, j, p) for p, m in enumerate(node.maps)]
                 changed |= {"inputs": tuple(k for k, _ in cropped), "maps": tuple(m for _, m in cropped)}

@@ -192,12 +192,14 @@ class Builder:
 
     def maximum(self, x: Tensor, windows: Array, shape: Shape) -> Tensor:
         """Of `windows` [size, taps] of flat places, -1 for padding: of neighbours, of these again, until one is left."""
-        first = np.take_along_axis(windows, (windows >= 0).argmax(1)[:, None], 1)
-        windows = np.where(windows < 0, first, windows)  # each has one
+        windows = np.where(windows < 0, np.take_along_axis(windows, (windows >= 0).argmax(1)[:, None], 1), windows)
         while (taps := windows.shape[1]) > 1:
-            left, second = (taps + 1) // 2, windows[:, np.minimum(np.arange(1, taps + 1, 2), taps - 1)]
-            x = self._larger(x, windows[:, ::2], second, shape if left == 1 else (*shape, left))
-            windows = indices(second.shape)
+            half, rows, before = taps // 2, indices((len(windows), taps // 2)), x
+            x = self._larger(x, windows[:, : taps - 1 : 2], windows[:, 1::2], shape if taps == 2 else (*shape, half))
+            if taps % 2:  # the last one as it is
+                held, last = np.pad(rows, ((0, 0), (0, 1)), constant_values=-1), np.pad(windows[:, -1:], ((0, 0), (half, 0)), constant_values=-1)
+                x, rows = self.affine([(take(x, held), x), (take(before, last), before)], None, (*shape, half + 1)), indices(held.shape)
+            windows = rows
         return self.gather(x, windows.reshape(shape))
 
     def _larger(self, x: Tensor, first: Array, second: Array, shape: Shape) -> Tensor:
@@ -205,9 +207,8 @@ class Builder:
         held, other = second.reshape(shape), np.where(first == second, -1, first).reshape(shape)
         b = self.gather(x, np.where(other < 0, -1, held))
         difference = self.affine([(take(x, other), x), (Diagonal(np.full(b.size, -1.0)), b)], None, shape)
-        twin = self.sum([self.gather(x, held), self.elementwise(RELU, difference)])
-        windows = np.stack([held.reshape(-1), other.reshape(-1)], 1)
-        return self._emit(Maximum(self.place, (x.node, twin.node, difference.node), shape, None, windows))
+        inputs = (x.node, self.sum([self.gather(x, held), self.elementwise(RELU, difference)]).node, difference.node)
+        return self._emit(Maximum(self.place, inputs, shape, None, np.stack([held, other], -1).reshape(-1, 2)))
 
     def gather(self, x: Tensor, index: Array, bias: Array | None = None) -> Tensor:
         """The tensor of `index.shape` whose elements are the flat elements `index` of `x`, 0 for -1; plus `bias`."""

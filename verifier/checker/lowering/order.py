@@ -117,9 +117,8 @@ def _exchanged(builder: Builder, x: Tensor, left: Array) -> Tensor:
         return x
     place, shape = indices(x.shape), (x.shape[0], left.size)
     windows = np.stack([place[:, left].reshape(-1), place[:, left + 1].reshape(-1)], axis=1)
-    larger = builder.maximum(x, windows, shape)
     smaller = builder.scale(builder.maximum(builder.scale(x, np.array(-1.0)), windows, shape), np.array(-1.0))
-    parts: list[Value] = [x, larger, smaller]
+    parts: list[Value] = [x, builder.maximum(x, windows, shape), smaller]
     place[:, left], place[:, left + 1] = (indices(shape) + start for start in starts_of(parts)[1:])
     return stack(builder, parts, place, starts_of(parts))
 

@@ -89,20 +89,12 @@ def eye_like(op: Operator) -> Value:
 
 def element_places(op: Operator) -> Array:
     """Where the updates of a ScatterElements go."""
-    x, chosen = op.value(0), op.known(1)
-    axis = op.axis(op.integer("axis", 0), len(x.shape))
-    fits = chosen.ndim == len(x.shape) and all(m <= n for a, (m, n) in enumerate(zip(chosen.shape, x.shape, strict=True)) if a != axis)
-    op.require(fits, f"indices of shape {chosen.shape}")
-    cut = indices(x.shape)[tuple(slice(None) if a == axis else slice(m) for a, m in enumerate(chosen.shape))]
-    return np.take_along_axis(cut, places(op, chosen, x.shape[axis]), axis)
+    return gather_elements(op, indices(op.value(0).shape))[0]
 
 
 def row_places(op: Operator) -> Array:
     """Where the updates of a ScatterND go."""
-    x, chosen = op.value(0), op.known(1)
-    depth = chosen.shape[-1] if chosen.ndim else 0
-    op.require(1 <= depth <= len(x.shape), f"indices of shape {chosen.shape}")
-    return indices(x.shape)[tuple(places(op, chosen[..., i], x.shape[i]) for i in range(depth))]
+    return gather_nd(op, indices(op.value(0).shape))[0]
 
 
 def written(op: Operator, target: Array) -> Value:
@@ -143,20 +135,19 @@ def _rounds(target: Array, size: int) -> list[Array]:
 
 def _added(op: Operator, x: Value, updates: Value, target: Array, most: int) -> Value:
     base, more = op.as_tensor(x), op.as_tensor(updates)
-    spread = Transposed(Index(target, x.size))
-    return op.end(op.builder.affine([(take(base, indices(x.shape)), base), (spread, more)], None, x.shape), "affine", most)
+    terms = [(take(base, indices(x.shape)), base), (Transposed(Index(target, x.size)), more)]
+    return op.end(op.builder.affine(terms, None, x.shape), "affine", most)
 
 
 def _multiplied(op: Operator, x: Value, updates: Value, rounds: list[Array]) -> Value:
     """One product for each round; a place without an update in a round is multiplied by 1."""
     for r in rounds:
+        before = op.as_tensor(x)
         if isinstance(updates, Known):
             op.require(updates.value.dtype == np.float32, f"updates of type {updates.value.dtype}")
             factor = np.where(r < 0, np.float32(1), updates.value.reshape(-1)[np.where(r < 0, 0, r)]).reshape(x.shape)
-            before = op.as_tensor(x)
             x = op.stage(op.builder.scale(before, factor), "affine", 1, sources=(before,))
         else:
-            before = op.as_tensor(x)
             factor_of = op.builder.gather(updates, r.reshape(x.shape), np.where(r < 0, 1.0, 0.0).reshape(x.shape))
             x = op.stage(op.builder.product(before, factor_of), "product", 1, sources=(before, updates))
     return x

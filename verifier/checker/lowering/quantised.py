@@ -220,11 +220,8 @@ def dynamic_quantize_linear(op: Operator) -> list[Value]:
     zero = _whole(op, b.product(low, inverse), 0.0)
     steps = _whole(op, b.product(x, b.spread(inverse, x.shape)), -255.0)
     found = b.elementwise(clipping(0.0, 255.0), b.sum([steps, b.spread(zero, x.shape)]))
-    ends = [
-        op.end(y, "refused", name="a step that a runtime computes", element=kind)
-        for y, kind in ((found, "uint8"), (size, "float32"), (zero, "uint8"))
-    ]
-    return list[Value](ends)
+    ends = ((found, "uint8"), (size, "float32"), (zero, "uint8"))
+    return [op.end(y, "refused", name="a step that a runtime computes", element=kind) for y, kind in ends]
 
 
 def _whole(op: Operator, x: Tensor, lower: float) -> Tensor:
