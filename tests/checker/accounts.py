@@ -301,7 +301,7 @@ class Accounts:
     def _maximum(self, i: int, node: Maximum, d: list[Fraction]) -> None:
         _, twin, difference = node.inputs
         charge, top = self._slack_charge(i), self.upper[i]
-        ends = (self.state.lower[difference], self.state.upper[difference], self.state.lower[i], self.state.upper[i])
+        ends = (np.array([[float(x) for x in end]]) for end in (self.lower[difference], self.upper[difference], self.lower[i], top))
         shares = exact(share_of_twin(*ends)[0])
         for o in range(node.size):
             charge[o] += rounding(1) * self.large[twin][o] + rounding(node.size + 2) * (abs(top[o]) + FLOOR)

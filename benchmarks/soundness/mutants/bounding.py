@@ -67,7 +67,7 @@ MUTANTS = (
         "dispatch_falls_through",
         "verifiers.md 3.3 Loader: dispatch fell through (linearizenn); vibecheck: missing else dropped Slice/Concat",
         "maxima have no backward rule, and nothing says so",
-        (f"{BACKWARD}._step", "self._max(i, node, d)", "pass"),
+        (f"{BACKWARD}._step", "self._by_planes(i, twin, d)", "pass"),
     ),
     _mutant(
         "relu_upper_offset_too_low",
@@ -147,10 +147,10 @@ MUTANTS = (
         ("bounds.interval:_smooth", "points = [lower, upper,", "points = [0.75 * lower + 0.25 * upper, 0.25 * lower + 0.75 * upper,"),
     ),
     _mutant(
-        "max_is_its_best_element",
+        "max_without_its_rest",
         "soundness.md 5.2 class 1: max relaxation",
-        "a maximum is its element with the largest lower bound, dominating or not",
-        (f"{BACKWARD}._max", "dominates = (best_low >= others).to(d.dtype).unsqueeze(1)", "dominates = torch.ones_like(best_low).unsqueeze(1)"),
+        "above a maximum stands the share of its twin alone",
+        (f"{RELAX}:of_maximum", "(1 - share) * most + 4 * unit * most.abs() + tiny", "0.0 * most"),
     ),
     _mutant(
         "max_pool_interval_of_the_first",
@@ -163,7 +163,7 @@ MUTANTS = (
             'gather_windows(state.lower[j], windows, float("-inf")).argmax(-1, keepdim=True)).squeeze(-1)',
         ),
         ("bounds.interval:propagate", "_window_max(inputs[0][1], windows)))", "_window_max(0.5 * inputs[0][0] + 0.5 * inputs[0][1], windows)))"),
-        (f"{BACKWARD}._max", "dominates = (best_low >= others).to(d.dtype).unsqueeze(1)", "dominates = torch.ones_like(best_low).unsqueeze(1)"),
+        (f"{RELAX}:of_maximum", "(1 - share) * most +", "(1 - share) * least +"),
     ),
     _mutant(
         "bias_skipped_going_back",

@@ -163,15 +163,11 @@ RULES = (
         ),
     ),
     _mutant(
-        "maximum_is_one_element",
+        "maximum_without_its_rest",
         "rules",
         CLASS[1],
-        "a maximum is its element with the largest lower bound",
-        (
-            f"{BACKWARD}._maximum",
-            "dominates = low.max(-1) >= np.where(chosen, -np.inf, high).max(-1)",
-            "dominates = np.ones(low.shape[:-1], dtype=bool)",
-        ),
+        "above a maximum stands the share of its twin alone",
+        (f"{BACKWARD}._maximum", "self._add(_dot(negative, (1 - share) * top))", "self._add(_dot(negative, 0.0 * top))"),
     ),
     _mutant(
         "maximum_interval_of_lowers",
@@ -183,11 +179,7 @@ RULES = (
             "self._over_windows(node, state.upper[node.inputs[0]])",
             "self._over_windows(node, 0.5 * (state.lower[node.inputs[0]] + state.upper[node.inputs[0]]))",
         ),
-        (
-            f"{BACKWARD}._maximum",
-            "dominates = low.max(-1) >= np.where(chosen, -np.inf, high).max(-1)",
-            "dominates = np.ones(low.shape[:-1], dtype=bool)",
-        ),
+        (f"{BACKWARD}._maximum", "(1 - share) * top", "(1 - share) * state.lower[i]"),
     ),
     _mutant(
         "forward_slopes_without_signs",
