@@ -18,6 +18,7 @@ from specs.canonical import Property
 from verifier.budget import Budget
 from verifier.events import Begun, Closed, Conjectured, Hit, Observer, Phase, Roots, ignore
 from verifier.options import Options
+from verifier.orders import by_arguments
 from verifier.presolve import checker_may_know, closed_by_intervals, program_of_intervals
 from verifier.probe import Probe
 from verifier.problem import Problem, compile_problem
@@ -63,6 +64,7 @@ def run(model: Model, prop: Property, options: Options, observer: Observer = ign
     each other."""
     budget = budget_of(options) if budget is None else budget
     problem = compile_problem(model.graph, prop)
+    problem = problem if options.semantics == "float32" else by_arguments(problem)
     observer(Begun(problem))
     if not options.self_check or not len(problem.case_box):
         return _run(model, prop, problem, options, budget, observer)

@@ -125,7 +125,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--output", default="")
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--elements", type=int, default=32)
-    parser.add_argument("--products", type=float, default=2e13)
+    parser.add_argument("--products", type=float, default=1e13)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         path = options.file

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="measure (again) this model only; may be repeated")
     parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--products", type=float, default=2e13, help="from so many products on, hidden layers keep intervals (marked *)")
+    parser.add_argument("--products", type=float, default=1e13, help="from so many products on, hidden layers keep intervals (marked *)")
     parser.add_argument("--quick", action="store_true", help="load and compare only; bounds are left for another run")
     parser.add_argument("--table", type=Path, default=ROOT / "benchmarks/results/models.csv")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/models.md")

@@ -44,11 +44,26 @@ def run_reference(node: onnx.NodeProto, opset: int, inputs: Sequence[Array | Non
     try:
         if (size := _result_size(node, inputs)) > element_limit:
             raise ModelError(f"{where} would make a tensor of {size} elements; raise the limit to load it")
+        if node.op_type == "GatherElements":
+            return [_gather_elements(node, *(x for x in inputs if x is not None))]
+        if node.op_type in ("CumSum", "CumProd"):  # an axis of one element does, as runtimes have it
+            inputs = [x if x is None or i != 1 or x.size != 1 else x.reshape(()) for i, x in enumerate(inputs)]
         opsets = {"" if node.domain in STANDARD else node.domain: opset}
         found = ReferenceEvaluator(graph, opsets=opsets).run(None, {n: x for n, x in zip(names, inputs, strict=True) if n})
     except COMPLAINTS as error:
         raise ModelError(f"{where} cannot be evaluated on its constant inputs: {error}") from error
     return [np.asarray(x) for x in found]
+
+
+def _gather_elements(node: onnx.NodeProto, data: Array, index: Array) -> Array:
+    """As the standard has it: the reference implementation refuses negative axes and indices shorter than the data along other axes."""
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    if index.ndim != data.ndim or not -data.ndim <= axis < data.ndim or index.dtype not in (np.int32, np.int64):
+        raise ValueError(f"indices of type {index.dtype} and shape {index.shape} do not fit data of shape {data.shape} along axis {axis}")
+    cut = data[tuple(slice(None) if a == axis % data.ndim else slice(n) for a, n in enumerate(index.shape))]
+    if any(m > n for a, (m, n) in enumerate(zip(index.shape, cut.shape, strict=True)) if a != axis % data.ndim):
+        raise ValueError(f"indices of shape {index.shape} do not fit data of shape {data.shape} along axis {axis}")
+    return np.take_along_axis(cut, index, axis)
 
 
 def _result_size(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> int:

@@ -43,8 +43,16 @@ def lower_upsample(op: Operator) -> Value:
     x = op.variable(0)
     scales = op.known(1) if op.version >= 9 else np.asarray(op.attributes["scales"])
     ratios = [float(s) for s in float64(scales).reshape(-1)]
-    axes = [Axis(n, math.floor(n * r), r, (0.0, 1.0)) for n, r in zip(x.shape, ratios, strict=True)]
+    axes = [Axis(n, _scaled(op, n, r), r, (0.0, 1.0)) for n, r in zip(x.shape, ratios, strict=True)]
     return _resize(op, axes, op.string("mode", "nearest"), "asymmetric", "floor")
+
+
+def _scaled(op: Operator, size: int, ratio: float) -> int:
+    """The size that runtimes give an axis: the product in float32, cut off (10 by 0.7, which as a float32 is less, is 7)."""
+    resized = int(np.float32(size) * np.float32(ratio))
+    if resized < 1:
+        raise op.malformed(f"an axis of {size} elements by a scale of {ratio:g} has none left")
+    return resized
 
 
 def lower_resize(op: Operator) -> Value:
@@ -53,7 +61,7 @@ def lower_resize(op: Operator) -> Value:
     if op.version == 10:
         x = op.variable(0)
         ratios = [float(s) for s in float64(op.known(1)).reshape(-1)]
-        axes = [Axis(n, math.floor(n * r), r, (0.0, 1.0)) for n, r in zip(x.shape, ratios, strict=True)]
+        axes = [Axis(n, _scaled(op, n, r), r, (0.0, 1.0)) for n, r in zip(x.shape, ratios, strict=True)]
         return _resize(op, axes, mode, "asymmetric", "floor")
     return _resize(op, _axes(op), mode, op.string("coordinate_transformation_mode"), op.string("nearest_mode"))
 
@@ -70,7 +78,7 @@ def _axes(op: Operator) -> list[Axis]:
         raise op.malformed("scales or sizes do not fit the axes")
     if scales is not None:
         ratios = [float(s) for s in float64(scales).reshape(-1)]
-        resized = [math.floor(x.shape[a] * r) for a, r in zip(chosen, ratios, strict=True)]
+        resized = [_scaled(op, x.shape[a], r) for a, r in zip(chosen, ratios, strict=True)]
     else:
         resized, ratios = _by_sizes(op, [x.shape[a] for a in chosen], sizes or ())
     region = float64(op.known(1)).reshape(-1) if op.string("coordinate_transformation_mode") == "tf_crop_and_resize" else np.zeros(0)

@@ -17,7 +17,7 @@ KERNEL_LINES = 1_500
 # what was walked before, with --follow only
 OWN_CAPS = {("maps", "kernels"): 300, ("activations", "shapes"): 300, ("slack",): 220, ("crop",): 150, ("ledger",): 120}
 READER_CAPS = {  # one format each, compared with another
-    "read_property": 280, "read_property2": 225, "compose": 150, "read_model": 200, "lowering/scope": 200,
+    "read_property": 280, "read_property2": 225, "compose": 150, "orders": 60, "read_model": 200, "lowering/scope": 200,
 }  # fmt: skip
 NOT_KERNEL = {
     "__init__": "empty",
@@ -29,6 +29,7 @@ NOT_KERNEL = {
     "read_property": "a reader, with tests of its own",
     "read_property2": "a reader, with tests of its own",
     "compose": "what a query says about several models, compared with the engine's",
+    "orders": "what cases about softmaxes say in other words, with tests of its own",
     "measured": "a reader of the table of measured activations",
     "order": "heuristics: whichever nodes are taken next, all are, and their count is compared in the kernel",
     "slopes": "heuristics: whatever slope they return gives a bound that holds",

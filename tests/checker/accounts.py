@@ -302,7 +302,7 @@ class Accounts:
         _, twin, difference = node.inputs
         charge, top = self._slack_charge(i), self.upper[i]
         ends = (np.array([[float(x) for x in end]]) for end in (self.lower[difference], self.upper[difference], self.lower[i], top))
-        shares = exact(share_of_twin(*ends)[0])
+        shares = exact(np.clip(share_of_twin(*ends), 0.0, 1.0)[0])
         for o in range(node.size):
             charge[o] += rounding(1) * self.large[twin][o] + rounding(node.size + 2) * (abs(top[o]) + FLOOR)
         self._charge(d, charge, 3 * node.size, twin)

@@ -111,7 +111,7 @@ class ForwardAccounts(Accounts):
         _, twin, difference = node.inputs
         form, (low, high) = self.forms[twin], self.interval(i)
         ends = [np.array([[float(x) for x in end]]) for end in (self.lower[difference], self.upper[difference], low, high)]
-        shares = exact(share_of_twin(*ends)[0])
+        shares = exact(np.clip(share_of_twin(*ends), 0.0, 1.0)[0])
         lost = [rounding(4) * (x + abs(top) + FLOOR) + STEP for x, top in zip(self.size(form), high, strict=True)]
         above = [[share * x for share, x in zip(shares, row, strict=True)] for row in form[1]]
         rest = [(1 - share) * top + e + STEP for share, top, e in zip(shares, high, lost, strict=True)]

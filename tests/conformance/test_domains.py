@@ -19,13 +19,14 @@ from bounds.forward import forward
 from bounds.interval import propagate
 from bounds.linear import LinearBounds
 from bounds.torch_graph import TorchGraph
-from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max, Node, Origin, check
+from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Node, Origin, check
 from graph.errors import MalformedGraph
 from graph.evaluate import evaluate
 from graph.functions import build
 from graph.functions.facts import Function, Pieces, Smooth
 from graph.gradient import gradient
 from graph.linear_map import Composition, Conv, Dense, Gather, LinearMap, Reshape, Scale, Sum, Transposed
+from tests.maxima import with_maximum
 
 Array = Any
 Point = list[float]
@@ -108,6 +109,12 @@ def constant_and_input() -> Subject:
     return Subject(graph, lambda x: [a + float(b) for a, b in zip(x, value, strict=True)])
 
 
+def maximum() -> Subject:
+    nodes = with_maximum([Input((4,), (), FROM, "x")], np.array([[0, 1, 2], [3, -1, 1]]), (2,))
+    last = len(nodes) - 1
+    return Subject(Graph(tuple(nodes), (0,), (last,), ("y",), {"x": 0, "y": last}), lambda x: [max(x[:3]), max(x[3], x[1])])
+
+
 SUBJECTS: dict[str, Subject] = {
     "Input": Subject(Graph((Input((3,), (), FROM, "x"),), (0,), (0,), ("x",), {"x": 0}), lambda x: x),
     "Constant": constant_and_input(),
@@ -116,7 +123,7 @@ SUBJECTS: dict[str, Subject] = {
     "Elementwise Smooth": subject(Elementwise((4,), (0,), FROM, build("sigmoid")), [(4,)], lambda x: [1 / (1 + math.exp(-v)) for v in x]),
     "Bilinear mul": subject(Bilinear((3,), (0, 1), FROM, "mul"), [(3,), (3,)], lambda x: [a * b for a, b in zip(x[:3], x[3:], strict=True)]),
     "Bilinear matmul": subject(Bilinear((2, 2), (0, 1), FROM, "matmul"), [(2, 3), (3, 2)], matmul),
-    "Max": subject(Max((2,), (0,), FROM, np.array([[0, 1, 2], [3, -1, 1]])), [(4,)], lambda x: [max(x[:3]), max(x[3], x[1])]),
+    "Max": maximum(),
 }
 
 

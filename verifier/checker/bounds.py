@@ -416,7 +416,7 @@ class _Backward:
         """Lower: its twin, which is the same number. Upper: a share of that, and its own upper bound for the rest."""
         state, (_, twin, difference) = self.state, node.inputs
         top = state.upper[i]
-        share = share_of_twin(state.lower[difference], state.upper[difference], state.lower[i], top)
+        share = np.clip(share_of_twin(state.lower[difference], state.upper[difference], state.lower[i], top), 0.0, 1.0)
         charge = arithmetic.G(1) * state.largest(twin) + arithmetic.G(node.size + 2) * (np.abs(top) + arithmetic.FLOOR)
         self._charge(np.abs(d), charge + state.charge.get(i, 0.0), 3 * node.size, twin)
         positive = np.maximum(d, 0.0)

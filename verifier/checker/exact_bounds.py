@@ -453,5 +453,5 @@ class ExactBounds:
         """Below: its twin. Above: a share of that, and its own upper bound for the rest."""
         _, twin, difference = node.inputs
         ends = (*doubles(state.lower[difference], state.upper[difference]), *doubles(state.lower[k], state.upper[k]))
-        shares = rationals(share_of_twin(*ends) if side else np.ones((1, node.size)), node.size)
+        shares = rationals(np.clip(share_of_twin(*ends), 0.0, 1.0) if side else np.ones((1, node.size)), node.size)
         return [Plane(((twin, i, share),), (1 - share) * state.upper[k][i]) for i, share in enumerate(shares)]

@@ -118,7 +118,7 @@ class Forward:
         """That of its twin; above, a share of it, and its own upper bound for the rest."""
         _, twin, difference = node.inputs
         form, top = self.forms[twin], state.upper[i]
-        share = share_of_twin(state.lower[difference], state.upper[difference], state.lower[i], top)
+        share = np.clip(share_of_twin(state.lower[difference], state.upper[difference], state.lower[i], top), 0.0, 1.0)
         lost = up(arithmetic.G(4) * (self._size(form) + np.abs(top) + arithmetic.FLOOR))
         return _shifted(Form(form.low, share[:, None] * form.high), -lost, up((1 - share) * top + lost))
 

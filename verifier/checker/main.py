@@ -25,7 +25,7 @@ from typing import NoReturn, TypeVar
 import numpy as np
 
 from verifier.checker import certificate as certificates
-from verifier.checker import compose, exact, ledger, read_model, read_property, read_property2, shares, slack, tree, walk
+from verifier.checker import compose, exact, ledger, orders, read_model, read_property, read_property2, shares, slack, tree, walk
 from verifier.checker.arithmetic import Array, probe_machine
 from verifier.checker.bounds import Checker
 from verifier.checker.network import Affine, Network
@@ -98,6 +98,7 @@ class Process:
         cases = read_property2.bind(prop, network, certificate.semantics)
         if cases.dropped:
             sys.stderr.write(f"{cases.dropped} cases are vacuous: their input sets are empty{'' if len(cases) else '; no other case is left'}\n")
+        network = orders.by_arguments(network, cases) if certificate.semantics == "real" else network
         forest = tree.grow(certificate, cases, tree.sizes(certificate, network))
         self._walk(_shifted(network, certificate.shift), cases, certificate, forest)
         probe_machine()

@@ -62,11 +62,11 @@ def multiplier(lines: Array, a: Array, b: Array, lower: Array, upper: Array) -> 
 
 
 def share_of_twin(lower: Array, upper: Array, least: Array, most: Array) -> Array:
-    """In [0, 1], how much of the upper plane of max(a, b), of bounds [least, most], is that of b + relu(a - b), a - b in [lower, upper]: all where
-    the chord of the relu is off by little of the maximum's own width. The rest is `most`."""
+    """How much, cut off at 0 and 1, of the upper plane of max(a, b), of bounds [least, most], is that of b + relu(a - b), a - b in [lower, upper]:
+    all where the chord of the relu is off by little of the maximum's own width. The rest is `most`."""
     high, low = np.maximum(upper, 0.0), np.maximum(-lower, 0.0)
     excess = high * (low / np.maximum(high + low, TINY))
-    return np.asarray(np.clip(0.5 + STEEPNESS * (TWIN_REACH - excess / np.maximum(most - least, TINY)), 0.0, 1.0))
+    return np.asarray(0.5 + STEEPNESS * (TWIN_REACH - excess / np.maximum(most - least, TINY)))
 
 
 # ---------------------------------------------------------------- straight pieces

@@ -35,7 +35,7 @@ class Axis:
 
 
 def _axis(size: int, scale: Fraction) -> Axis:
-    return Axis(size, math.floor(size * scale), scale)
+    return Axis(size, int(np.float32(size) * np.float32(float(scale))), scale)
 
 
 def _fractions(op: Operator, i: int) -> list[Fraction]:
