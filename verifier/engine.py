@@ -149,7 +149,7 @@ def _after_search(problem: Problem, found: Found, least: float | None, budget: B
     if found.troubles:
         first = found.troubles[0]
         return Outcome("unknown", Reason(first.code, f"{first.text}; {left}"), bound=found.bound, gap=gap, **facts)
-    text = f"what is open cannot be split further in double precision; {left}"
+    text = f"what is open cannot be split further: no neuron is left, or boxes are too small for double precision; {left}"
     return Outcome("unknown", Reason("numerical", text), bound=found.bound, gap=gap, **facts)
 
 

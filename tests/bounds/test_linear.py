@@ -113,6 +113,16 @@ def pooled(rng: np.random.Generator) -> Graph:
     return graph_of(*nodes, affine((2,), len(nodes) - 1, last, bias=biases[3]))
 
 
+def test_a_maximum_follows_its_elements() -> None:
+    """max(x, x + z / 10) - x over [-1, 1]^2, which is in [0, 1/10]: with a constant above the maximum it reached 2."""
+    weight = np.array([[1.0, 0.0], [1.0, 0.1]])
+    nodes = with_maximum([Input((2,), (), FROM, "x"), affine((2,), 0, dense(weight))], np.array([[0, 1]]), (1,))
+    net = prepare(graph_of(*nodes, affine((1,), (len(nodes) - 1, 0), dense(np.ones((1, 1))), dense(np.array([[-1.0, 0.0]])))))
+    state = net.propagate(tensor(-np.ones((1, 2))), tensor(np.ones((1, 2))))
+    low, high = net.backward(state, len(net.graph.nodes) - 1, torch.arange(1))
+    assert -0.051 < float(low) <= 0 and 0.1 <= float(high) < 0.101
+
+
 def test_only_differences_of_a_maximum_that_may_have_either_sign_need_backward_bounds() -> None:
     """Bounds are what they are when all differences that vary have backward bounds."""
     asked = needed = 0

@@ -30,6 +30,7 @@ MOVES: list[Case] = [
     ("EyeLike", 9, {"x": (3, 4)}, {}, {"k": 1}),
     ("GatherElements", 11, {"x": (3, 3)}, {"i": np.array([[1, 2, 0], [2, 0, 0]])}, {"axis": 0}),
     ("GatherElements", 13, {"x": (3, 3)}, {"i": np.array([[-1, 2], [2, 0], [1, -3]])}, {"axis": 1}),
+    ("GatherElements", 13, {"x": (3, 4)}, {"i": np.array([[1], [-4]])}, {"axis": -1}),  # shorter along the other axis
     ("GatherND", 11, {"x": (3, 3, 2)}, {"i": PLACES}, {}),
     ("GatherND", 12, {"x": (2, 2, 3)}, {"i": np.array([[1], [0]])}, {"batch_dims": 1}),
     ("ReverseSequence", 10, {"x": (4, 3)}, {"n": ints(1, 2, 4)}, {"time_axis": 0, "batch_axis": 1}),
@@ -58,6 +59,7 @@ WEIGHTED: list[Case] = [
     ("AffineGrid", 20, {"x": (1, 3, 4)}, {"s": ints(1, 1, 2, 3, 2)}, {"align_corners": 1}),
     ("CumSum", 11, {"x": (2, 3, 4)}, {"a": np.int64(-2)}, {}),
     ("CumSum", 14, {"x": (2, 5)}, {"a": np.int64(1)}, {"exclusive": 1, "reverse": 1}),
+    ("CumSum", 14, {"x": (2, 5)}, {"a": ints(1)}, {}),
     ("Einsum", 12, {"x": (2, 3, 3)}, {}, {"equation": "bii->bi"}),
     ("Einsum", 12, {"x": (2, 3, 4), "z": (2, 4, 5)}, {}, {"equation": "bij, bjk -> bik"}),
     ("Einsum", 12, {"x": (2, 3, 4)}, {"w": floats(5, 4)}, {"equation": "...k,jk"}),
@@ -67,6 +69,9 @@ WEIGHTED: list[Case] = [
     ("GridSample", 20, {"x": (1, 2, 3, 4, 3)}, {"g": floats(1, 2, 3, 2, 3)}, {"mode": "linear", "padding_mode": "reflection"}),
     ("GridSample", 22, IMAGE, {"g": floats(1, 3, 4, 2, low=-0.9, high=0.9)}, {"mode": "nearest"}),
     ("Resize", 10, {"x": (1, 1, 3, 4)}, {"s": np.array([1, 1, 2, 1.5], np.float32)}, {"mode": "linear"}),
+    # 10 by 0.7, which as a float32 is less, is 7
+    ("Resize", 13, {"x": (1, 1, 10)}, {"r": NONE, "s": np.array([1, 1, 0.7], np.float32)}, {"mode": "linear"}),
+    ("Upsample", 9, {"x": (1, 1, 3, 6)}, {"s": np.array([1, 1, 5 / 3, 7 / 6], np.float32)}, {"mode": "nearest"}),
     ("Resize", 11, IMAGE, SCALES, {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}),
     ("Resize", 13, IMAGE, SCALES, {"mode": "cubic", "coordinate_transformation_mode": "align_corners"}),
     ("Resize", 13, IMAGE, WHOLE, {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}),
