@@ -75,11 +75,13 @@ class Scope:
     def __init__(self, shared: Shared, opsets: Mapping[str, int], reader: WeightReader, prefix: str = "", parent: Scope | None = None) -> None:
         self.shared, self.opsets, self.reader, self.prefix, self.parent = shared, opsets, reader, prefix, parent
         self.values: dict[str, Held | None] = {}
+        self.made: set[str] = set()  # by some node of this scope
 
     def run(self, nodes: Iterable[onnx.NodeProto], outputs: Sequence[str]) -> None:
         """Lower the nodes that `outputs` depend on, in the order of the file."""
-        wanted, needed = set(outputs), []
-        for node in reversed(list(nodes)):
+        nodes, wanted, needed = list(nodes), set(outputs), []
+        self.made = {name for node in nodes for name in node.output}
+        for node in reversed(nodes):
             if wanted.intersection(name for name in node.output if name):
                 needed.append(node)
                 wanted.update(_read_by(node))
@@ -93,6 +95,8 @@ class Scope:
         if name in self.reader:
             self.values[name] = constant(self.reader.read(name), f"initialiser {name!r}")
             return self.values[name]
+        if name in self.made:
+            raise ModelError(f"{name!r} is made by a later node; ONNX wants every node behind those that it reads: sort the nodes of the file")
         if self.parent is None:
             raise ModelError(f"{name!r} is neither made by an earlier node nor an input or initialiser")
         return self.parent.find(name)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from onnx.defs import onnx_opset_version
 
 from graph.load import OLDEST_OPSET
-from graph.lowering import CONSTANT_ONLY, LOWERINGS
+from graph.lowering import CONSTANT_ONLY, LOWERINGS, REFUSED
 
 CAPABILITIES: Mapping[str, Callable[[], Iterable[str]]] = {
-    "onnx_operators": lambda: sorted({operator for _, operator in LOWERINGS} | CONSTANT_ONLY),
+    "onnx_operators": lambda: sorted({operator for _, operator in LOWERINGS.keys() - REFUSED} | CONSTANT_ONLY),
     "onnx_element_types": lambda: ("float32", "real"),  # what a proof speaks of; float64 networks are read as networks over the reals
     "onnx_opset_versions": lambda: (str(OLDEST_OPSET), str(onnx_opset_version())),
     "vnnlib_versions": lambda: ("1.0", "2.0"),

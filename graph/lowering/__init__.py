@@ -254,6 +254,9 @@ LOWERINGS = register(
     ("com.microsoft.SkipSimplifiedLayerNormalization", contributed.lower_skip_simplified_layer_normalization),
 )
 
+# Known by name so that the refusal says why.
+REFUSED = frozenset(key for key, lower in LOWERINGS.items() if lower is learning.lower_tree_ensemble)
+
 # Operators that occur on constants only; onnx.reference evaluates them (as it does every operator above on constants).
 CONSTANT_ONLY = frozenset(
     (

@@ -270,3 +270,11 @@ def test_what_the_standard_defines_by_others_is_expanded() -> None:
         read_model.read(proto.SerializeToString())
     with pytest.raises(UnsupportedOperator, match="nonsense"):
         load(built([node("SoftmaxCrossEntropyLoss", ["x", "labels"], nonsense=1)], (3, 4), labels=np.array([2, 1, 0])).SerializeToString())
+
+
+def test_nodes_out_of_order_are_named_as_such() -> None:
+    """onnxruntime sorts them; the standard does not allow them."""
+    nodes = [node("Relu", ["h"], ["y"]), node("Neg", ["x"], ["h"])]
+    model = helper.make_model(graph(nodes, [info("x", shape=(1, 3))], ["y"]), opset_imports=[helper.make_opsetid("", 17)])
+    with pytest.raises(ModelError, match="'h' is made by a later node.*sort"):
+        load(model.SerializeToString())
