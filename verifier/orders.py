@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.core import Affine, Bilinear, Elementwise, Graph, Node
+from graph.functions import build
 from graph.linear_map import Gather, LinearMap, Reshape, compose
 from graph.simplify import drop_dead
 from verifier.problem import Problem
@@ -39,6 +40,8 @@ def _argument(graph: Graph, o: int) -> tuple[int, Array] | None:
         if (place < 0).any():
             return None
         order, o = place[order], node.inputs[0]
+    if isinstance(node, Elementwise) and node.function == build("clip", 0.0, 1.0):
+        node = graph.nodes[node.inputs[0]]
     if not (isinstance(node, Bilinear) and node.kind == "mul"):
         return None
     for weight, inverse in (node.inputs, node.inputs[::-1]):

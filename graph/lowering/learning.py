@@ -13,7 +13,7 @@ from graph.linear_map import MINUS, Dense, Scale
 from graph.lowering.arithmetic import add, concat, scale
 from graph.lowering.builder import Known, Tensor, Value, indices, varying
 from graph.lowering.linear import reshape
-from graph.lowering.normalisation import softmax_rows
+from graph.lowering.normalisation import softmax_in_bounds
 from graph.lowering.norms import over_norm
 from graph.lowering.operator import Operator
 from graph.lowering.ordering import first_largest, weighted_index
@@ -123,7 +123,7 @@ def _transformed(op: Operator, scores: Tensor) -> Tensor:
         case "LOGISTIC":
             return op.builder.elementwise(build("sigmoid"), scores)
         case "SOFTMAX":
-            return softmax_rows(op.builder, scores)
+            return softmax_in_bounds(op.builder, scores)
         case name:
             raise op.refuse(f"post_transform {name!r} is not supported (NONE, LOGISTIC and SOFTMAX are)")
 

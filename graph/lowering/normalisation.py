@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from graph.functions import build
 from graph.linear_map import MINUS, Reshape, Scale, Sum
 from graph.lowering.arithmetic import broadcast, float64
-from graph.lowering.builder import Builder, Tensor, Value, indices
+from graph.lowering.builder import Builder, Tensor, Value, indices, varying
 from graph.lowering.centring import batch_normalization_in_training
 from graph.lowering.operator import Operator
 
 Array = NDArray[Any]
+
+FEW_ROWS = 4  # of a softmax: also in the checker
 
 
 def lower_batch_normalization(op: Operator) -> Value | list[Value]:
@@ -43,7 +45,7 @@ def lower_batch_normalization(op: Operator) -> Value | list[Value]:
 
 def lower_softmax(op: Operator) -> Value:
     """exp(x - c) / sum exp(x - c) per row, c a constant that `simplify.recentre_softmax` may set (the same function for every c)."""
-    return _by_rows(op, softmax_rows)
+    return _by_rows(op, softmax_in_bounds)
 
 
 def lower_log_softmax(op: Operator) -> Value:
@@ -78,7 +80,14 @@ def softmax_rows(builder: Builder, x: Tensor, mask: Array | None = None) -> Tens
     """The softmax of every row of the matrix x; elements under the `mask` are left out of their row, and 0."""
     weight, total = _weights(builder, x, mask)[1:]
     inverse = broadcast(builder, builder.elementwise(build("reciprocal"), total), x.shape)
-    return builder.multiply(weight, inverse)
+    return varying(builder.multiply(weight, inverse))
+
+
+def softmax_in_bounds(builder: Builder, x: Tensor) -> Tensor:
+    """The same of every row of x, between 0 and 1 also by its bounds, as products do not know; of few rows, since in an attention that gains
+    nothing and takes time."""
+    found = softmax_rows(builder, x)
+    return builder.elementwise(build("clip", 0.0, 1.0), found) if x.shape[0] <= FEW_ROWS else found
 
 
 def _log_softmax_rows(builder: Builder, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from graph.linear_map import MINUS, Scale
 from graph.lowering.arithmetic import add, broadcast, concat, float64, multiply, scale
 from graph.lowering.builder import Builder, Known, Tensor, Value, indices, varying
 from graph.lowering.linear import lower_conv, matmul, reshape, swap
-from graph.lowering.normalisation import softmax_rows
+from graph.lowering.normalisation import softmax_in_bounds
 from graph.lowering.operator import Operator
 from graph.lowering.pooling import lower_average_pool, lower_global_average_pool
 from graph.lowering.reduction import lower_reduce_mean
@@ -289,11 +289,11 @@ def lower_q_linear_softmax(op: Operator) -> Value:
     axis = op.axis(op.integer("axis", -1), len(x.shape))
     if op.integer("opset") < 13:
         rows = Tensor(x.node, (int(np.prod(x.shape[:axis])), x.size // int(np.prod(x.shape[:axis]))), x.element_type)
-        found = softmax_rows(op.builder, rows)
+        found = softmax_in_bounds(op.builder, rows)
         return _written(op, Tensor(found.node, x.shape, found.element_type), steps(op, 3, 4))
     order = np.moveaxis(indices(x.shape), axis, -1)
     moved = op.builder.gather(x, order)
-    found = softmax_rows(op.builder, Tensor(moved.node, (x.size // x.shape[axis], x.shape[axis]), x.element_type))
+    found = softmax_in_bounds(op.builder, Tensor(moved.node, (x.size // x.shape[axis], x.shape[axis]), x.element_type))
     return _written(op, op.builder.gather(found, np.moveaxis(indices(order.shape), -1, axis)), steps(op, 3, 4))
 
 

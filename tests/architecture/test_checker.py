@@ -17,7 +17,7 @@ KERNEL_LINES = 1_500
 # what was walked before, with --follow only
 OWN_CAPS = {("maps", "kernels"): 300, ("activations", "shapes"): 300, ("slack",): 220, ("crop",): 150, ("ledger",): 120}
 READER_CAPS = {  # one format each, compared with another
-    "read_property": 280, "read_property2": 225, "compose": 150, "orders": 60, "read_model": 200, "lowering/scope": 200,
+    "read_property": 280, "read_property2": 225, "compose": 150, "orders": 70, "read_model": 200, "lowering/scope": 200,
 }  # fmt: skip
 NOT_KERNEL = {
     "__init__": "empty",

@@ -29,7 +29,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], int]] = [
     ("Normalizer", {}, {"norm": "L1"}, 4),
     ("Binarizer", {}, {"threshold": 0.25}, 1),
     ("LinearRegressor", {}, {"coefficients": [1.0, -2.0, 0.5, 3.0, 0.25, 1.5], "intercepts": [0.5, -1.0], "targets": 2}, 0),
-    ("LinearClassifier", {}, {**THREE, "post_transform": "SOFTMAX"}, 5),
+    ("LinearClassifier", {}, {**THREE, "post_transform": "SOFTMAX"}, 6),
     ("LinearClassifier", {}, {**TWO, "post_transform": "LOGISTIC"}, 2),
     ("Imputer", {}, {"imputed_value_floats": [1.0], "replaced_value_float": math.nan}, 0),
     ("ArrayFeatureExtractor", {"i": np.array([[2, 0]])}, {}, 0),

@@ -352,7 +352,7 @@ def test_the_table_of_sites() -> None:
     assert kinds_of("Gemm", "xv", transB=1) == [MatMul]
     assert kinds_of("Max", ["x", "one"]) == kinds_of("Min", ["one", "x"]) == ["pieces"]
     assert kinds_of("Max", "xv") == kinds_of("Min", ["x", "row"]) == ["pieces"] and kinds_of("ReduceMax", "x", 11) == ["pieces"] * 4
-    assert kinds_of("Softmax", "x") == ["exp", "reciprocal", Product]
+    assert kinds_of("Softmax", "x") == ["exp", "reciprocal", Product, "pieces"]
     assert [kinds_of("Pow", ["x", name]) for name in ("two_f", "three", "one_wide")] == [["pow"], ["pow"], []]
     for kind in ("Sigmoid", "Tanh", "Exp", "Log", "Sqrt", "Erf", "Sin", "Cos", "Softplus", "Reciprocal"):
         assert kinds_of(kind, "x") == [kind.lower()]

@@ -10,9 +10,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from bounds.interval import propagate
 from graph.load import load
 from specs.vnnlib import parse
 from verifier.checker import orders, read_model, read_property
+from verifier.checker.bounds import Checker
 from verifier.checker.lowering.evaluate import evaluate
 from verifier.checker.network import Constant, Network, Product
 from verifier.orders import by_arguments
@@ -103,3 +105,15 @@ def test_a_factor_of_any_sign_is_an_order() -> None:
     network, cases = read(model(1), text("(<= (* -3 Y_0) (* -3 Y_1))"))
     assert orders.by_arguments(network, cases) is not network
     assert {abs(c) for functional in cases.rows for _, c in functional} == {Fraction(3)}
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (1, 3, 2), (1, 2, 3)])
+def test_few_rows_are_between_0_and_1_by_their_bounds(shape: tuple[int, ...]) -> None:
+    """A product does not know that; without it `Y_0 >= 1.5` was open over a wide box."""
+    network = read_model.read(model(-1, shape))
+    found = Checker(network, None).state(1, -4 * np.ones((1, 3)), 4 * np.ones((1, 3)), {}, {}, 0)
+    (o,) = network.outputs
+    assert (found.lower[o] >= 0).all() and (found.upper[o] <= 1).all()
+    graph = load(model(-1, shape)).graph
+    low, high = propagate(graph, -4 * np.ones((1, 3)), 4 * np.ones((1, 3)))[graph.outputs[0]]
+    assert (low >= 0).all() and (high <= 1).all()

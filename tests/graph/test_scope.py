@@ -276,5 +276,5 @@ def test_nodes_out_of_order_are_named_as_such() -> None:
     """onnxruntime sorts them; the standard does not allow them."""
     nodes = [node("Relu", ["h"], ["y"]), node("Neg", ["x"], ["h"])]
     model = helper.make_model(graph(nodes, [info("x", shape=(1, 3))], ["y"]), opset_imports=[helper.make_opsetid("", 17)])
-    with pytest.raises(ModelError, match="'h' is made by a later node.*sort"):
+    with pytest.raises(ModelError, match=r"'h' is made by a later node.*sort"):
         load(model.SerializeToString())

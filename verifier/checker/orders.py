@@ -12,9 +12,12 @@ from dataclasses import replace
 import numpy as np
 
 from verifier.checker.arithmetic import Array
+from verifier.checker.lowering.elementwise import clipping
 from verifier.checker.maps import Index, Transposed
 from verifier.checker.network import Affine, Constant, Elementwise, Network, Node, Product, Smooth
 from verifier.checker.read_property import Cases
+
+CLIP = clipping(0.0, 1.0)  # of what is between 0 and 1
 
 
 def by_arguments(network: Network, cases: Cases) -> Network:
@@ -49,6 +52,8 @@ def _argument(network: Network, o: int) -> tuple[int, Array, Array] | None:
         if others or node.bias is not None or not isinstance(m, Index) or bool((m.source < 0).any()):
             return None
         order, o = m.source[order], node.inputs[0]
+    if isinstance(node, Elementwise) and node.function == CLIP:
+        node = nodes[node.inputs[0]]
     for softmax in network.softmaxes if isinstance(node, Product) else ():
         weight, inverse = nodes[node.inputs[0]], nodes[node.inputs[1]]
         if not (isinstance(weight, Elementwise) and weight.function == Smooth("exp") and weight.inputs == (softmax.node,)):

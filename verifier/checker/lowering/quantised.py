@@ -145,8 +145,7 @@ def _convolved(op: Operator, x: Value, weight: Array, bias: Value | None) -> Ten
     op.require(not op.flag("channels_last", 0), "channels_last")
     op.require(isinstance(x, Tensor) and 2**18 * math.prod(weight.shape[1:]) < LARGEST, "constant data, or sums beyond 32 bits")
     inputs = (x, Known(weight), bias)
-    found = conv(replace(op, inputs=inputs, held=inputs))
-    return op.as_tensor(found)
+    return op.as_tensor(conv(replace(op, inputs=inputs, held=inputs)))
 
 
 def _without_zero(op: Operator) -> Value:
@@ -171,8 +170,7 @@ def _per_channel(v: Array, rank: int) -> Array:
 
 
 def matmul_integer(op: Operator) -> Value:
-    found = _product(op, _without_zero(op), _operand(op, 1, _zero(op, 3)))
-    return op.end(found, "exact", element="int32")
+    return op.end(_product(op, _without_zero(op), _operand(op, 1, _zero(op, 3))), "exact", element="int32")
 
 
 def _product(op: Operator, a: Value, b: Value) -> Tensor:
@@ -214,8 +212,7 @@ def dynamic_quantize_linear(op: Operator) -> list[Value]:
     x, b, windows = op.tensor(0), op.builder, indices((1, op.tensor(0).size))
     high = b.elementwise(RELU, b.maximum(x, windows, ()))
     low = b.elementwise(RELU, b.maximum(b.scale(x, np.array(-1.0)), windows, ()))
-    total = b.sum([high, low])
-    size = b.scale(total, np.array(1 / 255), np.array(RADIUS / 255))
+    size = b.scale(b.sum([high, low]), np.array(1 / 255), np.array(RADIUS / 255))
     inverse = b.elementwise(Smooth("reciprocal"), size)
     zero = _whole(op, b.product(low, inverse), 0.0)
     steps = _whole(op, b.product(x, b.spread(inverse, x.shape)), -255.0)

@@ -10,11 +10,14 @@ import numpy as np
 from verifier.checker.lowering.basic import inverse, signed
 from verifier.checker.lowering.basic import total as sum_of
 from verifier.checker.lowering.builder import Array, Builder, Shape, Tensor, Value, indices
+from verifier.checker.lowering.elementwise import clipping
 from verifier.checker.lowering.normal import rows_of, softmax_weights
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.windows import norm
 from verifier.checker.maps import Diagonal, Index, Transposed
 from verifier.checker.network import Smooth, Softmax
+
+FEW_ROWS = 4  # of a softmax: that of a classifier, not that of an attention
 
 
 def axes_of(op: Operator, rank: int, since_input: int) -> tuple[int, ...]:
@@ -157,4 +160,5 @@ def softmax_rows(builder: Builder, x: Tensor, width: int) -> Tensor:
     """exp(x - c) / sum exp(x - c) over rows of `width`, one after the other; c is 0 until a certificate chooses it."""
     _, weight, summed, row_of = softmax_weights(builder, x, width)
     inverted = builder.elementwise(Smooth("reciprocal"), summed)
-    return builder.product(weight, builder.linear(Index(row_of, summed.size), inverted, x.shape))
+    found = builder.product(weight, builder.linear(Index(row_of, summed.size), inverted, x.shape))
+    return builder.elementwise(clipping(0.0, 1.0), found) if summed.size <= FEW_ROWS else found
