@@ -75,7 +75,7 @@ class Scope:
     def __init__(self, shared: Shared, opsets: Mapping[str, int], reader: WeightReader, prefix: str = "", parent: Scope | None = None) -> None:
         self.shared, self.opsets, self.reader, self.prefix, self.parent = shared, opsets, reader, prefix, parent
         self.values: dict[str, Held | None] = {}
-        self.made: set[str] = set()  # by some node of this scope
+        self.made: set[str] = set()  # by some node of this scope, perhaps a later one
 
     def run(self, nodes: Iterable[onnx.NodeProto], outputs: Sequence[str]) -> None:
         """Lower the nodes that `outputs` depend on, in the order of the file."""
@@ -95,11 +95,11 @@ class Scope:
         if name in self.reader:
             self.values[name] = constant(self.reader.read(name), f"initialiser {name!r}")
             return self.values[name]
+        if self.parent is not None:
+            return self.parent.find(name)
         if name in self.made:
             raise ModelError(f"{name!r} is made by a later node; ONNX wants every node behind those that it reads: sort the nodes of the file")
-        if self.parent is None:
-            raise ModelError(f"{name!r} is neither made by an earlier node nor an input or initialiser")
-        return self.parent.find(name)
+        raise ModelError(f"{name!r} is neither made by an earlier node nor an input or initialiser")
 
     def define(self, name: str, value: Held | None, place: str) -> None:
         self._check_new(name, place)
