@@ -98,7 +98,7 @@ class Scope:
         if self.parent is not None:
             return self.parent.find(name)
         if name in self.made:
-            raise ModelError(f"{name!r} is made by a later node; ONNX wants every node behind those that it reads: sort the nodes of the file")
+            raise ModelError(f"{name!r} is made by a later node; ONNX wants nodes behind those that they read: sort them, if they are no cycle")
         raise ModelError(f"{name!r} is neither made by an earlier node nor an input or initialiser")
 
     def define(self, name: str, value: Held | None, place: str) -> None:

@@ -128,7 +128,7 @@ MODELS: dict[str, tuple[Build, str]] = {
     "missing-output": (model(outputs=[tensor("nothing")]), "'nothing'"),
     "defined-twice": (model([node("Relu", ["x"]), node("Relu", ["x"])]), "defined twice"),
     "output-is-a-weight": (model([node("Relu", ["x"], ["w"]), node("Relu", ["w"], ["y"])]), "'w'"),
-    "cycle": (loop_of_nodes, "'u' is neither"),
+    "cycle": (loop_of_nodes, "'u' is made by a later node"),
     "unknown-operator": (one("Frobnicate"), "operator Frobnicate (opset 17) is not supported"),
     "unknown-domain": (changed(lambda m: setattr(m.graph.node[1], "domain", "org.example")), "org.example.Relu"),
     "operator-of-the-future": (one("Swish"), "Swish"),
