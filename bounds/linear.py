@@ -191,7 +191,7 @@ class LinearBounds:
         return centre - radius, centre + radius
 
     def _bilinear_interval(self, state: State, node: Bilinear) -> tuple[Tensor, Tensor]:
-        low_x, high_x, low_y, high_y = self._factors(state, node)
+        low_x, high_x, low_y, high_y = self.factors(state, node)
         if node.kind == "mul":
             corners = torch.stack([low_x * low_y, low_x * high_y, high_x * low_y, high_x * high_y])
             low, high = corners.amin(0), corners.amax(0)
@@ -208,7 +208,7 @@ class LinearBounds:
         error = error + torch.finfo(self.net.dtype).tiny
         return (low - error).reshape(-1, node.size), (high + error).reshape(-1, node.size)
 
-    def _factors(self, state: State, node: Bilinear) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def factors(self, state: State, node: Bilinear) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x, y = node.inputs
         shapes = (self.graph.nodes[x].shape, self.graph.nodes[y].shape) if node.kind == "matmul" else ((node.size,), (node.size,))
         return (
@@ -364,7 +364,7 @@ class LinearBounds:
         """Lower bounds of sum_k D_k h_k + constant over the boxes of `state`.
 
         With `betas[i]` = (m, t), sum m (h_i - t) is added, which is not positive where splits hold: m >= 0 where one says h_i <= t, m <= 0 where
-        one says h_i >= t, else 0 (beta-CROWN, Wang et al. 2021). `record` keeps the coefficients that meet elementwise nodes (for branching).
+        one says h_i >= t, else 0 (beta-CROWN, Wang et al. 2021). `record` keeps the coefficients that meet functions and products (for branching).
         Without `rigorous` the rounding is not accounted for (for optimisers' steps).
         """
         run = _Backward(self, state, dict(functional), constant, planes, betas, record, rigorous)
@@ -425,6 +425,8 @@ class _Backward:
         return total
 
     def _step(self, i: int, node: Node, d: Tensor) -> None:
+        if self.record and isinstance(node, Elementwise | Bilinear):
+            self.at[i] = d.expand(self.state.lower[i].shape[0], -1, -1)
         match node:
             case Input():
                 self.inputs[i] = d
@@ -433,8 +435,6 @@ class _Backward:
             case Affine():
                 self._affine(i, node, d)
             case Elementwise(inputs=(j,)):
-                if self.record:
-                    self.at[i] = d.expand(self.state.lower[i].shape[0], -1, -1)
                 self._by_planes(i, j, d)
             case Max(inputs=(_, twin, _)):
                 self._by_planes(i, twin, d)
@@ -526,7 +526,7 @@ class _Backward:
 
     def _product(self, node: Bilinear, d: Tensor) -> None:
         """x y >= y_low x + x_low y - x_low y_low, and x y <= y_high x + x_low y - x_low y_high (McCormick 1976)."""
-        low_x, high_x, low_y, high_y = self.bounds._factors(self.state, node)
+        low_x, high_x, low_y, high_y = self.bounds.factors(self.state, node)
         positive, negative = d.clamp(min=0), d.clamp(max=0)
         x, y = node.inputs
         self._pass_on(x, positive * low_y.unsqueeze(1) + negative * high_y.unsqueeze(1))
@@ -537,7 +537,7 @@ class _Backward:
 
     def _matmul(self, node: Bilinear, d: Tensor) -> None:
         """The same planes, contracted like the product: coefficients stay two tensors, never a list of products."""
-        low_x, high_x, low_y, high_y = (t.unsqueeze(1) for t in self.bounds._factors(self.state, node))
+        low_x, high_x, low_y, high_y = (t.unsqueeze(1) for t in self.bounds.factors(self.state, node))
         x, y = node.inputs
         shaped = d.reshape(*d.shape[:2], *node.shape)
         positive, negative = shaped.clamp(min=0), shaped.clamp(max=0)

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds import relaxation
+from bounds.linear import LinearBounds, State
 from graph.core import Affine, Bilinear, Constant, Elementwise, Graph, Input, Max
 from graph.functions.facts import Pieces
 from verifier.bounding import Bounder, Margins
 from verifier.domains import Boxes
 
-Score = Callable[[Boxes, Margins], Tensor]  # [B, n_in], larger is better; only widths > 0 count
+Score = Callable[[Bounder, Boxes, Margins], Tensor]  # what a bounder found of boxes -> [B, n_in], larger is better; only widths > 0 count
+
+LEAST = 1e-20  # of a width: what inputs count by of which nothing else is known
 
 
 @dataclass(frozen=True)
@@ -29,27 +32,32 @@ class Branching:
 
 def longest() -> Branching:
     """The widest input (Katz et al., Wang et al. 2018)."""
-    return Branching("longest", lambda boxes, _: boxes.upper - boxes.lower)
+    return Branching("longest", lambda _, boxes, found: boxes.upper - boxes.lower)
 
 
-def weighted(graph: Graph, bounder: Bounder) -> Branching:
-    """Width times the product of absolute weights from the input to the property's rows: a static measure of influence."""
-    influence = torch.from_numpy(input_influence(graph)).to(dtype=bounder.net.dtype, device=bounder.net.device)
-    return Branching("weighted", lambda boxes, _: (boxes.upper - boxes.lower) * influence)
+def smart() -> Branching:
+    """Width times the change of the linear bound of the hardest row (the `sb` score of alpha-beta-CROWN)."""
+    return Branching("smart", _change)
 
 
-def smart(bounder: Bounder) -> Branching:
-    """Width times the coefficient of the linear bound, over the rows nearest to a proof (the `sb` score of alpha-beta-CROWN)."""
+def _change(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
+    width = boxes.upper - boxes.lower
+    return hardest_lines(bounder, boxes, found).abs() * width + LEAST * width
 
-    def score(boxes: Boxes, found: Margins) -> Tensor:
-        width = boxes.upper - boxes.lower
-        best = best_rows(bounder, boxes, found)  # [B, C]
-        coefficients = found.lower.coefficients.abs()  # [B, R, n]
-        chosen = coefficients.gather(1, best.unsqueeze(-1).expand(-1, -1, coefficients.shape[-1]))
-        chosen = chosen * boxes.is_open.unsqueeze(-1)
-        return chosen.clamp(min=1e-9).sum(1) * width
 
-    return Branching("smart", score)
+def balanced() -> Branching:
+    """What halving an input gains on both sides: the geometric mean of the change of the linear bound along it, which only the half away from
+    the bound's least corner has, and of what relaxations lose along it, which both halves have.
+
+    The first alone is the smart score. Where bounds do not change along an input that they are loose in, it never halves
+    that, and neither half closes. The product of what either side gains is how solvers of integer programs score (Achterberg 2007, section 5.3).
+    """
+
+    def score(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
+        lost = _shared(bounder, found.state, _met(bounder, boxes, found))
+        return (_change(bounder, boxes, found) * lost).sqrt() + LEAST * (boxes.upper - boxes.lower)
+
+    return Branching("balanced", score)
 
 
 def best_rows(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
@@ -58,6 +66,19 @@ def best_rows(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
     member = member.expand(len(boxes), -1, -1) if member.shape[0] == 1 else member[boxes.group]
     margin = torch.where(member, found.margin.unsqueeze(1), torch.full((), -torch.inf, dtype=found.margin.dtype, device=found.margin.device))
     return margin.argmax(-1)
+
+
+def hardest_rows(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
+    """Per box the position in `found.rows` of the row that decides its hardest open slot [B, 1, 1]."""
+    best = best_rows(bounder, boxes, found)  # [B, C]
+    margin = torch.where(boxes.is_open, found.margin.gather(1, best), torch.inf)
+    return best.gather(1, margin.argmin(-1, keepdim=True)).unsqueeze(-1)
+
+
+def hardest_lines(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
+    """Per box the coefficients of the linear bound of that row [B, n_in]."""
+    coefficients = found.lower.coefficients
+    return coefficients.gather(1, hardest_rows(bounder, boxes, found).expand(-1, 1, coefficients.shape[-1])).squeeze(1)
 
 
 def slot_margins(bounder: Bounder, group: Tensor, is_open: Tensor, found: Margins) -> Tensor:
@@ -69,42 +90,71 @@ def slot_margins(bounder: Bounder, group: Tensor, is_open: Tensor, found: Margin
     return torch.where(is_open, best, torch.full((), torch.inf, dtype=best.dtype, device=best.device)).amin(-1)
 
 
-def loose(graph: Graph, bounder: Bounder) -> Branching:
+def loose(graph: Graph) -> Branching:
     """What relaxations leave open: of every function the gap between its planes, times its influence on the outputs, is shared among the inputs
     by what each adds to the interval of the function's argument. Where a bound says nothing yet (all halves are at 0 alike), this still says
     which inputs most of what is undecided hangs on, in this box: for networks that encode clauses it is the rule of solvers of those, by which
     variables that stand in many short clauses come first (Jeroslow and Wang 1990)."""
-    reach = [torch.from_numpy(part).to(dtype=bounder.net.dtype, device=bounder.net.device) for part in influence(graph)]
+    reach = dict(enumerate(torch.from_numpy(part) for part in influence(graph)))
+    return Branching("loose", lambda bounder, _, found: _shared(bounder, found.state, reach))
 
-    def score(boxes: Boxes, found: Margins) -> Tensor:
-        state, linear = found.state, bounder.linear
-        width = [(upper - lower).to(reach[0].dtype) for lower, upper in zip(state.lower, state.upper, strict=True)]
-        spread = [torch.zeros_like(w) for w in width]
-        for i in range(len(graph.nodes) - 1, -1, -1):
-            node = graph.nodes[i]
-            match node:
-                case Affine():
-                    maps = list(zip(node.inputs, linear.net.maps[i], strict=True))
-                    total = sum((m.abs_apply(width[j]) for j, m in maps), torch.zeros_like(width[i]))
-                    share = torch.where(total > 0, spread[i] / total, 0.0)
-                    for j, m in maps:
-                        spread[j] = spread[j] + width[j] * m.abs_adjoint(share)
-                case Elementwise(function=function):
-                    j = node.inputs[0]
-                    planes = relaxation.relax(function, state.lower[j], state.upper[j])
-                    spread[j] = spread[j] + spread[i] + reach[i] * _gap(planes, state.lower[j], state.upper[j])
-                case Max(inputs=(_, twin, _)):
-                    spread[twin] = spread[twin] + spread[i]
-                case Bilinear():
-                    for j in node.inputs:
-                        spread[j] = spread[j] + spread[i].mean(-1, keepdim=True)
-                case Input() | Constant():
-                    pass
-                case _:
-                    raise NotImplementedError(f"no gap of relaxations for node type {type(node).__name__}")
-        return torch.cat([spread[i] for i in graph.inputs], -1)
 
-    return Branching("loose", score)
+def _met(bounder: Bounder, boxes: Boxes, found: Margins) -> dict[int, Tensor]:
+    """How much the linear bound of the hardest row changes with the elements of a non-linear node [B, size]."""
+    row = hardest_rows(bounder, boxes, found)
+    parts, _ = bounder.functional(boxes.group, found.rows)
+    chosen = {i: d.expand(len(boxes), -1, -1).gather(1, row.expand(-1, 1, d.shape[-1])) for i, d in parts.items()}
+    met = bounder.linear.lower_bound(found.state, chosen, None, record=True, rigorous=False).at
+    return {i: d.squeeze(1).abs() for i, d in met.items()}
+
+
+def _shared(bounder: Bounder, state: State, weight: dict[int, Tensor]) -> Tensor:
+    """What relaxations lose, shared among the inputs [B, n_in]: of non-linear nodes the gap between their planes times `weight`, [size] or
+    [B, size], is shared among what they read, down to the inputs, by what each adds to the interval."""
+    graph, linear = bounder.net.graph, bounder.linear
+    width = [upper - lower for lower, upper in zip(state.lower, state.upper, strict=True)]
+    spread = [torch.zeros_like(w) for w in width]
+    for i in range(len(graph.nodes) - 1, -1, -1):
+        node, own = graph.nodes[i], weight[i].to(width[i]) if i in weight else None
+        match node:
+            case Affine():
+                maps = list(zip(node.inputs, linear.net.maps[i], strict=True))
+                share = _ratio(spread[i], sum((m.abs_apply(width[j]) for j, m in maps), torch.zeros_like(width[i])))
+                for j, m in maps:
+                    spread[j] = spread[j] + width[j] * m.abs_adjoint(share)
+            case Elementwise(inputs=(j,)):
+                gap = 0 if own is None else own * _gap(linear.planes(state, i), state.lower[j], state.upper[j])
+                spread[j] = spread[j] + spread[i] + gap
+            case Max(inputs=(_, twin, _)):
+                spread[twin] = spread[twin] + spread[i]
+            case Bilinear(inputs=(x, y)):
+                for j, part in zip((x, y), _of_factors(linear, state, node, spread[i], own), strict=True):
+                    spread[j] = spread[j] + part
+            case Input() | Constant():
+                pass
+            case _:
+                raise NotImplementedError(f"no gap of relaxations for node type {type(node).__name__}")
+    return torch.cat([spread[i] for i in graph.inputs], -1)
+
+
+def _of_factors(linear: LinearBounds, state: State, node: Bilinear, spread: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The shares of both factors of a product in what it passes down and in what its own planes lose, half of the product of the widths."""
+    low_x, high_x, low_y, high_y = linear.factors(state, node)
+    width_x, width_y = high_x - low_x, high_y - low_y
+    largest_x, largest_y = torch.maximum(low_x.abs(), high_x.abs()), torch.maximum(low_y.abs(), high_y.abs())
+    if node.kind == "mul":
+        lost = spread if weight is None else spread + weight * width_x * width_y / 2
+        share = _ratio(lost, width_x * largest_y + largest_x * width_y)
+        return width_x * largest_y * share, width_y * largest_x * share
+    gap = width_x @ width_y / 2
+    lost = spread.reshape(gap.shape)
+    lost = lost if weight is None else lost + weight.reshape(-1, *gap.shape[1:]) * gap
+    share = _ratio(lost, width_x @ largest_y + largest_x @ width_y)
+    return (width_x * (share @ largest_y.mT)).flatten(1), (width_y * (largest_x.mT @ share)).flatten(1)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    return torch.where(whole > 0, part / whole, 0.0)
 
 
 def _gap(planes: relaxation.Planes, lower: Tensor, upper: Tensor) -> Tensor:
@@ -113,14 +163,6 @@ def _gap(planes: relaxation.Planes, lower: Tensor, upper: Tensor) -> Tensor:
     offset = (zero if planes.offset_upper is None else planes.offset_upper) - (zero if planes.offset_lower is None else planes.offset_lower)
     slope = planes.slope_upper - planes.slope_lower
     return torch.maximum(slope * lower + offset, slope * upper + offset).clamp(min=0)
-
-
-def input_influence(graph: Graph) -> NDArray[np.float64]:
-    """Per flat input: the sum over outputs of products of absolute weights along all paths, scaled to a largest value of 1."""
-    reach = influence(graph)
-    flat = np.concatenate([reach[i] for i in graph.inputs])
-    flat = flat / max(flat.max(initial=0.0), np.finfo(np.float64).tiny)
-    return np.asarray(np.maximum(flat, 1e-6), dtype=np.float64)
 
 
 def influence(graph: Graph) -> list[NDArray[np.float64]]:

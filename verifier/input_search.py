@@ -15,7 +15,7 @@ from bounds.linear import Lower
 from verifier import portfolio
 from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
-from verifier.branch_input import Branching, best_rows, slot_margins, split, splittable
+from verifier.branch_input import Branching, hardest_lines, slot_margins, split, splittable
 from verifier.budget import Budget
 from verifier.clip import clip, joint
 from verifier.domains import Boxes, Stack
@@ -168,8 +168,8 @@ class InputSearch:
         self.tally.leaves += len(boxes) - int(keep.numel())
         if keep.numel() == 0:
             return
-        scores = self.branching.score(boxes, found).index_select(0, keep)
-        hardest = _hardest_row(self.bounder, boxes, found)
+        scores = self.branching.score(self.bounder, boxes, found).index_select(0, keep)
+        hardest = hardest_lines(self.bounder, boxes, found)
         alive = replace(boxes, is_open=is_open, margin=margin).select(keep)
         if self.probe is not None:
             self.witness = self.probe(alive, hardest[keep])
@@ -280,16 +280,6 @@ def _places(bounder: Bounder) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     graph = bounder.net.graph
     sizes = [graph.nodes[i].size for i in graph.inputs]
     return np.repeat(np.asarray(graph.inputs, dtype=np.int64), sizes), np.concatenate([np.arange(n) for n in sizes])
-
-
-def _hardest_row(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
-    """Per box the coefficients of the linear bound of the row that decides its hardest slot [B, n_in]."""
-    best = best_rows(bounder, boxes, found)  # [B, C]
-    margin = found.margin.gather(1, best)
-    margin = torch.where(boxes.is_open, margin, torch.full((), torch.inf, dtype=margin.dtype, device=margin.device))
-    row = best.gather(1, margin.argmin(-1, keepdim=True))  # [B, 1]
-    coefficients = found.lower.coefficients
-    return coefficients.gather(1, row.unsqueeze(-1).expand(-1, 1, coefficients.shape[-1])).squeeze(1)
 
 
 def race(searches: list[InputSearch], budget: Budget, nodes: int, handicap: float, alone: int = 0) -> InputSearch:

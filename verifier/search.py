@@ -216,13 +216,13 @@ class Search:
 
     def _trials(self, bounder: Bounder, groups: Groups) -> list[InputSearch]:
         """Searches over inputs that a search over neurons begins with."""
-        ways = [branch_input.weighted(self.net.graph, bounder), branch_input.loose(self.net.graph, bounder)]
+        ways = [branch_input.balanced(), branch_input.loose(self.net.graph)]
         return self._input_searches(bounder, groups, self._root(groups), ways, self.batch_of_boxes(bounder))
 
     def _racers(self, bounder: Bounder, groups: Groups, batch: int) -> list[InputSearch]:
         """Searches that differ in the choice of the input to halve, the preferred one first; alone where most boxes leave no choice."""
         boxes = self._root(groups)
-        ways = self._ways(bounder) if 2 * int((boxes.varying() > 1).sum()) >= len(boxes) else self._ways(bounder)[:1]
+        ways = self._ways() if 2 * int((boxes.varying() > 1).sum()) >= len(boxes) else self._ways()[:1]
         return self._input_searches(bounder, groups, boxes, ways, batch)
 
     def _input_searches(
@@ -231,15 +231,15 @@ class Search:
         queue, observer = self.allotment.queue_bytes, self.observer
         return [InputSearch(bounder, boxes, way, batch, self._probe(groups), queue, observer) for way in ways]
 
-    def _ways(self, bounder: Bounder) -> list[branch_input.Branching]:
-        return [branch_input.weighted(self.net.graph, bounder), branch_input.longest(), branch_input.smart(bounder)]
+    def _ways(self) -> list[branch_input.Branching]:
+        return [branch_input.balanced(), branch_input.longest(), branch_input.smart()]
 
     def go_on(self, lower: Array, upper: Array, cases: list[list[int]], forced: int, name: str) -> InputSearch:
         """Halve inputs below these boxes [N, n_in], each about its cases, the first `forced` of them in any case. Only the events of the
         search are told, under `name`."""
         bounder, boxes = self.boxes(lower, upper, cases)
         search = InputSearch(
-            bounder, boxes, self._ways(bounder)[0], self.batch_of_boxes(bounder), self._probe(bounder.groups), self.allotment.queue_bytes,
+            bounder, boxes, self._ways()[0], self.batch_of_boxes(bounder), self._probe(bounder.groups), self.allotment.queue_bytes,
             self.observer, name, forced,
         )
         while not search.finished and not self.budget.exhausted():

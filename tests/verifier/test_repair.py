@@ -111,7 +111,7 @@ def bench(folder: Path, room: float, share: float, *operators: str) -> Bench:
     return Bench(folder, model, prop, share * (least - limit))
 
 
-@pytest.mark.parametrize(("kind", "room", "share"), [("inputs", 0.1, 0.5), ("inputs", 0.2, 0.8), ("neurons", 0.02, 0.8)])
+@pytest.mark.parametrize(("kind", "room", "share"), [("inputs", 0.1, 0.8), ("inputs", 0.2, 0.8), ("neurons", 0.02, 0.8)])
 def test_what_the_checker_misses_is_mended(kind: str, room: float, share: float, tmp_path: Path) -> None:
     at = bench(tmp_path, room, share, "Relu", "Relu")
     with searching(kind):
@@ -159,7 +159,7 @@ def test_what_cannot_be_mended_is_no_proof(tmp_path: Path) -> None:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Bench]:
-    at = bench(tmp_path, 0.1, 0.5, "Relu", "Relu")
+    at = bench(tmp_path, 0.1, 0.8, "Relu", "Relu")
     yield at
     at.recorder.close()
 
