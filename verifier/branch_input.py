@@ -91,8 +91,8 @@ def slot_margins(bounder: Bounder, group: Tensor, is_open: Tensor, found: Margin
 
 
 def loose(graph: Graph) -> Branching:
-    """What relaxations leave open: of every function the gap between its planes, times its influence on the outputs, is shared among the inputs
-    by what each adds to the interval of the function's argument. Where a bound says nothing yet (all halves are at 0 alike), this still says
+    """What relaxations leave open: of every function and product the gap between its planes, times its influence on the outputs, is shared among
+    the inputs by what each adds to the interval of the argument. Where a bound says nothing yet (all halves are at 0 alike), this still says
     which inputs most of what is undecided hangs on, in this box: for networks that encode clauses it is the rule of solvers of those, by which
     variables that stand in many short clauses come first (Jeroslow and Wang 1990)."""
     reach = dict(enumerate(torch.from_numpy(part) for part in influence(graph)))
@@ -206,17 +206,19 @@ class Halving:
 
 
 def split(boxes: Boxes, scores: Tensor, ways: int, first_id: int) -> tuple[Boxes, Tensor, list[Halving]]:
-    """Halve every box along its `ways` best inputs: 2^ways children a box (fewer where fewer inputs can be halved).
+    """Halve every box along its `ways` best inputs: 2^ways children a box (fewer where fewer inputs can be halved). Where a score is not finite,
+    since nothing bounds some node of the network yet, the box's widest inputs are best.
 
     Returns the children, for each the index of its parent, and the halvings in order; new ids count from `first_id`.
     Both halves contain the threshold: lower <= t <= upper with t the midpoint in the boxes' own dtype.
     """
     parent = torch.arange(len(boxes), device=boxes.group.device)
     halvings: list[Halving] = []
+    scores = torch.where(scores.isfinite().all(-1, keepdim=True), scores, boxes.upper - boxes.lower)
     for _ in range(ways):
         middle = boxes.lower / 2 + boxes.upper / 2
         possible = (middle > boxes.lower) & (middle < boxes.upper)
-        scores = torch.where(possible, torch.where(scores.isfinite(), scores, 0.0), torch.full((), -1.0, dtype=scores.dtype, device=scores.device))
+        scores = torch.where(possible, scores, torch.full((), -1.0, dtype=scores.dtype, device=scores.device))
         best, dim = scores.max(-1)
         can = best >= 0
         stuck, stuck_parent = boxes.select(~can), parent[~can]

@@ -129,6 +129,16 @@ def test_where_nothing_is_known_the_widest_input_comes_first() -> None:
     assert int(branch_input.balanced().score(bounder, boxes, found).argmax()) == 1
 
 
+def test_where_a_node_has_no_bounds_the_widest_input_is_halved() -> None:
+    """1 / (x_0 + x_1): infinite until the box is away from the pole, along whichever input."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Reciprocal", ["h"], ["y"])]
+    problem = problem_of(model(nodes, 2, 1, w=np.ones((2, 1))), text([("0", "1"), ("-0.5", "3")], 1, "(<= Y_0 -100.0)"))
+    bounder, boxes, found = bounded(problem, torch.float64)
+    assert not bool(found.state.upper[-1].isfinite().all())
+    (halving,) = branch_input.split(boxes, branch_input.balanced().score(bounder, boxes, found), 1, 1)[2]
+    assert halving.dim.tolist() == [1] and halving.threshold.tolist() == [1.25]
+
+
 def deep_net(seed: int) -> Model:
     """Four inputs, of which the last hardly matters, and three layers of 16 ReLUs."""
     rng = np.random.default_rng(seed)
