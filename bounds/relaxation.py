@@ -56,15 +56,6 @@ class ProductPlanes:
     offset_upper: Tensor
 
 
-@dataclass(frozen=True)
-class MaxPlanes:
-    """slopes_lower . x <= max(x) <= slopes_upper . x + offset_upper; slopes [..., k], offset [...]."""
-
-    slopes_lower: Tensor
-    slopes_upper: Tensor
-    offset_upper: Tensor
-
-
 # ---------------------------------------------------------------- univariate functions
 
 
@@ -571,40 +562,6 @@ def mccormick(
         y_upper,
         product_offset_upper(x_upper, y_upper, *box),
     )
-
-
-def max_planes(lower: Tensor, upper: Tensor) -> MaxPlanes:
-    """Planes of max(x_1..x_k) over a box; `lower`, `upper` [..., k]; a padded place has both bounds -inf.
-
-    Lower: the element with the largest lower bound. Upper: that element where it dominates (exact); otherwise each
-    element weighted by how far it can rise above the others (for k = 2 the chord of ReLU(x - y)), or the constant
-    max(upper) where that is lower at the centre.
-    """
-    real = lower > -torch.inf
-    low, high = torch.where(real, lower, lower.amax(-1, keepdim=True)), torch.where(real, upper, lower.amax(-1, keepdim=True))
-    best, place = lower.max(-1, keepdim=True)
-    first = torch.zeros_like(lower).scatter(-1, place, 1.0)
-    others = torch.where(first > 0, -torch.inf, lower).amax(-1, keepdim=True)
-    rise = torch.where(real, (high - torch.where(first > 0, others, best)).clamp(min=0), 0.0)
-    total = rise.sum(-1, keepdim=True)
-    shares = torch.where(torch.isfinite(total) & (total > 0), rise / total.clamp(min=torch.finfo(lower.dtype).tiny), first)
-    zero = torch.zeros_like(shares)
-    middle = torch.where(real, (low + high) / 2, 0.0)
-    shared, constant = max_offset_upper(shares, lower, upper), max_offset_upper(zero, lower, upper)
-    slack = 0.01 * (constant - best.squeeze(-1))  # a tie goes to the plane that follows its inputs
-    use = ((shares * middle).sum(-1) + shared <= constant + slack).unsqueeze(-1)
-    return MaxPlanes(first, torch.where(use, shares, zero), torch.where(use.squeeze(-1), shared, constant))
-
-
-def max_offset_lower(slopes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """o with max(x) >= slopes . x + o on the box, for slopes >= 0 (raises ValueError otherwise); [..., k] to [...]."""
-    if bool((~(slopes >= 0)).any()):
-        raise ValueError("the slopes of a lower plane of max must not be negative")
-    unit, tiny = _unit(slopes)
-    total = slopes.sum(-1)
-    tops = lower.amax(-1), upper.amax(-1)
-    error = (slopes.shape[-1] + OWN_ROUNDINGS) * unit * (1 + total) * torch.maximum(tops[0].abs(), tops[1].abs()) + tiny
-    return torch.minimum((1 - total) * tops[0], (1 - total) * tops[1]) - error.detach()
 
 
 def max_offset_upper(slopes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
