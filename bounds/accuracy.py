@@ -54,7 +54,7 @@ ACCURACY: Mapping[str, Accuracy] = MappingProxyType(
         "softsign": Accuracy(),
         "sqrt": Accuracy(),
         "swish": Accuracy(value_floor=1.0, derivative=32.0, derivative_floor=1.0, curvature=4.0),
-        **dict.fromkeys(("floor", "ceil", "nearest"), Accuracy(value=0.0)),
+        **dict.fromkeys(("floor", "ceil", "nearest", "int32", "int64"), Accuracy(value=0.0)),
         "tan": Accuracy(derivative=64.0),
         "tanh": Accuracy(),
     }

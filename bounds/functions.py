@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from graph.functions.facts import Function, Pieces, Stairs
+from graph.functions.whole import LARGEST_CAST
 
 Unary = Callable[[Tensor], Tensor]
 
@@ -40,6 +41,10 @@ def torch_function(function: Function) -> TorchFunction:
     if function.name not in FUNCTIONS:
         raise NotImplementedError(f"the function {function.name!r} has no torch form: add it to bounds/functions.py")
     return FUNCTIONS[function.name]
+
+
+def _cast(kind: str) -> Callable[[Tensor], Tensor]:
+    return lambda x: torch.where(x <= LARGEST_CAST[kind], torch.floor(x), torch.nan)
 
 
 def _pieces(function: Pieces) -> TorchFunction:
@@ -193,7 +198,7 @@ FUNCTIONS: Mapping[str, TorchFunction] = MappingProxyType(
         "cosh": TorchFunction(_cosh, _sinh, lambda a, near: _asinh(a)),
         **{
             name: TorchFunction(step, lambda x: x - torch.floor(x), lambda a, near: near)
-            for name, step in (("floor", torch.floor), ("ceil", torch.ceil), ("nearest", torch.round))
+            for name, step in (("floor", torch.floor), ("ceil", torch.ceil), ("nearest", torch.round), *((k, _cast(k)) for k in LARGEST_CAST))
         },
         "gelu": TorchFunction(lambda x: x * (0.5 * torch.special.erfc(-x)), _gelu_derivative, _newton(_gelu_derivative)),
         "mish": TorchFunction(lambda x: x * _mish_share(x)[0], _mish_derivative, _newton(_mish_derivative)),

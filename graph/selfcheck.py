@@ -61,6 +61,8 @@ ACTIVATION_ERROR = {
     "floor": (0, 0),
     "ceil": (0, 0),
     "nearest": (0, 0),
+    "int32": (0, 0),
+    "int64": (0, 0),
     "shrink": (1, 0),
     "softsign": (4, 0),
     "tan": (8, 4),

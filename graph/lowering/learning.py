@@ -123,7 +123,7 @@ def _transformed(op: Operator, scores: Tensor) -> Tensor:
         case "LOGISTIC":
             return op.builder.elementwise(build("sigmoid"), scores)
         case "SOFTMAX":
-            return softmax_in_bounds(op.builder, scores)
+            return softmax_in_bounds(op.builder, scores, scores.shape)
         case name:
             raise op.refuse(f"post_transform {name!r} is not supported (NONE, LOGISTIC and SOFTMAX are)")
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from graph.core import Affine
-from graph.functions import build
+from graph.functions import build, whole
+from graph.functions.facts import Function
 from graph.linear_map import Gather, Reshape
 from graph.lowering.arithmetic import add, broadcast, multiply, scale, where
 from graph.lowering.builder import Builder, Known, Tensor, Value, varying
@@ -42,8 +43,8 @@ def is_whole(builder: Builder, x: Value) -> bool:
 
 def _beyond(op: Operator, x: Tensor) -> Tensor:
     """`x` moved so that what is not positive is negative: a difference of integers by a half, which no rounding of bounds bridges."""
-    whole = all(is_whole(op.builder, op.value(i)) for i in range(len(op.inputs)))
-    return varying(add(op.builder, x, Known(np.array(-0.5)))) if whole else x
+    compared = all(is_whole(op.builder, op.value(i)) for i in range(len(op.inputs)))
+    return varying(add(op.builder, x, Known(np.array(-0.5)))) if compared else x
 
 
 def _truth(builder: Builder, x: Value) -> Value:
@@ -109,11 +110,11 @@ def lower_where(op: Operator) -> Value:
     return where(op.builder, condition.value.astype(bool), x, y)
 
 
-def truncated(builder: Builder, x: Tensor) -> Tensor:
+def truncated(builder: Builder, x: Tensor, floor: Function | None = None) -> Tensor:
     """x without what is behind the point: floor(relu(x)) - floor(relu(-x))."""
-    parts = []
+    parts, floor = [], build("floor") if floor is None else floor
     for part in (x, varying(scale(builder, x, np.array(-1.0)))):
-        parts.append(builder.elementwise(build("floor"), builder.elementwise(build("relu"), part)))
+        parts.append(builder.elementwise(floor, builder.elementwise(build("relu"), part)))
     return varying(add(builder, parts[0], parts[1], -1.0))
 
 
@@ -141,7 +142,7 @@ def cast(op: Operator, x: Tensor, kind: str) -> Value:
     if kind == "bool":
         return _truth(op.builder, _apart(op, x))
     if kind in ("int32", "int64") and x.element_type in floats:
-        return op.builder.convert(truncated(op.builder, x), kind)
+        return op.builder.convert(truncated(op.builder, x, whole.cast(kind)), kind)
     raise op.refuse(
         f"casting a tensor of {x.element_type} that depends on the input to {kind} is not supported "
         "(to float32, float64, bool, and of floats to int32 and int64 is)"

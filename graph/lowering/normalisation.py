@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graph.core import Shape
 from graph.functions import build
 from graph.linear_map import MINUS, Reshape, Scale, Sum
 from graph.lowering.arithmetic import broadcast, float64
@@ -19,6 +20,7 @@ from graph.lowering.operator import Operator
 Array = NDArray[Any]
 
 FEW_ROWS = 4  # of a softmax: also in the checker
+MOST_DIFFERENCES = 2_000  # of the numbers of a softmax: also in the checker
 
 
 def lower_batch_normalization(op: Operator) -> Value | list[Value]:
@@ -44,8 +46,11 @@ def lower_batch_normalization(op: Operator) -> Value | list[Value]:
 
 
 def lower_softmax(op: Operator) -> Value:
-    """exp(x - c) / sum exp(x - c) per row, c a constant that `simplify.recentre_softmax` may set (the same function for every c)."""
-    return _by_rows(op, softmax_in_bounds)
+    """exp(x - c) / sum exp(x - c) per row, c a constant that `simplify.recentre_softmax` may set (the same function for every c); in attentions
+    of few tokens 1 / sum exp(x_j - x_i)."""
+    x = op.variable(0)
+    shape = x.shape if op.version < 13 else _last(x.shape, op.axis(op.integer("axis"), len(x.shape)))
+    return _by_rows(op, lambda builder, matrix: softmax_in_bounds(builder, matrix, shape))
 
 
 def lower_log_softmax(op: Operator) -> Value:
@@ -83,11 +88,34 @@ def softmax_rows(builder: Builder, x: Tensor, mask: Array | None = None) -> Tens
     return varying(builder.multiply(weight, inverse))
 
 
-def softmax_in_bounds(builder: Builder, x: Tensor) -> Tensor:
-    """The same of every row of x, between 0 and 1 also by its bounds, as products do not know; of few rows, since in an attention that gains
-    nothing and takes time."""
+def softmax_in_bounds(builder: Builder, x: Tensor, shape: Shape) -> Tensor:
+    """The same of every row of the matrix x, between 0 and 1 also by its bounds, as products do not know: of few rows, those of a classifier, by a
+    further function; of more, where x has a `shape` with as many rows as columns at its end, the scores of a self-attention, by differences,
+    where these are not too many. (Differences grow twice as fast as what they are of, and exp overflows where a classifier tells its classes
+    apart by 100, which attentions do not.)"""
+    rows, width = x.shape
+    if rows > FEW_ROWS and shape[-2:] == (width, width) and 0 < x.size * (width - 1) <= MOST_DIFFERENCES:
+        return _by_differences(builder, x)
     found = softmax_rows(builder, x)
-    return builder.elementwise(build("clip", 0.0, 1.0), found) if x.shape[0] <= FEW_ROWS else found
+    return builder.elementwise(build("clip", 0.0, 1.0), found) if rows <= FEW_ROWS else found
+
+
+def _last(shape: Shape, axis: int) -> Shape:
+    """The shape with this axis moved to the end."""
+    return (*shape[:axis], *shape[axis + 1 :], shape[axis])
+
+
+def _by_differences(builder: Builder, x: Tensor) -> Tensor:
+    """1 / (1 + sum exp(x_j - x_i) over j != i) of every row: no product, and what moves a row as a whole moves nothing. The others of element i of
+    a row of n are i + 1, i + 2, ... modulo n."""
+    (rows, n), shifted = x.shape, _shifted(builder, x)
+    own = np.repeat(np.arange(x.size), n - 1)
+    other = own // n * n + (own + 1 + np.arange(own.size) % (n - 1)) % n
+    shape = (rows, n, n - 1)
+    ends = [builder.gather(shifted, place.reshape(shape)) for place in (other, own)]
+    weight = builder.elementwise(build("exp"), builder.affine([(Reshape(shape, shape), ends[0]), (Scale(shape, shape, MINUS), ends[1])], None, shape))
+    total = builder.affine([(Sum(shape, x.shape, (2,)), weight)], np.ones(x.shape), x.shape)
+    return builder.elementwise(build("reciprocal"), total)
 
 
 def _log_softmax_rows(builder: Builder, x: Tensor) -> Tensor:
@@ -99,11 +127,17 @@ def _log_softmax_rows(builder: Builder, x: Tensor) -> Tensor:
 
 def _weights(builder: Builder, x: Tensor, mask: Array | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """x - c, exp(x - c) (0 under the mask) and the sum of that over each row."""
-    shifted = builder.affine([(Reshape(x.shape, x.shape), x)], np.zeros(x.shape), x.shape)
-    builder.shifts.append(shifted.node)
+    shifted = _shifted(builder, x)
     weight = builder.elementwise(build("exp"), shifted)
     if mask is not None and mask.any():
         weight = builder.gather(weight, np.where(mask, -1, indices(x.shape)))
     empty = np.zeros((x.shape[0], 1)) if mask is None else np.where(mask.all(axis=1, keepdims=True), 1.0, 0.0)  # a row without elements is 0 / 1
     total = builder.affine([(Sum(x.shape, (x.shape[0], 1), (1,)), weight)], empty if empty.any() else None, (x.shape[0], 1))
     return shifted, weight, total
+
+
+def _shifted(builder: Builder, x: Tensor) -> Tensor:
+    """x - c of a softmax's rows."""
+    shifted = builder.affine([(Reshape(x.shape, x.shape), x)], np.zeros(x.shape), x.shape)
+    builder.shifts.append(shifted.node)
+    return shifted

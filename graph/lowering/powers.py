@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graph.functions import build
+from graph.functions import build, whole
 from graph.lowering.arithmetic import add, broadcast, concat, float64, scale, where
 from graph.lowering.builder import Known, Tensor, Value, indices, varying
 from graph.lowering.logic import truncated
@@ -55,7 +55,8 @@ def _exponential(op: Operator, base: Array, exponent: Tensor) -> Value:
     if base.dtype.kind == "f":
         return power
     shape = power.shape
-    return op.builder.convert(varying(where(op.builder, np.broadcast_to(c == 1, shape), Known(np.ones(shape)), truncated(op.builder, power))), kind)
+    cut = truncated(op.builder, power, whole.cast(kind) if kind in whole.LARGEST_CAST else None)
+    return op.builder.convert(varying(where(op.builder, np.broadcast_to(c == 1, shape), Known(np.ones(shape)), cut)), kind)
 
 
 def lower_mod(op: Operator) -> Value:

@@ -289,11 +289,11 @@ def lower_q_linear_softmax(op: Operator) -> Value:
     axis = op.axis(op.integer("axis", -1), len(x.shape))
     if op.integer("opset") < 13:
         rows = Tensor(x.node, (int(np.prod(x.shape[:axis])), x.size // int(np.prod(x.shape[:axis]))), x.element_type)
-        found = softmax_in_bounds(op.builder, rows)
+        found = softmax_in_bounds(op.builder, rows, x.shape)
         return _written(op, Tensor(found.node, x.shape, found.element_type), steps(op, 3, 4))
     order = np.moveaxis(indices(x.shape), axis, -1)
     moved = op.builder.gather(x, order)
-    found = softmax_in_bounds(op.builder, Tensor(moved.node, (x.size // x.shape[axis], x.shape[axis]), x.element_type))
+    found = softmax_in_bounds(op.builder, Tensor(moved.node, (x.size // x.shape[axis], x.shape[axis]), x.element_type), moved.shape)
     return _written(op, op.builder.gather(found, np.moveaxis(indices(order.shape), -1, axis)), steps(op, 3, 4))
 
 

@@ -488,7 +488,9 @@ def _read(function: Pieces, lower: Fraction, upper: Fraction, widen: Fraction) -
 
 
 def _step(step: str, x: Fraction) -> Fraction:
-    return Fraction(math.floor(x) if step == "floor" else math.ceil(x) if step == "ceil" else round(x))
+    if x > shapes.LARGEST_CAST.get(step, x):
+        raise Rejected("domain", f"a cast to {step} of numbers that it may not have")
+    return Fraction(math.ceil(x) if step == "ceil" else round(x) if step == "round" else math.floor(x))
 
 
 def _corners(function: Pieces, lower: Fraction, upper: Fraction) -> Iterator[tuple[Fraction, Fraction, bool]]:

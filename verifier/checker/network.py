@@ -23,7 +23,8 @@ Array = NDArray[Any]
 class Pieces:
     """f(x) = slopes[i] x + intercepts[i] between breakpoints[i-1] and breakpoints[i]; values[i] = f(breakpoints[i]).
 
-    All numbers are exact doubles. `step` is "" or "floor" | "ceil" | "round" (half to even): then the lists are empty.
+    All numbers are exact doubles. `step` is "" or "floor" | "ceil" | "round" (half to even) | "int32" | "int64" (floor, of what such an
+    integer may be): then the lists are empty.
     """
 
     breakpoints: tuple[float, ...] = ()

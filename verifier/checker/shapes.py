@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -16,8 +17,21 @@ from verifier.checker.refusal import Rejected
 CONVEX, CONCAVE = frozenset(("exp", "softplus", "cosh")), frozenset(("log", "sqrt", "acosh"))
 CONVEX_BELOW = frozenset(("sigmoid", "tanh", "erf", "atan", "asinh", "softsign"))  # 0; concave above it
 CONCAVE_BELOW = frozenset(("sin", "reciprocal", "tan", "asin", "atanh", "sinh"))
-WHOLE = {"floor": np.floor, "ceil": np.ceil, "round": np.rint}
-STEPS = {"floor": (0.0, -1.0, 0.0), "ceil": (0.0, 0.0, 1.0), "round": (0.5, -0.5, 0.5)}  # jumps: integers + first; f(x) - x left and right of one
+LARGEST_CAST = {"int32": 2.0**31 - 2.0**7, "int64": 2.0**63 - 2.0**39}  # the largest float32 that the type has, near enough
+
+
+def cast(kind: str, x: Array) -> Array:
+    """x >= 0 without what is behind the point, as an integer of this type. What one is that has no place in the type, no standard says."""
+    if not (x <= LARGEST_CAST[kind]).all():
+        raise Rejected("domain", f"a cast to {kind} of numbers that it may not have")
+    return np.floor(x)
+
+
+WHOLE: dict[str, Callable[[Array], Array]] = {
+    "floor": np.floor, "ceil": np.ceil, "round": np.rint, **{kind: partial(cast, kind) for kind in LARGEST_CAST},
+}  # fmt: skip
+STEPS = {"ceil": (0.0, 0.0, 1.0), "round": (0.5, -0.5, 0.5), **dict.fromkeys(("floor", *LARGEST_CAST), (0.0, -1.0, 0.0))}
+# of these: jumps are at integers + first; f(x) - x left and right of one
 
 
 @lru_cache(maxsize=1024)

@@ -232,7 +232,8 @@ LOWERINGS = register(
     ("ai.onnx.ml.LinearRegressor", learning.linear_regressor, (1,), "coefficients intercepts post_transform targets", None),
     ("ai.onnx.ml.Normalizer", learning.normalizer, (1,), "norm", None),
     ("ai.onnx.ml.Scaler", learning.scaler, (1,), "offset scale", None),
-    ("ai.onnx.ml.ZipMap", learning.zip_map, (1,), "classlabels_int64s classlabels_strings", None),
+    # an output that is a list of dictionaries is read as the tensor they are made of (FORMAT.md, "Models")
+    ("ai.onnx.ml.ZipMap", moves.identity, (1,), "classlabels_int64s classlabels_strings", None),
     ("com.microsoft.Attention", contributed.packed_attention, (1,), contributed.PACKED, None),
     ("com.microsoft.BiasGelu", contributed.GELU, (1,), "", None),
     ("com.microsoft.DequantizeLinear", quantised.dequantize_linear, (1,), "axis", None),

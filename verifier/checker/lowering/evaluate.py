@@ -24,7 +24,7 @@ WITH_PARAMETER: dict[str, Callable[[Array, float], Array]] = {
     "pow": lambda x, p: x**p, "elu": lambda x, p: np.where(x > 0, x, p * np.expm1(np.minimum(x, 0))),
     "hard_swish": lambda x, p: x * np.clip(x + p, 0, 1), "swish": lambda x, p: x * SMOOTH["sigmoid"](x + p * x**3),
 }  # fmt: skip
-STEPS = {"floor": np.floor, "ceil": np.ceil, "round": np.rint}
+STEPS = {"floor": np.floor, "ceil": np.ceil, "round": np.rint, "int32": np.floor, "int64": np.floor}
 
 
 def evaluate(network: Network, inputs: Sequence[Array]) -> list[Array]:

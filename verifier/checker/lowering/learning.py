@@ -72,11 +72,6 @@ def _looked_up(op: Operator, row: Value, index: Tensor) -> Value:
     return op.end(op.builder.reshape(found, (1, index.size)), "exact", element=row.value.dtype.name if isinstance(row, Known) else "")
 
 
-def zip_map(op: Operator) -> Value:
-    """The probabilities: an output that is a list of dictionaries is read as the tensor they are made of (FORMAT.md, "Models")."""
-    return op.value(0)
-
-
 def _scores(op: Operator, rows: int) -> Tensor:
     """x times the coefficients of each row, plus its intercept."""
     x, coefficients, intercepts = op.tensor(0), _reals(op, "coefficients", 0.0), _reals(op, "intercepts", 0.0)

@@ -131,7 +131,7 @@ def cast_like(op: Operator) -> Value:
 
 def _cast(op: Operator, kind: str | None) -> Value:
     """Between floats nothing changes, of an integer to float32 it may round; to bool: what is not 0; of a float to an integer: floor(relu(x)) -
-    floor(relu(-x)), without what is behind the point."""
+    floor(relu(-x)), without what is behind the point, refused where it may be more than the type has."""
     x, builder = op.tensor(0), op.builder
     floats = ("float32", "float64")
     op.require(kind in KINDS.values(), "another type")
@@ -147,11 +147,11 @@ def _cast(op: Operator, kind: str | None) -> Value:
     if x.element not in floats:
         op.require(np.can_cast(x.element, str(kind), "safe"), f"{x.element} to {kind}")
         return op.end(builder.linear(take(x, indices(x.shape)), x, x.shape), "moves", element=str(kind))
-    return op.end(_whole(builder, x), "exact", element=str(kind))
+    return op.end(_whole(builder, x, Pieces(step=str(kind))), "exact", element=str(kind))
 
 
-def _whole(builder: Builder, x: Tensor) -> Tensor:
-    parts = [builder.elementwise(FLOOR, builder.elementwise(RELU, part)) for part in (x, builder.scale(x, np.array(-1.0)))]
+def _whole(builder: Builder, x: Tensor, floor: Pieces = FLOOR) -> Tensor:
+    parts = [builder.elementwise(floor, builder.elementwise(RELU, part)) for part in (x, builder.scale(x, np.array(-1.0)))]
     return builder.sum([parts[0], builder.scale(parts[1], np.array(-1.0))])
 
 

@@ -121,8 +121,14 @@ def log_softmax(op: Operator) -> Value:
 
 def softmax_weights(builder: Builder, x: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor, Array]:
     """Over rows of `width`, one after the other: x - c, exp(x - c), its sums, and the row of every element."""
-    count, row_of = x.size // width, np.arange(x.size, dtype=np.int64) // width
-    shifted = builder.affine([(Index(indices((x.size,)), x.size), x)], np.zeros(x.shape), x.shape)
-    builder.softmaxes.append(Softmax(shifted.node, count, row_of))
+    (shifted, row_of), count = softmax_shift(builder, x, width), x.size // width
     weight = builder.elementwise(Smooth("exp"), shifted)
     return shifted, weight, builder.linear(Transposed(Index(row_of, count)), weight, (count,)), row_of
+
+
+def softmax_shift(builder: Builder, x: Tensor, width: int) -> tuple[Tensor, Array]:
+    """Of these x - c alone, and the row of every element."""
+    row_of = np.arange(x.size, dtype=np.int64) // width
+    shifted = builder.affine([(Index(indices((x.size,)), x.size), x)], np.zeros(x.shape), x.shape)
+    builder.softmaxes.append(Softmax(shifted.node, x.size // width, row_of))
+    return shifted, row_of

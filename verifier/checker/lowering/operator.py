@@ -150,9 +150,6 @@ class Operator:
         self.require(len(set(found)) == len(found), f"axes {tuple(axes)}")
         return tuple(found)
 
-    def one_output(self) -> None:
-        self.require(not any(self.outputs[1:]), "more than the first output")
-
     def sources(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys(x.node for x in self.inputs if isinstance(x, Tensor)))
 

@@ -11,13 +11,14 @@ from verifier.checker.lowering.basic import inverse, signed
 from verifier.checker.lowering.basic import total as sum_of
 from verifier.checker.lowering.builder import Array, Builder, Shape, Tensor, Value, indices
 from verifier.checker.lowering.elementwise import clipping
-from verifier.checker.lowering.normal import rows_of, softmax_weights
+from verifier.checker.lowering.normal import rows_of, softmax_shift, softmax_weights
 from verifier.checker.lowering.operator import Operator
 from verifier.checker.lowering.windows import norm
 from verifier.checker.maps import Diagonal, Index, Transposed
-from verifier.checker.network import Smooth, Softmax
+from verifier.checker.network import Smooth
 
 FEW_ROWS = 4  # of a softmax: that of a classifier, not that of an attention
+MOST_DIFFERENCES = 2_000  # of the scores of a self-attention, a matrix of as many rows as columns
 
 
 def axes_of(op: Operator, rank: int, since_input: int) -> tuple[int, ...]:
@@ -41,13 +42,9 @@ def _summing(shape: Shape, axes: tuple[int, ...]) -> Transposed:
     return Transposed(Index(source, math.prod(kept)))
 
 
-def _sum(builder: Builder, x: Tensor, axes: tuple[int, ...], shape: Shape) -> Tensor:
-    return builder.linear(_summing(x.shape, axes), x, shape)
-
-
 def reduce_sum(op: Operator) -> Value:
     x, axes, shape, count = _reduction(op, 13)
-    return op.end(_sum(op.builder, x, axes, shape), "affine", count - 1) if axes else x
+    return op.end(op.builder.linear(_summing(x.shape, axes), x, shape), "affine", count - 1) if axes else x
 
 
 def reduce_mean(op: Operator) -> Value:
@@ -57,7 +54,7 @@ def reduce_mean(op: Operator) -> Value:
 
 def _mean(op: Operator, x: Tensor, axes: tuple[int, ...], shape: Shape) -> Value:
     count = math.prod(x.shape[a] for a in axes)
-    return op.end(op.builder.scale(_sum(op.builder, x, axes, shape), *inverse(np.array(float(count)))), "affine", count + 1)
+    return op.end(op.builder.scale(op.builder.linear(_summing(x.shape, axes), x, shape), *inverse(np.array(float(count)))), "affine", count + 1)
 
 
 def global_average_pool(op: Operator) -> Value:
@@ -92,12 +89,12 @@ def reduce_norm(p: int) -> Callable[[Operator], Value]:
 def reduce_sum_square(op: Operator) -> Value:
     x, axes, shape, count = _reduction(op)
     each = op.stage(op.builder.elementwise(Smooth("pow", 2.0), x), "kernel", name="Pow", sources=(x,))
-    return op.end(_sum(op.builder, each, axes, shape), "affine", count - 1, sources=(each.node,))
+    return op.end(op.builder.linear(_summing(each.shape, axes), each, shape), "affine", count - 1, sources=(each.node,))
 
 
 def reduce_log_sum(op: Operator) -> Value:
     x, axes, shape, count = _reduction(op)
-    summed = op.stage(_sum(op.builder, x, axes, shape), "affine", count - 1, sources=(x,))
+    summed = op.stage(op.builder.linear(_summing(x.shape, axes), x, shape), "affine", count - 1, sources=(x,))
     return op.end(op.builder.elementwise(Smooth("log"), summed), "kernel", name="Log", sources=(summed.node,))
 
 
@@ -107,13 +104,9 @@ def reduce_log_sum_exp(op: Operator) -> Value:
     if not axes:
         return x
     order = np.moveaxis(indices(x.shape), axes, range(-len(axes), 0)).reshape(math.prod(shape), -1)
-    rows = builder.gather(x, order)
-    shifted = builder.affine([(Index(indices((x.size,)), x.size), rows)], np.zeros(rows.shape), rows.shape)
-    row_of = np.repeat(np.arange(len(order)), order.shape[1])
-    builder.softmaxes.append(Softmax(shifted.node, len(order), row_of))
-    total = builder.linear(Transposed(Index(row_of, len(order))), builder.elementwise(Smooth("exp"), shifted), shape)
-    first, own = builder.gather(x, order[:, 0].reshape(shape)), builder.gather(shifted, indices(rows.shape)[:, 0].reshape(shape))
-    back: list[Value] = [builder.elementwise(Smooth("log"), total), first, own]
+    shifted, _, total, _ = softmax_weights(builder, builder.gather(x, order), order.shape[1])
+    first, own = builder.gather(x, order[:, 0].reshape(shape)), builder.gather(shifted, indices(order.shape)[:, 0].reshape(shape))
+    back: list[Value] = [builder.reshape(builder.elementwise(Smooth("log"), total), shape), first, own]
     return op.end(sum_of(builder, back, [1.0, 1.0, -1.0]), "refused", name="a logarithm of a sum of exponentials")
 
 
@@ -130,7 +123,7 @@ def reduce_prod(op: Operator) -> Value:
 
 def batch_normalization(op: Operator) -> Value:
     """(x - mean) s + B with s = scale / sqrt(var + epsilon) known to 4 u: a sum, a root and a quotient are rounded."""
-    op.one_output()
+    op.require(not any(op.outputs[1:]), "more than the first output")
     x = op.tensor(0)
     op.require(not op.flag("training_mode", 0) and op.flag("spatial", 1), "training mode, or not spatial")
     scale, shift, mean, variance = (op.known_floats(i) for i in range(1, 5))
@@ -150,15 +143,24 @@ def batch_normalization(op: Operator) -> Value:
 
 
 def softmax(op: Operator) -> Value:
-    x = op.tensor(0)
-    order, width = rows_of(op, x.shape)
+    order, width = rows_of(op, (x := op.tensor(0)).shape)
     found = softmax_rows(op.builder, op.builder.gather(x, order), width)
     return op.end(op.builder.gather(found, np.argsort(order.reshape(-1), kind="stable").reshape(x.shape)), "softmax", width)
 
 
 def softmax_rows(builder: Builder, x: Tensor, width: int) -> Tensor:
     """exp(x - c) / sum exp(x - c) over rows of `width`, one after the other; c is 0 until a certificate chooses it."""
+    if x.size > FEW_ROWS * width and x.shape[-2:] == (width, width) and 0 < x.size * (width - 1) <= MOST_DIFFERENCES:
+        return _by_differences(builder, x, width)
     _, weight, summed, row_of = softmax_weights(builder, x, width)
     inverted = builder.elementwise(Smooth("reciprocal"), summed)
     found = builder.product(weight, builder.linear(Index(row_of, summed.size), inverted, x.shape))
     return builder.elementwise(clipping(0.0, 1.0), found) if summed.size <= FEW_ROWS else found
+
+
+def _by_differences(builder: Builder, x: Tensor, width: int) -> Tensor:
+    """1 / (1 + sum exp(x_j - x_i) over the others, j = i + 1, i + 2, ... modulo the width): the same function."""
+    shifted, own = softmax_shift(builder, x, width)[0], np.repeat(np.arange(x.size, dtype=np.int64), width - 1)
+    other = own // width * width + (own + 1 + np.arange(own.size) % (width - 1)) % width
+    weight = builder.elementwise(Smooth("exp"), sum_of(builder, [builder.gather(shifted, place) for place in (other, own)], [1.0, -1.0]))
+    return builder.elementwise(Smooth("reciprocal"), builder.affine([(Transposed(Index(own, x.size)), weight)], np.ones(x.shape), x.shape))
