@@ -6,7 +6,6 @@ import numpy as np
 
 from graph.functions.facts import Array, Steps
 
-
 # the largest float32 that an integer type has, near enough; also in the checker
 LARGEST_CAST = {"int32": 2.0**31 - 2.0**7, "int64": 2.0**63 - 2.0**39}
 

@@ -41,7 +41,8 @@ def told(folder: Path, content: bytes, semantics: str, *trust: str) -> Result:
     model, prop = folder / "n.onnx", folder / "p.vnnlib"
     model.write_bytes(content)
     prop.write_text(vnnlib_file([("0.0", "1.0")], 1, "(<= Y_0 -1000.0)"))
-    found = supervise(Options(str(model), str(prop), timeout=15, nodes=200, threads=1, semantics=semantics, trust=trust, no_attack=True), lambda _: None)
+    options = Options(str(model), str(prop), timeout=15, nodes=200, threads=1, semantics=semantics, trust=trust, no_attack=True)
+    found = supervise(options, lambda _: None)
     assert isinstance(found, Result)
     return found
 
@@ -52,7 +53,7 @@ def test_a_cast_that_may_overflow_is_no_part_of_a_proof(kind: str, semantics: st
     beyond = peak(kind, 1.05 * 2.0 ** TYPES[kind][1])
     assert told(tmp_path, beyond, semantics).verdict == "unknown"
     assert told(tmp_path, beyond, semantics, "engine").verdict == "unknown"
-    fits = told(tmp_path, peak(kind, 0.9 * 2.0 ** TYPES[kind][1]), semantics)
+    fits = told(tmp_path, peak(kind, 1e6), semantics)
     assert (fits.verdict, fits.assurance) == ("unsat", "certified")
 
 
