@@ -98,7 +98,7 @@ def test_the_search_takes_the_same_for_both(n_in: int, widths: tuple[int, ...], 
 
 @pytest.mark.vnncomp
 @pytest.mark.parametrize(("category", "model", "prop", "least"), [
-    ("acasxu", "ACASXU_run2a_2_1_batch_2000", "prop_3", 300), ("safenlp", "ruarobot/perturbations_0", "ruarobot/hyperrectangle_4962", 300),
+    ("acasxu", "ACASXU_run2a_1_3_batch_2000", "prop_3", 300), ("safenlp", "ruarobot/perturbations_0", "ruarobot/hyperrectangle_4962", 300),
     ("linearizenn", "AllInOne_80_80", "prop_80_80", 30), ("mnist_fc", "mnist-net_256x2", "prop_7_0.05", 1),
 ])  # fmt: skip
 def test_known_instances_take_the_same_for_both(category: str, model: str, prop: str, least: int, vnncomp_dir: Path) -> None:

@@ -448,6 +448,7 @@ reaches("kernels:derivative:unsupported-function")(lambda *_: kernels.derivative
 reaches("shapes:curvature:unsupported-function")(lambda *_: shapes.curvature(Smooth("pow", 1.0)))
 reaches("shapes:curvature:unsupported-function 2")(lambda *_: shapes.curvature(Smooth("elu", -1.0)))
 reaches("shapes:defined:domain")(unary("Reciprocal", "-1", "1"))
+reaches("shapes:cast:domain")(lambda *_: functions.interval(Pieces(step="int32"), np.zeros(1), np.full(1, 2.0**31)))
 
 # ---------------------------------------------------------------- maps: the reader of models makes only good ones
 
