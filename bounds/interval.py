@@ -79,7 +79,8 @@ def concretise(rows: Array, constant: Array, lower: Array, upper: Array) -> Arra
 
 
 def _affine(maps: Sequence[LinearMap], bias: Array | None, inputs: Sequence[Interval]) -> Interval:
-    """z +- radius with z = W c + b and radius = |W| rho + G(n + 4)(|W| rho + |W||c| + |b|) + underflow."""
+    """z +- radius with z = W c + b and radius = |W| rho + G(n + 4)(|W| rho + |W||c| + |b|) + underflow; where no weight is negative, also not
+    below W l + b less G(n + 4)(W |l| + |b|) + underflow."""
     if bias is None and len(maps) == 1 and maps[0].is_exact:
         a, b = maps[0].apply(inputs[0][0]), maps[0].apply(inputs[0][1])
         return np.minimum(a, b), np.maximum(a, b)
@@ -95,7 +96,15 @@ def _affine(maps: Sequence[LinearMap], bias: Array | None, inputs: Sequence[Inte
         terms += m.fan_in() + 1
     radius = radius + _gamma(terms) * (radius + magnitude) + underflow
     radius = np.nextafter(radius, np.inf)
-    return np.nextafter(value - radius, -np.inf), np.nextafter(value + radius, np.inf)
+    low, high = np.nextafter(value - radius, -np.inf), np.nextafter(value + radius, np.inf)
+    if not all(m.adds for m in maps):
+        return low, high
+    # A sum of what is small where it is least loses little there, however large it may be: the sum of a softmax stays above 0.
+    ends = np.stack([start, np.abs(start)])[:, None]
+    for m, (lower, _) in zip(maps, inputs, strict=True):
+        ends = ends + m.apply(np.stack([lower, np.abs(lower)]))
+    least = np.nextafter(ends[0] - (_gamma(terms) * ends[1] + underflow), -np.inf)
+    return np.where(least > low, least, low), high
 
 
 def _centre(lower: Array, upper: Array) -> tuple[Array, Array]:

@@ -187,8 +187,18 @@ class LinearBounds:
             magnitude = magnitude + bias.abs()
         if all(m.is_exact for m in node.maps) and len(node.maps) == 1 and bias is None:
             return _exact_affine(state, node, self.net.maps[i][0].apply)
-        radius = radius + 2 * unit_error(fan_in + 4, self.net.dtype) * magnitude + torch.finfo(self.net.dtype).tiny
-        return centre - radius, centre + radius
+        lost, tiny = 2 * unit_error(fan_in + 4, self.net.dtype), torch.finfo(self.net.dtype).tiny
+        radius = radius + lost * magnitude + tiny
+        if not all(m.adds for m in node.maps):
+            return centre - radius, centre + radius
+        # A sum of what is small where it is least loses little there, however large it may be: the sum of a softmax stays above 0.
+        least = size = torch.zeros_like(centre)
+        for j, m in zip(node.inputs, self.net.maps[i], strict=True):
+            least, size = least + m.apply(state.lower[j]), size + m.apply(state.lower[j].abs())
+        if bias is not None:
+            least, size = least + bias, size + bias.abs()
+        least = least - lost * size - fan_in * tiny
+        return torch.where(least > centre - radius, least, centre - radius), centre + radius
 
     def _bilinear_interval(self, state: State, node: Bilinear) -> tuple[Tensor, Tensor]:
         low_x, high_x, low_y, high_y = self.factors(state, node)

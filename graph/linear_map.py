@@ -69,6 +69,11 @@ class LinearMap:
         """Whether `apply` and `adjoint` only move, copy or negate numbers, without a rounding."""
         return False
 
+    @property
+    def adds(self) -> bool:
+        """Whether no weight is known to be negative."""
+        return False
+
     def fan_in(self) -> int:
         """The largest number of products that meet in one output element."""
         raise NotImplementedError(type(self).__name__)
@@ -97,6 +102,10 @@ class Reshape(LinearMap):
 
     @property
     def is_exact(self) -> bool:
+        return True
+
+    @property
+    def adds(self) -> bool:
         return True
 
     def fan_in(self) -> int:
@@ -135,6 +144,10 @@ class Dense(LinearMap):
 
     def absolute(self) -> LinearMap:
         return Dense(self.in_shape, self.out_shape, np.abs(self.weight))
+
+    @cached_property
+    def adds(self) -> bool:
+        return bool((self.weight >= 0).all())
 
     def fan_in(self) -> int:
         return int(self.weight.shape[1])
@@ -235,6 +248,10 @@ class Conv(LinearMap):
     def absolute(self) -> LinearMap:
         return Conv(self.in_shape, self.out_shape, np.abs(self.weight), self.strides, self.pads_begin, self.pads_end, self.dilations, self.groups)
 
+    @cached_property
+    def adds(self) -> bool:
+        return bool((self.weight >= 0).all())
+
     def fan_in(self) -> int:
         return math.prod(int(k) for k in self.weight.shape[1:])
 
@@ -260,6 +277,10 @@ class Transposed(LinearMap):
 
     def absolute(self) -> LinearMap:
         return Transposed(self.in_shape, self.out_shape, self.inner.absolute())
+
+    @property
+    def adds(self) -> bool:
+        return self.inner.adds
 
     def fan_in(self) -> int:
         return self.inner.fan_out()
@@ -305,6 +326,10 @@ class Gather(LinearMap):
     def is_exact(self) -> bool:
         return self.multiplicity <= 1
 
+    @property
+    def adds(self) -> bool:
+        return True
+
     def fan_in(self) -> int:
         return 1
 
@@ -335,6 +360,10 @@ class Scale(LinearMap):
     def is_exact(self) -> bool:
         return bool((np.abs(self.factor) == 1).all())
 
+    @cached_property
+    def adds(self) -> bool:
+        return bool((self.factor >= 0).all())
+
     def fan_in(self) -> int:
         return 1
 
@@ -364,6 +393,10 @@ class Sum(LinearMap):
     @property
     def is_exact(self) -> bool:
         return self.fan_in() == 1
+
+    @property
+    def adds(self) -> bool:
+        return True
 
     def fan_in(self) -> int:
         return math.prod(self.in_shape[a] for a in self.axes)
@@ -400,6 +433,10 @@ class Composition(LinearMap):
     @property
     def is_exact(self) -> bool:
         return all(m.is_exact for m in self.maps)
+
+    @property
+    def adds(self) -> bool:
+        return all(m.adds for m in self.maps)
 
     def fan_in(self) -> int:
         return sum(m.fan_in() for m in self.maps)

@@ -141,8 +141,8 @@ class Operator:
 
 
 def describe(node: onnx.NodeProto, opset: int) -> str:
-    """A node in words: name (or first output), operator, opset."""
-    name = node.name or (node.output[0] if node.output else "")
+    """A node in words: name (or first output that has one), operator, opset."""
+    name = node.name or next(filter(None, node.output), "")
     domain = f"{node.domain}." if node.domain not in STANDARD else ""
     return f"node {name!r}: operator {domain}{node.op_type} (opset {opset})"
 

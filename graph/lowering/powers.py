@@ -31,6 +31,8 @@ def lower_pow(op: Operator) -> Value:
     different = np.unique(exponents)
     if not np.isfinite(different).all() or different.size > MOST_EXPONENTS:
         raise op.refuse(f"{different.size} different exponents, or one that is not finite: at most {MOST_EXPONENTS} are supported")
+    if not x.element_type.startswith("float") and ((different < 0) | (different != np.round(different))).any():
+        raise op.refuse(f"{x.element_type} to a power that is negative or no whole number: what is behind the point is cut off")
     if different.size == 1:
         found = _powered(op, radicand(op.builder, x) if different[0] == 0.5 else x, float(different[0]))
         return Known(np.ones(shape)) if isinstance(found, Known) else broadcast(op.builder, found, shape)

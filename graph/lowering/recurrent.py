@@ -38,6 +38,7 @@ ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "tanh": ("tanh", None, None),
     "thresholdedrelu": ("threshold", 1.0, None),
 }
+STATED = ("affine", "scaledtanh", "thresholdedrelu")  # the file says their numbers: onnxruntime has 0 where the standard has other defaults, or none
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,8 @@ def _activations(op: Operator, defaults: list[str]) -> list[Activation]:
     given = [list(op.reals("activation_alpha") or ()), list(op.reals("activation_beta") or ())]
     found = []
     for name in names:
+        if name in STATED and not all(queue for queue, default in zip(given, ACTIVATIONS[name][1:], strict=True) if default is not None):
+            raise op.refuse(f"{name} without activation_alpha or activation_beta: onnxruntime's defaults are not the standard's, so write them down")
         numbers = [queue.pop(0) if default is not None and queue else default for queue, default in zip(given, ACTIVATIONS[name][1:], strict=True)]
         found.append(Activation(name, *(0.0 if v is None else v for v in numbers)))
     if any(given):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from graph.core import Affine, Elementwise, Node
 from graph.functions import build
 from graph.functions.facts import Pieces, Smooth
-from graph.linear_map import Composition, Conv, Dense, Gather, LinearMap, Reshape, Scale, Sum
 from graph.lowering.builder import Builder, Tensor, Value
 from graph.lowering.operator import Operator
 
@@ -30,20 +29,8 @@ def never_negative(nodes: Sequence[Node], i: int) -> bool:
         case Elementwise(inputs=(j,), function=Smooth() as f):
             return f.name == "pow" and ((f.parameter is not None and f.parameter % 2 == 0) or never_negative(nodes, j))
         case Affine(inputs=inputs, maps=maps, bias=bias):
-            adds = (bias is None or bool((bias >= 0).all())) and all(_adds(m) for m in maps)
+            adds = (bias is None or bool((bias >= 0).all())) and all(m.adds for m in maps)
             return adds and all(never_negative(nodes, j) for j in inputs)
-    return False
-
-
-def _adds(m: LinearMap) -> bool:
-    """Whether no weight is negative."""
-    match m:
-        case Reshape() | Gather() | Sum():
-            return True
-        case Dense(weight=weight) | Conv(weight=weight) | Scale(factor=weight):
-            return bool((weight >= 0).all())
-        case Composition(maps=maps):
-            return all(_adds(part) for part in maps)
     return False
 
 

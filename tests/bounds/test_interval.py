@@ -120,6 +120,20 @@ def test_concretise_is_a_lower_bound_and_nearly_the_minimum(seed: int) -> None:
             assert 0 <= least - Fraction(float(bound[b, r])) <= Fraction(1, 10**12)
 
 
+@pytest.mark.parametrize("wide", [1.0, 1e30])
+def test_what_only_adds_loses_what_its_lower_ends_lose(wide: float) -> None:
+    """The sum of a softmax stays above 0, however large its terms may be, and no rounding is forgotten."""
+    rng = np.random.default_rng(0)
+    for _ in range(examples(200)):
+        weight, bias = rng.random((1, 40)), rng.normal(size=1)
+        graph = graph_of(Input((40,), (), FROM, "x"), Affine((1,), (0,), FROM, (Dense((40,), (1,), weight),), bias))
+        lower = rng.random((1, 40)) * 10.0 ** rng.integers(-3, 3) * (1 if wide > 1 else rng.choice([-1, 1], size=40))
+        low, high = propagate(graph, lower, lower + wide)[1]
+        terms = [Fraction(w) * Fraction(x) for w, x in zip(weight[0].tolist(), lower[0].tolist(), strict=True)]
+        least, size = (sum(map(f, terms), f(Fraction(float(bias[0])))) for f in (lambda x: x, abs))
+        assert least - size / 2**43 <= Fraction(float(low[0, 0])) <= least < Fraction(float(high[0, 0]))
+
+
 def test_overflow_and_domains_are_never_finite() -> None:
     graph = graph_of(
         Input((1,), (), FROM, "x"),

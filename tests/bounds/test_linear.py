@@ -370,6 +370,23 @@ def test_the_error_terms_are_small(construction: Any) -> None:
     assert abs(Fraction(low) - exact) < Fraction(1, 10**10) and abs(Fraction(high) + exact) < Fraction(1, 10**10)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("wide", [1.0, 1e25])
+def test_what_only_adds_loses_what_its_lower_ends_lose(dtype: torch.dtype, wide: float) -> None:
+    """The sum of a softmax stays above 0, however large its terms may be, and no rounding is forgotten."""
+    rng = np.random.default_rng(0)
+    for _ in range(examples(200)):
+        weight, bias = rng.random((1, 40)).astype(np.float32), rng.normal(size=1).astype(np.float32)
+        bounds = prepare(graph_of(Input((40,), (), FROM, "x"), affine((1,), 0, dense(weight), bias=bias)), dtype)
+        signs = 1 if wide > 1 else rng.choice([-1, 1], size=40)
+        lower = tensor((rng.random((1, 40)) * 10.0 ** rng.integers(-3, 3) * signs).astype(np.float32), dtype)
+        state = bounds.propagate(lower, lower + wide)
+        terms = [Fraction(w) * Fraction(x) for w, x in zip(weight[0].tolist(), lower[0].tolist(), strict=True)]
+        least, size = (sum(map(f, terms), f(Fraction(float(bias[0])))) for f in (lambda x: x, abs))
+        lost = size * Fraction(torch.finfo(dtype).eps) * 400
+        assert least - lost <= Fraction(float(state.lower[1])) <= least < Fraction(float(state.upper[1]))
+
+
 def test_without_error_terms_the_constructions_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant with unit_error = 0 (ARITHMETIC (a) 1-5, 19), and the one without underflow (6), prove what is false."""
 

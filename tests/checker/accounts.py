@@ -142,7 +142,17 @@ class Accounts:
             p += ZERO if node.bias is None else abs(Fraction(float(node.bias[o])))
             radius = q + d + rounding(n + 4 + len(node.maps)) * (q + p + d) + tiny + STEP
             pairs.append((z - radius, z + radius))
+        if node.bias_radius is None and all(w >= 0 for m in node.maps for _, _, w in entries(m)[0]) and not any(list(m.radii()) for m in node.maps):
+            pairs = [(max(low, end), high) for (low, high), end in zip(pairs, self._sums_of_ends(node, n, tiny), strict=True)]
         return self._moved(node) if bounds._is_pure(node) else pairs
+
+    def _sums_of_ends(self, node: Affine, n: int, tiny: Fraction) -> list[Fraction]:
+        """Of what only adds."""
+        sums = [(b, abs(b)) for b in (exact(node.bias) if node.bias is not None else [ZERO] * node.size)]
+        for j, m in zip(node.inputs, node.maps, strict=True):
+            for o, k, w in entries(m)[0]:
+                sums[o] = sums[o][0] + w * self.lower[j][k], sums[o][1] + w * abs(self.lower[j][k])
+        return [low - rounding(n + 4 + len(node.maps)) * size - tiny - STEP for low, size in sums]
 
     def _moved(self, node: Affine) -> list[tuple[Fraction, Fraction]]:
         pairs = [(ZERO, ZERO)] * node.size

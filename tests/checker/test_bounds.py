@@ -85,6 +85,23 @@ def test_values_of_smooth_functions_keep_their_intervals() -> None:
         assert (low <= found.lower[i] + 1e-12).all() and (-high >= found.upper[i] - 1e-12).all()
 
 
+def test_a_sum_keeps_its_sign_however_wide_its_terms_are() -> None:
+    """1 + exp(x) and a softmax's sum have a reciprocal. Centre and radius alone would leave -1e20 below."""
+    exp = Elementwise("exp", (0,), (1, 3), None, Smooth("exp"))
+    of = network(source(3), exp, dense(1, [[1.0, 1.0, 1.0]], [0.5]), Elementwise("inverse", (2,), (1, 1), None, Smooth("reciprocal")))
+    found = state(of, [-60.0, -70.0, -80.0], [80.0, 60.0, 70.0])
+    assert 0.5 - 1e-12 < found.lower[2][0, 0] <= 0.5 + float(np.exp(-60.0)) and 0 < found.lower[3][0, 0] < found.upper[3][0, 0] < 2 + 1e-12
+    for weight, bias in (([[1.0, -1e-3, 1.0]], None), ([[1.0, 1.0, 1.0]], [-1.0])):
+        assert state(network(source(3), exp, dense(1, weight, bias)), [-60.0] * 3, [80.0] * 3).lower[2][0, 0] < 0
+
+
+def test_what_adds_has_no_weight_that_may_be_negative() -> None:
+    loose = Affine("a", (0,), (1, 1), None, (Diagonal(np.ones(1), np.full(1, 2.0)),))
+    shaken = Affine("a", (0,), (1, 1), None, (Diagonal(np.ones(1)),), np.zeros(1), np.ones(1))
+    nodes = loose, shaken, dense(0, [[1.0], [-1.0]]), dense(0, [[1.0], [0.0]]), dense(0, [[1.0]], [-1.0])
+    assert [Checker(network(source(), node), None).adds[1] for node in nodes] == [False, False, False, True, True]
+
+
 # ---------------------------------------------------------------- error terms, magnified
 
 

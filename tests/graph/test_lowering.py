@@ -366,6 +366,14 @@ def test_the_tangent_has_all_of_its_branches() -> None:
     assert compare(loaded, [{"x": floats(9, seed=k, low=-12, high=12)} for k in range(3)]).compared > 0
 
 
+@pytest.mark.parametrize("exponent", [np.int32(-3), np.float32(0.5)])
+def test_a_power_of_integers_that_would_be_cut_off_is_refused(exponent: Any) -> None:
+    """4^-3 is 0 as an integer, and had bounds around 1/64."""
+    steps = [node("Cast", ["x"], ["i"], to=6), node("Pow", ["i", "n"], ["r"]), node("Cast", ["r"], ["y"], to=1)]
+    with pytest.raises(UnsupportedOperator, match="behind the point"):
+        load(model(steps, {"x": (3,)}, weights={"n": exponent}, opset=13))
+
+
 def test_remainders_of_integers_are_exact_at_multiples() -> None:
     steps = [node("Cast", ["x"], ["i"], to=7), node("Mod", ["i", "n"], ["r"]), node("Cast", ["r"], ["y"], to=1)]
     for divisor in (3, -7):

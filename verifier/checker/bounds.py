@@ -43,6 +43,7 @@ class Checker:
         }
         self.flat_below = self.readers.keys() - asked - {*network.outputs}  # of these, who is small enough is not asked how small
         self.pure = {i: _is_pure(node) for i, node in enumerate(network.nodes)}
+        self.adds = [isinstance(node, Affine) and node.bias_radius is None and all(m.adds for m in node.maps) for node in network.nodes]
 
     # ---------------------------------------------------------------- states
 
@@ -181,8 +182,16 @@ class Checker:
         charge = arithmetic.G(_meets(node) + len(node.maps)) * (weight + arithmetic.FLOOR)
         charge = charge if node.bias is None else charge + arithmetic.G(node.size) * (np.abs(node.bias) + arithmetic.FLOOR)
         self._pay(state, i, charge + (1 + arithmetic.G(node.size + n)) * d)
-        radius = q + d + arithmetic.G(n + 4 + len(node.maps)) * (q + p + d) + tiny
-        return dn(z - radius), up(z + radius)
+        radius = q + d + (lost := arithmetic.G(n + 4 + len(node.maps))) * (q + p + d) + tiny
+        least = self._sum_of_ends(state, node, lost, tiny) if self.adds[i] else -np.inf
+        return np.maximum(dn(z - radius), least), up(z + radius)
+
+    def _sum_of_ends(self, state: State, node: Affine, lost: float, tiny: Array) -> Array:
+        """W l + b, where no weight is negative: it loses little where all of these are small, whatever the upper ends (a softmax's sum)."""
+        start = np.zeros(node.size) if node.bias is None else node.bias
+        parts = (m.apply(np.stack([x := state.lower[j], np.abs(x)])) for j, m in zip(node.inputs, node.maps, strict=True))
+        low, size = sum(parts, np.stack([start, np.abs(start)])[:, None])
+        return dn(low - lost * size - tiny)
 
     def _pay(self, state: State, i: int, charge: Array) -> None:
         state.charge[i] = state.charge[i] + charge if i in state.charge else charge
@@ -207,8 +216,7 @@ class Checker:
 
     def forms(self, state: State, functional: Functional, constant: Array, error: Array, slopes: Slopes) -> Forms:
         """The functionals as functions of the input that bound them from below over the boxes."""
-        run = _Backward(self, state, dict(functional), constant, error, slopes)
-        d, c, e = run.eliminate()
+        d, c, e = _Backward(self, state, dict(functional), constant, error, slopes).eliminate()
         return Forms(d, dn(c - e))
 
     def evaluate(self, forms: Forms, lower: Array, upper: Array) -> Array:
@@ -357,10 +365,7 @@ class _Backward:
             self._charge(size, planes.charge, 1 + node.size, j)
         positive = np.multiply(np.add(size, d, out=size), 0.5, out=size)  # max(d, 0), exactly, in a third of the time
         negative = d - positive
-        if planes.offset_lower.any():
-            self._add(_dot(positive, planes.offset_lower))
-        if planes.offset_upper.any():
-            self._add(_dot(negative, planes.offset_upper))
+        self._by_offsets(positive, negative, planes.offset_lower, planes.offset_upper)
         if planes.charge is None:
             self._charge(positive - negative, self.state.charge.get(i, np.zeros((1, node.size))), 1 + node.size, j)
             self._lose(arithmetic.G(node.size) * (_dot(positive, np.abs(planes.offset_lower)) - _dot(negative, np.abs(planes.offset_upper))))
@@ -369,6 +374,12 @@ class _Backward:
         if planes.charge is None:
             self._lose(arithmetic.G(2) * _dot(np.abs(m), self.state.largest(j)))
         self._pass_on(j, m)
+
+    def _by_offsets(self, positive: Array, negative: Array, below: Array, above: Array) -> None:
+        """c += what max(d, 0) and min(d, 0) meet. Nothing but zeros adds no rounding."""
+        for part, offset in ((positive, below), (negative, above)):
+            if offset.any():
+                self._add(_dot(part, offset))
 
     def _product(self, i: int, node: Product, d: Array) -> None:
         """x y >= y_low x + x_low y - x_low y_low, and x y <= y_high x + x_low y - x_low y_high: (x - x_low)(y - y_low) >= 0 (McCormick)."""
@@ -379,10 +390,7 @@ class _Backward:
         charge = arithmetic.G(3) * (weight + arithmetic.FLOOR)
         charge = charge + arithmetic.G(2 * node.size) * (np.maximum(np.abs(below), np.abs(above)) + arithmetic.FLOOR)
         self._charge(np.abs(d), charge + state.charge.get(i, 0.0), 2 + 2 * node.size, x, y)
-        positive = np.maximum(d, 0.0)
-        negative = d - positive
-        self._add(_dot(positive, below))
-        self._add(_dot(negative, above))
+        self._by_offsets(positive := np.maximum(d, 0.0), negative := d - positive, below, above)
         self._pass_on(x, positive * low_y[:, None] + negative * high_y[:, None])
         self._pass_on(y, d * low_x[:, None])
 
@@ -401,10 +409,7 @@ class _Backward:
         charge = arithmetic.G(terms + 3) * (weight + arithmetic.FLOOR)
         charge = charge + arithmetic.G(2 * node.size) * (np.maximum(np.abs(below), np.abs(above)) + arithmetic.FLOOR)
         self._charge(np.abs(d), charge + state.charge.get(i, 0.0), terms + 2 * node.size, x, y)
-        positive = np.maximum(d, 0.0)
-        negative = d - positive
-        self._add(_dot(positive, below))
-        self._add(_dot(negative, above))
+        self._by_offsets(positive := np.maximum(d, 0.0), negative := d - positive, below, above)
         lead = (*d.shape[:2], *node.shape)
         pos, neg = positive.reshape(lead), negative.reshape(lead)
         to_x = pos @ np.swapaxes(low_y, -1, -2)[:, None] + neg @ np.swapaxes(high_y, -1, -2)[:, None]

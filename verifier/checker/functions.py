@@ -66,7 +66,7 @@ def is_linear(function: Function, lower: Array, upper: Array) -> Array:
     if isinstance(function, Smooth):
         return np.asarray(lower == upper)
     if function.step:
-        return np.asarray((_jumps_around(function.step, lower)[2] > upper) & (upper < FAR_STEP) & (lower > -FAR_STEP))
+        return np.asarray((shapes.jumps_around(function.step, lower)[2] > upper) & (upper < FAR_STEP) & (lower > -FAR_STEP))
     inside = np.zeros(lower.shape, dtype=bool)
     for b, jumps in zip(function.breakpoints, shapes.jumps(function), strict=True):
         inside |= (lower <= b) & (upper >= b) if jumps else (lower < b) & (upper > b)
@@ -126,19 +126,13 @@ def _pieces_offset(function: Pieces, a: Array, lower: Array, upper: Array, side:
     return np.where(a == 0, least, dn(least - (1 + UNITS) * (np.abs(a) * widen + TINY)))  # f reads x', |x' - x| <= widen, and a x' is not a x
 
 
-def _jumps_around(step: str, x: Array) -> tuple[Array, Array, Array, Array]:
-    """The nearest jumps < x, <= x, >= x, > x, for |x| < 2^50: exact."""
-    m = np.floor(x) + shapes.STEPS[step][0]
-    return np.where(m < x, m, m - 1), np.where(m <= x, m, m - 1), np.where(m >= x, m, m + 1), np.where(m > x, m, m + 1)
-
-
 def _step_offset(step: str, a: Array, lower: Array, upper: Array, side: int) -> Array:
     """At a jump j the limits are j + left and j + right, so f - a x is (1 - a) j + left there: least at the first or the last jump.
 
     Far out left <= f(x) - x <= right is used. The number of jumps costs nothing."""
     _, left, right = shapes.STEPS[step]
     least = np.minimum(*(_least(side, -a, x, shapes.WHOLE[step](x)) for x in (lower, upper)))
-    (_, _, first, after), (before, last, _, _) = _jumps_around(step, lower), _jumps_around(step, upper)
+    (_, _, first, after), (before, last, _, _) = shapes.jumps_around(step, lower), shapes.jumps_around(step, upper)
     for start, end, limit in ((after, last, left), (first, before, right)):  # from the left needs lower < j, from the right j < upper
         for j in (start, end):
             least = np.minimum(least, np.where(start <= end, _least(side, 1 - a, j, limit), np.inf))

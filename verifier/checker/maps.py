@@ -52,7 +52,7 @@ class Map:
         self.products = products  # most products in one element of W x: n_in of ARITHMETIC 4
         self.meets = meets  # most products in one element of d W: m of ARITHMETIC 5
         self.moves = moves  # each output is one input or 0, each input at most one output: no arithmetic either way
-        self.weight, self.size, self.error = weight, np.abs(weight), error
+        self.weight, self.size, self.error, self.adds = weight, np.abs(weight), error, error is None and bool((weight >= 0).all())  # it adds
 
     def _multiply(self, rows: Array, weight: Array, transposed: bool) -> Array:
         """Of `rows` [n, in] every W x; if `transposed`, of `rows` [n, out] every d W; W has these weights. Rows may come out re-cut."""

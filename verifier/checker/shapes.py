@@ -42,6 +42,12 @@ def jumps(function: Pieces) -> tuple[bool, ...]:
     return tuple(any(s * Fraction(b) + c != Fraction(v) for s, c in lines[i : i + 2]) for i, (b, v) in enumerate(corners))
 
 
+def jumps_around(step: str, x: Array) -> tuple[Array, Array, Array, Array]:
+    """The nearest jumps of a step function < x, <= x, >= x, > x, for |x| < 2^50: exact."""
+    m = np.floor(x) + STEPS[step][0]
+    return np.where(m < x, m, m - 1), np.where(m <= x, m, m - 1), np.where(m >= x, m, m + 1), np.where(m > x, m, m + 1)
+
+
 def kink(function: Function) -> tuple[float, float] | None:
     """The slopes left and right of 0 of a function that bends there only and is 0 there: ReLU, LeakyReLU, Abs."""
     if isinstance(function, Smooth) or function.breakpoints != (0.0,) or any(function.intercepts) or any(function.values):

@@ -15,7 +15,7 @@ from verifier.checker.lowering.operator import Operator
 from verifier.checker.maps import Dense, Diagonal, Index
 from verifier.checker.network import Pieces, Smooth
 
-WAYS = "functions inside a recurrent operator are not measured"
+WAYS, STATED = "functions inside a recurrent operator are not measured", ("affine", "scaledtanh", "thresholdedrelu")  # by their numbers
 CELL = "activation_alpha activation_beta activations clip direction hidden_size layout"  # attributes of all three
 DEFAULTS: dict[str, tuple[float, ...]] = {  # alpha and beta of the functions that take them
     "affine": (1.0, 0.0), "elu": (1.0,), "hardsigmoid": (float(np.float32(0.2)), 0.5), "softsign": (), "thresholdedrelu": (1.0,),
@@ -194,19 +194,19 @@ def _cells(op: Operator, gates: int, functions: tuple[str, ...], directions: int
 
 
 def _activations(op: Operator, defaults: tuple[str, ...]) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """Names and numbers; the lists of alphas and betas go to the functions that take them, in order."""
+    """Names and numbers; the lists of alphas and betas go to the functions that take them, in order. Of some onnxruntime has 0 as a default."""
     names = [name.lower() for name in op.strings("activations") or defaults]
     queues = [list(op.reals("activation_alpha") or ()), list(op.reals("activation_beta") or ())]
     op.require(len(names) == len(defaults) and all(name in DEFAULTS for name in names), f"activations {names}")
     for name in names:
+        op.require(name not in STATED or all(queues[: len(DEFAULTS[name])]), f"{name} without its numbers")
         yield name, tuple(queue.pop(0) if queue else default for queue, default in zip(queues[: len(DEFAULTS[name])], DEFAULTS[name], strict=True))
     op.require(not any(queues), "activation_alpha or activation_beta")
 
 
 def _first(op: Operator, i: int, direction: int, shape: Shape, layout: bool) -> Value:
     """The first state of a direction, zeros where none is given."""
-    given = op.optional(i)
-    if given is None:
+    if (given := op.optional(i)) is None:
         return Known(np.zeros(shape))
     place = indices(given.shape)[:, direction] if layout else indices(given.shape)[direction]
     op.require(place.shape == shape, f"a first state of shape {given.shape}")
