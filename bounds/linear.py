@@ -368,13 +368,13 @@ class LinearBounds:
         *,
         planes: Relaxations | None = None,
         betas: Betas | None = None,
-        record: bool = False,
+        record: tuple[type[Node], ...] = (),
         rigorous: bool = True,
     ) -> Lower:
         """Lower bounds of sum_k D_k h_k + constant over the boxes of `state`.
 
         With `betas[i]` = (m, t), sum m (h_i - t) is added, which is not positive where splits hold: m >= 0 where one says h_i <= t, m <= 0 where
-        one says h_i >= t, else 0 (beta-CROWN, Wang et al. 2021). `record` keeps the coefficients that meet functions and products (for branching).
+        one says h_i >= t, else 0 (beta-CROWN, Wang et al. 2021). `record` keeps the coefficients that meet nodes of these types (for branching).
         Without `rigorous` the rounding is not accounted for (for optimisers' steps).
         """
         run = _Backward(self, state, dict(functional), constant, planes, betas, record, rigorous)
@@ -392,7 +392,7 @@ class _Backward:
         constant: Tensor | None,
         planes: Relaxations | None,
         betas: Betas | None,
-        record: bool,
+        record: tuple[type[Node], ...],
         rigorous: bool,
     ) -> None:
         self.bounds, self.state, self.coefficients = bounds, state, functional
@@ -435,7 +435,7 @@ class _Backward:
         return total
 
     def _step(self, i: int, node: Node, d: Tensor) -> None:
-        if self.record and isinstance(node, Elementwise | Bilinear):
+        if isinstance(node, self.record):
             self.at[i] = d.expand(self.state.lower[i].shape[0], -1, -1)
         match node:
             case Input():

@@ -15,6 +15,7 @@ from bounds.forward import forward
 from bounds.linear import Betas, Functional, LinearBounds, Lower, Relaxations, State
 from bounds.rounding import unit_error
 from bounds.torch_graph import TorchGraph
+from graph.core import Node
 from verifier.groups import Groups
 from verifier.optimise import Slopes, planes_with
 from verifier.portfolio import narrow_layers, prefers_forward
@@ -161,7 +162,7 @@ class Bounder:
         *,
         planes: Relaxations | None = None,
         betas: Betas | None = None,
-        record: bool = False,
+        record: tuple[type[Node], ...] = (),
     ) -> Margins:
         """The rows' bounds in a state that is there already."""
         rows = self.needed_rows(group, is_open)

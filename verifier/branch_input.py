@@ -17,9 +17,38 @@ from graph.functions.facts import Pieces
 from verifier.bounding import Bounder, Margins
 from verifier.domains import Boxes
 
-Score = Callable[[Bounder, Boxes, Margins], Tensor]  # what a bounder found of boxes -> [B, n_in], larger is better; only widths > 0 count
-
 LEAST = 1e-20  # of a width: what inputs count by of which nothing else is known
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What scores read: boxes, what a bounder found of them, and per box the position in `found.rows` of the row that decides its hardest open
+    slot [B, 1, 1]."""
+
+    bounder: Bounder
+    boxes: Boxes
+    found: Margins
+    row: Tensor
+
+    @classmethod
+    def of(cls, bounder: Bounder, boxes: Boxes, found: Margins) -> Seen:
+        """Boxes as a bounder has found them, with their hardest rows."""
+        best = best_rows(bounder, boxes, found)  # [B, C]
+        margin = torch.where(boxes.is_open, found.margin.gather(1, best), torch.inf)
+        return cls(bounder, boxes, found, best.gather(1, margin.argmin(-1, keepdim=True)).unsqueeze(-1))
+
+    @property
+    def width(self) -> Tensor:
+        """Of every input [B, n_in]."""
+        return self.boxes.upper - self.boxes.lower
+
+    def line(self) -> Tensor:
+        """The coefficients of the hardest rows' linear bounds [B, n_in]."""
+        coefficients = self.found.lower.coefficients
+        return coefficients.gather(1, self.row.expand(-1, 1, coefficients.shape[-1])).squeeze(1)
+
+
+Score = Callable[[Seen], Tensor]  # -> [B, n_in], larger is better; only widths > 0 count
 
 
 @dataclass(frozen=True)
@@ -32,17 +61,12 @@ class Branching:
 
 def longest() -> Branching:
     """The widest input (Katz et al., Wang et al. 2018)."""
-    return Branching("longest", lambda _, boxes, found: boxes.upper - boxes.lower)
+    return Branching("longest", lambda seen: seen.width)
 
 
 def smart() -> Branching:
     """Width times the change of the linear bound of the hardest row (the `sb` score of alpha-beta-CROWN)."""
-    return Branching("smart", _change)
-
-
-def _change(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
-    width = boxes.upper - boxes.lower
-    return hardest_lines(bounder, boxes, found).abs() * width + LEAST * width
+    return Branching("smart", lambda seen: (seen.line().abs() + LEAST) * seen.width)
 
 
 def balanced() -> Branching:
@@ -53,9 +77,9 @@ def balanced() -> Branching:
     that, and neither half closes. The product of what either side gains is how solvers of integer programs score (Achterberg 2007, section 5.3).
     """
 
-    def score(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
-        lost = _shared(bounder, found.state, _met(bounder, boxes, found))
-        return (_change(bounder, boxes, found) * lost).sqrt() + LEAST * (boxes.upper - boxes.lower)
+    def score(seen: Seen) -> Tensor:
+        change, lost = seen.line().abs() * seen.width, _shared(seen.bounder, seen.found.state, _met(seen))
+        return (change * lost).sqrt() + LEAST * seen.width
 
     return Branching("balanced", score)
 
@@ -66,19 +90,6 @@ def best_rows(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
     member = member.expand(len(boxes), -1, -1) if member.shape[0] == 1 else member[boxes.group]
     margin = torch.where(member, found.margin.unsqueeze(1), torch.full((), -torch.inf, dtype=found.margin.dtype, device=found.margin.device))
     return margin.argmax(-1)
-
-
-def hardest_rows(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
-    """Per box the position in `found.rows` of the row that decides its hardest open slot [B, 1, 1]."""
-    best = best_rows(bounder, boxes, found)  # [B, C]
-    margin = torch.where(boxes.is_open, found.margin.gather(1, best), torch.inf)
-    return best.gather(1, margin.argmin(-1, keepdim=True)).unsqueeze(-1)
-
-
-def hardest_lines(bounder: Bounder, boxes: Boxes, found: Margins) -> Tensor:
-    """Per box the coefficients of the linear bound of that row [B, n_in]."""
-    coefficients = found.lower.coefficients
-    return coefficients.gather(1, hardest_rows(bounder, boxes, found).expand(-1, 1, coefficients.shape[-1])).squeeze(1)
 
 
 def slot_margins(bounder: Bounder, group: Tensor, is_open: Tensor, found: Margins) -> Tensor:
@@ -96,15 +107,15 @@ def loose(graph: Graph) -> Branching:
     which inputs most of what is undecided hangs on, in this box: for networks that encode clauses it is the rule of solvers of those, by which
     variables that stand in many short clauses come first (Jeroslow and Wang 1990)."""
     reach = dict(enumerate(torch.from_numpy(part) for part in influence(graph)))
-    return Branching("loose", lambda bounder, _, found: _shared(bounder, found.state, reach))
+    return Branching("loose", lambda seen: _shared(seen.bounder, seen.found.state, reach))
 
 
-def _met(bounder: Bounder, boxes: Boxes, found: Margins) -> dict[int, Tensor]:
+def _met(seen: Seen) -> dict[int, Tensor]:
     """How much the linear bound of the hardest row changes with the elements of a non-linear node [B, size]."""
-    row = hardest_rows(bounder, boxes, found)
-    parts, _ = bounder.functional(boxes.group, found.rows)
-    chosen = {i: d.expand(len(boxes), -1, -1).gather(1, row.expand(-1, 1, d.shape[-1])) for i, d in parts.items()}
-    met = bounder.linear.lower_bound(found.state, chosen, None, record=True, rigorous=False).at
+    parts, _ = seen.bounder.functional(seen.boxes.group, seen.found.rows)
+    count = len(seen.boxes)
+    chosen = {i: d.expand(count, -1, -1).gather(1, seen.row.expand(-1, 1, d.shape[-1])) for i, d in parts.items()}
+    met = seen.bounder.linear.lower_bound(seen.found.state, chosen, None, record=(Elementwise, Bilinear), rigorous=False).at
     return {i: d.squeeze(1).abs() for i, d in met.items()}
 
 

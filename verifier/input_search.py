@@ -15,7 +15,7 @@ from bounds.linear import Lower
 from verifier import portfolio
 from verifier.allotment import fits
 from verifier.bounding import Bounder, Margins
-from verifier.branch_input import Branching, hardest_lines, slot_margins, split, splittable
+from verifier.branch_input import Branching, Seen, slot_margins, split, splittable
 from verifier.budget import Budget
 from verifier.clip import clip, joint
 from verifier.domains import Boxes, Stack
@@ -168,11 +168,11 @@ class InputSearch:
         self.tally.leaves += len(boxes) - int(keep.numel())
         if keep.numel() == 0:
             return
-        scores = self.branching.score(self.bounder, boxes, found).index_select(0, keep)
-        hardest = hardest_lines(self.bounder, boxes, found)
+        seen = Seen.of(self.bounder, boxes, found)
+        scores = self.branching.score(seen).index_select(0, keep)
         alive = replace(boxes, is_open=is_open, margin=margin).select(keep)
         if self.probe is not None:
-            self.witness = self.probe(alive, hardest[keep])
+            self.witness = self.probe(alive, seen.line()[keep])
             if self.witness is not None:
                 return
         lines = _Lines(bounds.at_boxes(keep), found.rows, self._member(boxes.group[keep], found), keep)

@@ -470,7 +470,7 @@ class NeuronSearch:
         is_open = torch.ones(len(domains), 1, dtype=torch.bool, device=domains.group.device)
         slopes, betas = storable(self.linear, multipliers)
         planes, added = planes_with(self.linear, state, slopes), paid(self._sides(domains), betas)
-        found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=added, record=True)
+        found = self.bounder.bound_in(state, domains.group, is_open, planes=planes, betas=added, record=(Elementwise,))
         refuted, margin = self.bounder.confirm_in_double(found, domains.group, is_open, slopes, added)
         if self.bounder.watched:
             self._events.add(Bounded(NAME, domains.id.numpy(), self.bounder.groups, domains.group, is_open, self.bounder.passes))

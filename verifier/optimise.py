@@ -222,7 +222,7 @@ def optimise(
         return start
     build = builders(bounds, state, start.slopes)
     scale = _coefficient_scale(bounds, bounds.lower_bound(
-        state, functional, constant, planes=planes_of(build, start.slopes), betas=paid(sides, start.betas), rigorous=False, record=True
+        state, functional, constant, planes=planes_of(build, start.slopes), betas=paid(sides, start.betas), rigorous=False, record=(Elementwise,)
     ))
     slopes = {i: (low.clone().requires_grad_(), None if high is None else high.clone().requires_grad_()) for i, (low, high) in start.slopes.items()}
     shares = {j: (start.betas[j] / scale[j]).requires_grad_() for j in sides.nodes() if j in start.betas and j in scale}

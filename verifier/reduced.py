@@ -267,7 +267,7 @@ class Reduction:
             if isinstance(node, Max):  # its twin, nothing else
                 one = torch.ones_like(state.lower[i])
                 planes[i] = Planes(one, None, one, None)
-        low = self.bounds.lower_bound(state, functional, constant, planes=planes, record=True, rigorous=False)
+        low = self.bounds.lower_bound(state, functional, constant, planes=planes, record=(Elementwise,), rigorous=False)
         none = constant.new_zeros(constant.shape[-1], 0)
         met = [low.at[b.node][0][:, b.elements] if b.node in low.at else none.new_zeros(len(none), len(b.elements)) for b in self.blocks]
         varying, middle = self.varying, (self.lower + self.upper) / 2

@@ -547,7 +547,7 @@ def test_any_slopes_give_valid_bounds_and_rounding_only_lowers_them(seed: int, p
         low, high = (s.unsqueeze(1) if per_row else s for s in (state.lower[j], state.upper[j]))
         planes[i] = relax(build("relu"), low, high, tensor(rng.normal(size=shape)), tensor(rng.normal(size=shape)))
     rows = tensor(rng.normal(size=(1, 3, 2)))
-    found = net.lower_bound(state, {5: rows}, None, planes=planes, record=True)
+    found = net.lower_bound(state, {5: rows}, None, planes=planes, record=(Elementwise,))
     truth = runs(graph, lower, upper, seed, 100)[5] @ rows[0].numpy().T
     assert (truth >= found.value[0].numpy() - 1e-9).all()
     loose = net.lower_bound(state, {5: rows}, None, planes=planes, rigorous=False).value

@@ -1,6 +1,6 @@
-"""A recurrent operator whose file gives an activation's numbers nowhere: onnxruntime takes 0 for them where the standard's default is 1, which a narrow
-peak hid from the comparison at load, and `unsat` was certified of what it does not compute. Such files are refused; of what they may leave out
-onnxruntime and we have the same."""
+"""A recurrent operator whose file gives an activation's numbers nowhere: onnxruntime takes 0 for them where the standard's default is 1. A narrow
+peak hid that from the comparison at load, and `unsat` was certified of what onnxruntime does not compute. Such files are refused; of what else they
+may leave out onnxruntime and we have the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from verifier.checker.refusal import Rejected
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 BEFORE = {"RNN": [], "GRU": ["Sigmoid"], "LSTM": ["Sigmoid", "Tanh"]}
-NUMBERS = {"ThresholdedRelu": {"activation_alpha": [0.5]}, **dict.fromkeys(("Affine", "ScaledTanh"), {"activation_alpha": [0.5], "activation_beta": [2.0]})}
+BOTH = {"activation_alpha": [0.5], "activation_beta": [2.0]}
+NUMBERS = {"ThresholdedRelu": {"activation_alpha": [0.5]}, "Affine": BOTH, "ScaledTanh": BOTH}
 MAY_LEAVE_OUT = ("Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")
 
 

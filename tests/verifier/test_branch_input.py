@@ -16,7 +16,7 @@ from graph.load import Model
 from specs.canonical import Property
 from verifier import branch_input
 from verifier.bounding import Bounder, Margins
-from verifier.branch_input import Branching
+from verifier.branch_input import Branching, Seen
 from verifier.budget import Budget
 from verifier.domains import Boxes
 from verifier.groups import group_cases
@@ -82,7 +82,7 @@ def test_scores_are_finite_and_not_negative(name: str, dtype: torch.dtype) -> No
     net, n_in, n_out = NETS[name]
     problem = problem_of(net, text([("-1", "1")] * n_in, n_out, "(<= Y_0 -100.0)"))
     for way in ways(problem):
-        score = way.score(*bounded(problem, dtype))
+        score = way.score(Seen.of(*bounded(problem, dtype)))
         assert score.shape == (1, n_in) and bool(score.isfinite().all()) and bool((score >= 0).all()) and bool((score > 0).any()), way.name
 
 
@@ -119,14 +119,14 @@ def test_an_input_that_nothing_is_loose_in_is_not_halved_first() -> None:
     problem = problem_of(absolute, text([("1", "2"), ("-1", "2")], 1, "(<= Y_0 4.9)"))
     bounder, boxes, found = bounded(problem, torch.float64)
     assert float(found.lower.coefficients[0, 0, 0].abs()) > 4
-    assert int(branch_input.balanced().score(bounder, boxes, found).argmax()) == 1
+    assert int(branch_input.balanced().score(Seen.of(bounder, boxes, found)).argmax()) == 1
 
 
 def test_where_nothing_is_known_the_widest_input_comes_first() -> None:
     """A linear network loses nothing along any input; what cannot be closed is still halved somewhere."""
     problem = problem_of(linear(np.zeros((3, 1))), text([("0", "1"), ("0", "3"), ("0", "2")], 1, "(<= Y_0 0.0)"))
     bounder, boxes, found = bounded(problem, torch.float32)
-    assert int(branch_input.balanced().score(bounder, boxes, found).argmax()) == 1
+    assert int(branch_input.balanced().score(Seen.of(bounder, boxes, found)).argmax()) == 1
 
 
 def test_where_a_node_has_no_bounds_the_widest_input_is_halved() -> None:
@@ -135,7 +135,7 @@ def test_where_a_node_has_no_bounds_the_widest_input_is_halved() -> None:
     problem = problem_of(model(nodes, 2, 1, w=np.ones((2, 1))), text([("0", "1"), ("-0.5", "3")], 1, "(<= Y_0 -100.0)"))
     bounder, boxes, found = bounded(problem, torch.float64)
     assert not bool(found.state.upper[-1].isfinite().all())
-    (halving,) = branch_input.split(boxes, branch_input.balanced().score(bounder, boxes, found), 1, 1)[2]
+    (halving,) = branch_input.split(boxes, branch_input.balanced().score(Seen.of(bounder, boxes, found)), 1, 1)[2]
     assert halving.dim.tolist() == [1] and halving.threshold.tolist() == [1.25]
 
 
