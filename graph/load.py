@@ -109,7 +109,8 @@ def _load(content: bytes, path: Path | None, limits: Limits, hidden: Sequence[st
     proto, read_otherwise = numeric_outputs(parsed)
     proto = with_hidden(proto, hidden)
     opsets = _opsets(proto)
-    shared = _shared(proto, path.parent if path else None, limits)
+    builder = Builder(limits.core_nodes, limits.tensor_elements)
+    shared = Shared(builder, functions_of(proto), opsets, path.parent if path else None, limits.tensor_elements)
     lowered, inputs, outputs, notes = _Lowering(proto.graph, Scope(shared, opsets, shared.reader(proto.graph)), limits).run()
     external = shared.external_hashes()
     return Model(
@@ -129,10 +130,6 @@ def _load(content: bytes, path: Path | None, limits: Limits, hidden: Sequence[st
 def joint_hash(hashes: Sequence[str]) -> str:
     """Of several files: the SHA-256 of their SHA-256s in hexadecimal, one after the other. Of one file: its own."""
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _shared(proto: onnx.ModelProto, folder: Path | None, limits: Limits) -> Shared:
-    return Shared(Builder(limits.core_nodes, limits.tensor_elements), functions_of(proto), folder, limits.tensor_elements)
 
 
 def _read(path: Path) -> bytes:

@@ -6,7 +6,7 @@ scope: "y/" for the function or If whose first output is y, "y/3/" for the fourt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Shared:
 
     builder: Builder
     functions: Mapping[FunctionKey, onnx.FunctionProto]
+    opsets: Mapping[str, int]  # of the model
     folder: Path | None
     element_limit: int
     readers: dict[int, tuple[onnx.GraphProto, WeightReader]] = field(default_factory=dict)
@@ -123,6 +124,11 @@ class Scope:
             self._check_new(name, place)
         inputs = [self._input(name, place) for name in node.input]
         function = self.shared.functions.get((domain_of(node), node.op_type, node.overload))
+        if function is not None and (other := _of_other_versions(function, self.shared.opsets)):
+            raise UnsupportedOperator(
+                f"{place}: the function imports an operator set in which {', '.join(other)} differ from those of the model's, by which onnxruntime "
+                "would read them (and the standard forbids it): give both the same version"
+            )
         results = self._standard(node, inputs) if function is None else self._call(function, node, inputs, place)
         for name, value in zip(node.output, results, strict=False):
             if name:
@@ -224,6 +230,29 @@ class Scope:
         if any(value is None for value in found):
             raise ModelError(f"the sub-graph {graph.name!r} of {tensor!r} has an output that was left out")
         return [value for value in found if value is not None]
+
+
+def _of_other_versions(function: onnx.FunctionProto, models: Mapping[str, int]) -> list[str]:
+    """Operators in a function that are not those of the same name in the model's operator sets."""
+    own = {"" if entry.domain in STANDARD else entry.domain: int(entry.version) for entry in function.opset_import}
+    both = [(domain, kind) for domain, kind in sorted(set(_operators(function.node))) if domain in own and domain in models]
+    return [kind for domain, kind in both if _since(kind, own[domain], domain) != _since(kind, models[domain], domain)]
+
+
+def _operators(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[str, str]]:
+    """Domain and name of nodes and of those in their sub-graphs."""
+    for node in nodes:
+        yield domain_of(node), node.op_type
+        for attribute in node.attribute:
+            for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from _operators(graph.node)
+
+
+def _since(kind: str, version: int, domain: str) -> int | None:
+    try:
+        return int(onnx.defs.get_schema(kind, version, domain).since_version)
+    except onnx.defs.SchemaError:
+        return None  # of another domain, or none at all, which is said where it is lowered
 
 
 def _read_by(node: onnx.NodeProto) -> set[str]:

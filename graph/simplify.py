@@ -73,8 +73,9 @@ def fuse_affine(graph: Graph) -> Graph:
     twins = {j for node in graph.nodes if isinstance(node, Max) for j in node.inputs[1:]}
     nodes: list[Node] = []
     for i, node in graph:
-        nodes.append(_fused(node, nodes, uses, apart) if isinstance(node, Affine) and i not in twins else node)
-    return check(replace(graph, nodes=tuple(nodes), shifts=tuple(i for i in graph.shifts if isinstance(nodes[i], Affine))))
+        fused = _fused(node, nodes, uses, apart) if isinstance(node, Affine) and i not in twins else node
+        nodes.append(node if i in graph.shifts and isinstance(fused, Constant) else fused)  # a certificate has a shift for every softmax that is read
+    return check(replace(graph, nodes=tuple(nodes)))
 
 
 def _fused(node: Affine, nodes: Sequence[Node], uses: Sequence[int], apart: set[int]) -> Node:

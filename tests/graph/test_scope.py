@@ -74,14 +74,6 @@ def test_functions_are_expanded_with_their_attributes() -> None:
     assert sites(loaded) == [("h/h/h", 0), ("h/s", 0), ("h/out/h", 0), ("y", 0)]
 
 
-def test_a_function_may_have_an_operator_set_of_its_own() -> None:
-    """Softmax before opset 13 takes all axes from `axis` on; the function is of opset 11, the model of 17."""
-    old = helper.make_function("ours", "Old", ["a"], ["b"], [helper.make_node("Softmax", ["a"], ["b"], axis=1)], [helper.make_opsetid("", 11)])
-    proto = built([helper.make_node("Old", ["x"], ["y"], domain="ours")], (2, 2, 3), functions=[old])
-    (output,) = load(proto.SerializeToString()).lowered.outputs
-    assert load(proto.SerializeToString()).lowered.nodes[output].shape == (2, 6)
-
-
 def test_bad_functions_are_refused() -> None:
     call = [helper.make_node("Loop0", ["x"], ["y"], domain="ours")]
     itself = helper.make_function(

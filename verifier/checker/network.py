@@ -8,10 +8,11 @@ nodes inside an operator have None.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from verifier.checker.maps import Map
@@ -152,3 +153,25 @@ class Network:
     output_names: tuple[str, ...]
     sites: Mapping[tuple[str, int], int]
     softmaxes: tuple[Softmax, ...]
+
+
+def without_the_unread(network: Network, kept: Iterable[int] = ()) -> Network:
+    """Zeros in the place of all nodes that neither an output, an input nor one of `kept` is made of, nor what float32 does to such a node; these
+    have no sites and no shifts."""
+    nodes, alive = network.nodes, {*network.outputs, *network.inputs, *kept}
+    for i in range(len(nodes) - 1, -1, -1):
+        alive |= {*nodes[i].inputs, *_rounded_from(nodes[i].rounding)} if i in alive else set()
+    nothing = {i: np.zeros(node.size) for i, node in enumerate(nodes) if i not in alive}
+    return replace(
+        network,
+        nodes=tuple(Constant(n.place, (), n.shape, None, nothing[i], nothing[i]) if i in nothing else n for i, n in enumerate(nodes)),
+        sites={site: i for site, i in network.sites.items() if i in alive},
+        softmaxes=tuple(softmax for softmax in network.softmaxes if softmax.node in alive),
+    )
+
+
+def _rounded_from(rounding: Rounding | None) -> set[int]:
+    """The nodes that a rounding names: of a gate also those that are no operand of the function that it is."""
+    if rounding is None:
+        return set()
+    return {*rounding.sources, *(i for part in rounding.drift for i, _ in part), *([rounding.divisor] if rounding.divisor >= 0 else [])}

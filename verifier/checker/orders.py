@@ -14,7 +14,7 @@ import numpy as np
 from verifier.checker.arithmetic import Array
 from verifier.checker.lowering.elementwise import clipping
 from verifier.checker.maps import Index, Transposed
-from verifier.checker.network import Affine, Constant, Elementwise, Network, Node, Product, Smooth
+from verifier.checker.network import Affine, Elementwise, Network, Product, Smooth, without_the_unread
 from verifier.checker.read_property import Cases
 
 CLIP = clipping(0.0, 1.0)  # of what is between 0 and 1
@@ -31,17 +31,8 @@ def by_arguments(network: Network, cases: Cases) -> Network:
         start += size
     if outputs == list(network.outputs):
         return network
-    alive = {*outputs, *network.inputs, *(softmax.node for softmax in network.softmaxes)}
-    for i in range(len(nodes) - 1, -1, -1):
-        alive |= {*nodes[i].inputs} if i in alive else set()
-    kept = [node if i in alive else _nothing(node) for i, node in enumerate(nodes)]
-    sites = {site: i for site, i in network.sites.items() if i in alive}
-    return replace(network, nodes=tuple(kept), outputs=tuple(outputs), sites=sites)
-
-
-def _nothing(node: Node) -> Node:
-    """In the place of a node that nobody reads any more."""
-    return Constant(node.place, (), node.shape, None, np.zeros(node.size), np.zeros(node.size))
+    changed = replace(network, nodes=tuple(nodes), outputs=tuple(outputs))
+    return without_the_unread(changed, (softmax.node for softmax in network.softmaxes))
 
 
 def _argument(network: Network, o: int) -> tuple[int, Array, Array] | None:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from verifier.checker.lowering.builder import Builder, Known, Rounded, Shape, Tensor
 from verifier.checker.lowering.scope import Scope, check_names, domain_of, require, standard_version
 from verifier.checker.lowering.tensors import take_external
-from verifier.checker.network import Network
+from verifier.checker.network import Network, without_the_unread
 from verifier.checker.refusal import Rejected
 
 IR_VERSIONS, RESERVED = range(3, 15), ("ai.onnx", "com.microsoft")
@@ -86,7 +86,8 @@ class _Reader:
         functions = {(domain_of(f), f.name): f for f in model.functions if not f.overload}
         foreign = not any(domain == "" or domain.startswith(RESERVED) for domain, _ in functions)
         require(len(functions) == len(model.functions) and foreign, "functions: two of one name, an overloaded one, or one of a runtime's domain")
-        self.scope = Scope(self.builder, functions, standard_version(model), self.initialisers)
+        self.builder.opset = standard_version(model)
+        self.scope = Scope(self.builder, functions, self.builder.opset, self.initialisers)
         self.values = self.scope.values
 
     def run(self, hidden: tuple[str, ...]) -> Network:
@@ -98,9 +99,9 @@ class _Reader:
         inputs = self._inputs()
         self.scope.run(g.node, names)
         outputs, b = [self._output(name) for name in names], self.builder
-        return Network(
+        return without_the_unread(Network(
             tuple(b.nodes), tuple(x.node for _, x in inputs), tuple(outputs), tuple(n for n, _ in inputs), names, b.sites, tuple(b.softmaxes)
-        )
+        ))
 
     def _inputs(self) -> list[tuple[str, Tensor]]:
         """The inputs without an initialiser. One with an initialiser has a default that a caller could override (before IR version 4 all

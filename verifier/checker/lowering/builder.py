@@ -105,6 +105,7 @@ class Builder:
     nodes: list[Node] = field(default_factory=list)
     sites: dict[tuple[str, int], int] = field(default_factory=dict)
     softmaxes: list[Softmax] = field(default_factory=list)
+    opset: int = 0  # of the model, the standard's
     place: str = ""
     wide: bool = False  # something is computed in float64: of that float32 semantics says nothing
     _tensor: str = ""

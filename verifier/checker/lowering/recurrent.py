@@ -66,14 +66,12 @@ class Cell:
             x = self.builder.elementwise(clipping(-self.clip, self.clip), x)
         name, numbers = self.activations[which]
         match name:
-            case "affine":
-                return self.add(self.builder.scale(x, np.array(numbers[0])), np.array(numbers[1]))
+            case "affine" | "hardsigmoid":
+                line = self.add(self.builder.scale(x, np.array(numbers[0])), np.array(numbers[1]))
+                return line if name == "affine" else self.builder.elementwise(clipping(0.0, 1.0), line)
             case "scaledtanh":
                 inner = self.builder.elementwise(Smooth("tanh"), self.builder.scale(x, np.array(numbers[1])))
                 return self.builder.scale(inner, np.array(numbers[0]))
-            case "hardsigmoid":
-                line = self.add(self.builder.scale(x, np.array(numbers[0])), np.array(numbers[1]))
-                return self.builder.elementwise(clipping(0.0, 1.0), line)
             case "elu":
                 self.op.require(numbers[0] >= 0, f"alpha {numbers[0]}")
                 return self.builder.elementwise(Smooth("elu", numbers[0]) if numbers[0] else RELU, x)

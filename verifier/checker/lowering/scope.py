@@ -123,19 +123,19 @@ class Scope:
         if entry is None or node.overload:
             raise Rejected("unsupported-operator", place)
         try:
-            schema = schema_of(domain, node.op_type, self.opset, entry.attributes)
+            schema, models = (schema_of(domain, node.op_type, opset, entry.attributes) for opset in (self.opset, self.builder.opset))
         except onnx.defs.SchemaError as error:
             raise Rejected("unsupported-operator", f"{place} in operator set {self.opset}") from error
         version = schema.since_version
-        if version not in entry.versions or schema.deprecated or not schema.min_input <= len(node.input) <= schema.max_input:
-            raise Rejected("unsupported-operator", f"{place}: version {version} with {len(node.input)} inputs")
-        attributes = dict(_attributes(node, entry, schema, place))
-        missing = [name for name, a in schema.attributes.items() if a.required and name not in attributes]
-        if missing or len(attributes) != len(node.attribute):
+        fits = schema.min_input <= len(node.input) <= schema.max_input and version == models.since_version  # functions are read by the model's
+        if version not in entry.versions or schema.deprecated or not fits:
+            raise Rejected("unsupported-operator", f"{place}: version {version} with {len(node.input)} inputs, {models.since_version} in the model")
+        given = dict(_attributes(node, entry, schema, place))
+        missing = [name for name, a in schema.attributes.items() if a.required and name not in given]
+        if missing or len(given) != len(node.attribute):
             raise Rejected("unsupported-operator", f"{place}: attributes {missing} missing, or one given twice")
         inputs = tuple(x if isinstance(x, Tensor | Known) else None for x in held)
-        kind = kind_of(domain, node.op_type)
-        return entry, Operator(kind, version, place, self.builder, attributes, inputs, tuple(node.output), held, self._run_body)
+        return entry, Operator(kind_of(domain, node.op_type), version, place, self.builder, given, inputs, tuple(node.output), held, self._run_body)
 
     def _results(self, entry: Entry, op: Operator) -> Sequence[Held]:
         tensor = self.prefix + _first(op.outputs)
