@@ -189,7 +189,7 @@ class LinearBounds:
             return _exact_affine(state, node, self.net.maps[i][0].apply)
         lost, tiny = 2 * unit_error(fan_in + 4, self.net.dtype), torch.finfo(self.net.dtype).tiny
         radius = radius + lost * magnitude + tiny
-        if not all(m.adds for m in node.maps):
+        if self.net.replaced or not all(m.adds for m in node.maps):  # of the file's weights, which others may stand in for
             return centre - radius, centre + radius
         # A sum of what is small where it is least loses little there, however large it may be: the sum of a softmax stays above 0.
         least = size = torch.zeros_like(centre)

@@ -370,6 +370,14 @@ def test_the_error_terms_are_small(construction: Any) -> None:
     assert abs(Fraction(low) - exact) < Fraction(1, 10**10) and abs(Fraction(high) + exact) < Fraction(1, 10**10)
 
 
+def test_weights_that_stand_in_for_others_may_be_negative_where_those_are_not() -> None:
+    weight = np.ones((1, 2), dtype=np.float32)
+    graph = graph_of(Input((2,), (), FROM, "x"), affine((1,), 0, dense(weight)))
+    bounds = LinearBounds(TorchGraph(graph, torch.float64, weights={id(weight): tensor([[-1.0, 2.0]])}), 1 << 20)
+    state = bounds.propagate(tensor([[0.0, 0.0]]), tensor([[1.0, 1.0]]))
+    assert -1 - 1e-9 < float(state.lower[1]) <= -1 and 2 <= float(state.upper[1]) < 2 + 1e-9
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("wide", [1.0, 1e25])
 def test_what_only_adds_loses_what_its_lower_ends_lose(dtype: torch.dtype, wide: float) -> None:
