@@ -148,8 +148,7 @@ RULES = (
         "rules",
         "verifiers.md 3.3 Bounds: McCormick missing",
         "the planes of a product lose their constant",
-        (f"{BACKWARD}._product", "self._add(_dot(positive, below))", "pass"),
-        (f"{BACKWARD}._product", "self._add(_dot(negative, above))", "pass"),
+        (f"{BACKWARD}._product", "negative := d - positive, below, above)", "negative := d - positive, 0.0 * below, 0.0 * above)"),
     ),
     _mutant(
         "product_by_two_corners",
