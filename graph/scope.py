@@ -198,7 +198,7 @@ class Scope:
         """The outputs of a model-local function; its operators have the operator sets that it imports."""
         if len(inputs) > len(function.input) or len(node.output) > len(function.output):
             raise ModelError(f"{place}: the function has {len(function.input)} inputs and {len(function.output)} outputs, the node has more")
-        opsets = dict(self.opsets) | {"" if entry.domain in STANDARD else entry.domain: int(entry.version) for entry in function.opset_import}
+        opsets = dict(self.opsets) | _imports(function)
         tensor = next(name for name in node.output if name)
         body = self._within(opsets, onnx.GraphProto(), f"{tensor}/", None)
         for i, name in enumerate(function.input):
@@ -234,18 +234,22 @@ class Scope:
 
 def _of_other_versions(function: onnx.FunctionProto, models: Mapping[str, int]) -> list[str]:
     """Operators in a function that are not those of the same name in the model's operator sets."""
-    own = {"" if entry.domain in STANDARD else entry.domain: int(entry.version) for entry in function.opset_import}
+    own = _imports(function)
     both = [(domain, kind) for domain, kind in sorted(set(_operators(function.node))) if domain in own and domain in models]
     return [kind for domain, kind in both if _since(kind, own[domain], domain) != _since(kind, models[domain], domain)]
+
+
+def _imports(function: onnx.FunctionProto) -> dict[str, int]:
+    """The version of every operator set that a function imports."""
+    return {"" if entry.domain in STANDARD else entry.domain: int(entry.version) for entry in function.opset_import}
 
 
 def _operators(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[str, str]]:
     """Domain and name of nodes and of those in their sub-graphs."""
     for node in nodes:
         yield domain_of(node), node.op_type
-        for attribute in node.attribute:
-            for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from _operators(graph.node)
+        for graph in _sub_graphs(node):
+            yield from _operators(graph.node)
 
 
 def _since(kind: str, version: int, domain: str) -> int | None:
@@ -258,11 +262,15 @@ def _since(kind: str, version: int, domain: str) -> int | None:
 def _read_by(node: onnx.NodeProto) -> set[str]:
     """The names that a node reads, those that its sub-graphs read included."""
     names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-            names.update(info.name for info in graph.output)
-            names.update(*(_read_by(inner) for inner in graph.node))
+    for graph in _sub_graphs(node):
+        names.update(info.name for info in graph.output)
+        names.update(*(_read_by(inner) for inner in graph.node))
     return names
+
+
+def _sub_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        yield from (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs)
 
 
 def _attributes(function: onnx.FunctionProto, node: onnx.NodeProto, place: str) -> dict[str, onnx.AttributeProto]:
