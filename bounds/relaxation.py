@@ -28,6 +28,8 @@ TWIN_REACH = 0.45  # of a maximum's own width, where its upper plane turns into 
 STEEPNESS = 8.0  # with which a default slope rises from one piece of a kinked function to the other: also in the checker, for which it is chosen
 OWN_ROUNDINGS = 8  # units of rounding for the few + - * around one evaluation of f; at most 5 occur
 
+Offset = Callable[[Tensor], Tensor]  # slopes -> offsets
+
 
 @dataclass(frozen=True)
 class Planes:
@@ -42,6 +44,14 @@ class Planes:
         """Those of some elements."""
         lower, upper = (None if offset is None else offset.index_select(-1, elements) for offset in (self.offset_lower, self.offset_upper))
         return Planes(self.slope_lower.index_select(-1, elements), lower, self.slope_upper.index_select(-1, elements), upper)
+
+    def but(self, elements: Tensor, others: Planes) -> Planes:
+        """These, but for some elements: theirs are `others`, which may be of more rows. All have offsets."""
+        parts = []
+        for name in ("slope_lower", "offset_lower", "slope_upper", "offset_upper"):
+            every, few = getattr(self, name), getattr(others, name)
+            parts.append(every.expand(*few.shape[:-1], -1).index_copy(-1, elements, few))
+        return Planes(*parts)
 
 
 @dataclass(frozen=True)
@@ -79,21 +89,23 @@ def relax(
 
 def offset_lower(function: Function, slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """o with f(x) >= slope x + o for every real x in [lower, upper]."""
-    return _offset(function, slope, lower, upper, side=1)
+    return _offset(function, lower, upper, side=1)(slope)
 
 
 def offset_upper(function: Function, slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """o with f(x) <= slope x + o for every real x in [lower, upper]."""
-    return -_offset(function, slope, lower, upper, side=-1)
+    return -_offset(function, lower, upper, side=-1)(slope)
 
 
 def interval(function: Function, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """(low, high) with low <= f(x) <= high for every real x in [lower, upper]."""
     if kink(function) == (0.0, 1.0):
         return lower.clamp(min=0), upper.clamp(min=0)
+    if isinstance(function, Stairs):
+        level = torch.zeros_like(lower)
+        return offset_lower(function, level, lower, upper), offset_upper(function, level, lower, upper)
     if isinstance(function, Pieces):
-        zero = torch.zeros_like(lower)
-        return offset_lower(function, zero, lower, upper), offset_upper(function, zero, lower, upper)
+        return _pieces_interval(function, lower, upper)
     if isinstance(function, Steps):
         return torch_function(function).value(lower), torch_function(function).value(upper)
     return _smooth_interval(function, lower, upper)
@@ -127,27 +139,29 @@ def default_slopes(function: Function, lower: Tensor, upper: Tensor) -> tuple[Te
     slopes = kink(function)
     if slopes is not None:
         return _kink_slopes(slopes, lower, upper)
-    if isinstance(function, Pieces):
-        candidates = _stair_slopes(function, lower, upper) if isinstance(function, Stairs) else _corner_slopes(function, lower, upper)
-        return _least_area(function, candidates, lower, upper, 1), _least_area(function, candidates, lower, upper, -1)
-    if isinstance(function, Steps):
-        candidates = _steps_slopes(function, lower, upper)
-        return _least_area(function, candidates, lower, upper, 1), _least_area(function, candidates, lower, upper, -1)
+    if isinstance(function, Pieces | Steps):
+        return _straight_or_least_area(function, lower, upper)
     return _smooth_slope(function, lower, upper, 1), _smooth_slope(function, lower, upper, -1)
 
 
-def _offset(function: Function, slope: Tensor, lower: Tensor, upper: Tensor, side: int) -> Tensor:
-    """A proven lower bound of side * (f(x) - slope x) over [lower, upper]."""
+def offsets(function: Function, lower: Tensor, upper: Tensor) -> tuple[Offset, Offset]:
+    """`offset_lower` and `offset_upper` over these intervals, for many slopes."""
+    below, above = (_offset(function, lower, upper, side) for side in (1, -1))
+    return below, lambda slope: -above(slope)
+
+
+def _offset(function: Function, lower: Tensor, upper: Tensor, side: int) -> Offset:
+    """What is, for a slope, a proven lower bound of side * (f(x) - slope x) over [lower, upper]."""
     slopes = kink(function)
     if slopes is not None:
-        return _kink_offset(slopes, slope, lower, upper, side)
+        return lambda slope: _kink_offset(slopes, slope, lower, upper, side)
     if isinstance(function, Stairs):
-        return _stairs_offset(function, slope, lower, upper, side)
+        return lambda slope: _stairs_offset(function, slope, lower, upper, side)
     if isinstance(function, Pieces):
-        return _pieces_offset(function, slope, lower, upper, side)
+        return _pieces_offset(function, lower, upper, side)
     if isinstance(function, Steps):
-        return _steps_offset(function, slope, lower, upper, side)
-    return _smooth_offset(function, slope, lower, upper, side)
+        return lambda slope: _steps_offset(function, slope, lower, upper, side)
+    return lambda slope: _smooth_offset(function, slope, lower, upper, side)
 
 
 # ---------------------------------------------------------------- straight pieces
@@ -210,31 +224,57 @@ def _kink_offset(slopes: tuple[float, float], slope: Tensor, lower: Tensor, uppe
     return least - error
 
 
-def _pieces_offset(function: Pieces, slope: Tensor, lower: Tensor, upper: Tensor, side: int) -> Tensor:
-    """Over every piece that meets the interval the ends, and the value at every breakpoint inside it.
+def _pieces_offset(function: Pieces, lower: Tensor, upper: Tensor, side: int) -> Offset:
+    """Over every piece that meets the interval the ends, and the value at every breakpoint inside it, found once for all slopes.
 
     A one-sided limit at a jump counts exactly if the piece is entered. Slopes, intercepts and breakpoints that are not
     floats of the dtype are rounded; the allowance takes the steepest piece, so it covers the wrong side of a breakpoint too.
     """
-    unit, tiny = _unit(slope)
-    steepest = max(map(abs, function.slopes))
-    highest = max(map(abs, (*function.intercepts, *function.values)))
     breakpoints = _breakpoints(function, lower)
-    infinite = lower.new_tensor(torch.inf)
-    least = lower.new_tensor(torch.inf)
+    corners = []  # -x and f(x), both times `side`: infinite where it does not count
     for i, (s, c) in enumerate(zip(function.slopes, function.intercepts, strict=True)):
         start, end, entered = lower, upper, ~torch.isnan(lower)
         if i > 0:
             start, entered = lower.clamp(min=breakpoints[i - 1][0]), entered & (upper > breakpoints[i - 1][0])
         if i < len(breakpoints):
             end, entered = upper.clamp(max=breakpoints[i][1]), entered & (lower < breakpoints[i][1])
-        for x in (start, end):
-            least = torch.minimum(least, torch.where(entered, side * (s * x + c - slope * x), infinite))
+        corners += [(-side * x, torch.where(entered, side * (s * x + c), torch.inf)) for x in (start, end)]
     for (below, above), v in zip(breakpoints, function.values, strict=True):
         inside = (lower <= above) & (upper >= below)
-        least = torch.minimum(least, torch.where(inside, side * (v - slope * below), infinite))
-    weight = (steepest + slope.abs()) * torch.maximum(lower.abs(), upper.abs()) + highest
-    return _poison(least - (2 * OWN_ROUNDINGS * unit * weight + tiny * (4 + slope.abs())).detach(), lower, upper)
+        corners.append((torch.full_like(lower, -side * below), torch.where(inside, side * v, torch.inf).to(lower.dtype)))
+    fixed, per_slope = _pieces_error(function, lower, upper)
+
+    def offset(slope: Tensor) -> Tensor:
+        least = torch.addcmul(corners[0][1], slope, corners[0][0])
+        for x, v in corners[1:]:
+            least = torch.minimum(least, torch.addcmul(v, slope, x))
+        return least - torch.addcmul(fixed, slope.detach().abs(), per_slope)
+
+    return offset
+
+
+def _pieces_interval(function: Pieces, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """The offsets of level planes, found piece by piece only for the elements that come near a breakpoint."""
+    piece, near = torch.zeros_like(lower, dtype=torch.long), torch.zeros_like(lower, dtype=torch.bool)
+    for below, above in _breakpoints(function, lower):
+        piece, near = piece + (lower > above), near | ((lower <= above) & (upper >= below))
+    slope, intercept = lower.new_tensor(function.slopes)[piece], lower.new_tensor(function.intercepts)[piece]
+    ends = slope * lower + intercept, slope * upper + intercept
+    error, _ = _pieces_error(function, lower, upper)
+    least, most = torch.minimum(*ends) - error, torch.maximum(*ends) + error
+    low, high = lower[near], upper[near]
+    level = torch.zeros_like(low)
+    least = least.index_put((near,), offset_lower(function, level, low, high))
+    most = most.index_put((near,), offset_upper(function, level, low, high))
+    return least, most
+
+
+def _pieces_error(function: Pieces, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """(a, b): rounding can change f(x) - slope x at a point of the interval by at most a + |slope| b. NaN where an end is."""
+    unit, tiny = _unit(lower)
+    largest = _poison(torch.maximum(lower.abs(), upper.abs()).detach(), lower, upper)
+    steepest, highest = max(map(abs, function.slopes)), max(map(abs, (*function.intercepts, *function.values)))
+    return 2 * OWN_ROUNDINGS * unit * (steepest * largest + highest) + 4 * tiny, 2 * OWN_ROUNDINGS * unit * largest + tiny
 
 
 def _stair_corners(function: Stairs, lower: Tensor, upper: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -292,13 +332,28 @@ def _corner_slopes(function: Pieces, lower: Tensor, upper: Tensor) -> list[Tenso
     return slopes
 
 
+def _straight_or_least_area(function: Pieces | Steps, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """(lower, upper) slopes: that of the only piece over [lower, upper], or else of a line between two corners. Few elements have several pieces,
+    and to try all lines costs dozens of passes over them."""
+    level = isinstance(function, Steps | Stairs)
+    straight = torch.zeros_like(lower) if level else torch_function(function).derivative((lower + upper) / 2)
+    several = ~is_linear(function, lower, upper)
+    low, high = lower[several], upper[several]
+    if isinstance(function, Steps):
+        candidates = _steps_slopes(function, low, high)
+    else:
+        candidates = _stair_slopes(function, low, high) if isinstance(function, Stairs) else _corner_slopes(function, low, high)
+    below, above = (_least_area(function, candidates, low, high, side) for side in (1, -1))
+    return straight.index_put((several,), below), straight.index_put((several,), above)
+
+
 def _least_area(function: Function, candidates: list[Tensor], lower: Tensor, upper: Tensor, side: int) -> Tensor:
     """The candidate whose plane is nearest to f at the midpoint: it cuts off the least area (for fixed ends)."""
-    middle = (lower + upper) / 2
+    middle, offset = (lower + upper) / 2, _offset(function, lower, upper, side)
     best = candidates[0]
-    height = side * best * middle + _offset(function, best, lower, upper, side)
+    height = side * best * middle + offset(best)
     for slope in candidates[1:]:
-        other = side * slope * middle + _offset(function, slope, lower, upper, side)
+        other = side * slope * middle + offset(slope)
         better = other > height
         best, height = torch.where(better, slope, best), torch.where(better, other, height)
     return best

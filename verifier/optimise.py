@@ -132,12 +132,17 @@ def _relu(low: Tensor, high: Tensor) -> Build:
 
 
 def _any(function: Function, low: Tensor, high: Tensor) -> Build:
-    default_lower, default_upper = relaxation.default_slopes(function, low, high)
+    """Slopes count where f is not one straight piece in every box; all else has its planes made once."""
+    default = relaxation.relax(function, low, high, *relaxation.default_slopes(function, low, high))
     linear = relaxation.is_linear(function, low, high)
+    bent = torch.nonzero(~linear.flatten(0, -2).all(0)).squeeze(-1)
+    low, high, linear = (t.index_select(-1, bent) for t in (low, high, linear))
+    (below, above), usual = relaxation.offsets(function, low, high), default.at(bent)
 
     def build(chosen: Tensor, chosen_upper: Tensor | None) -> Planes:
-        above = default_upper if chosen_upper is None else torch.where(linear, default_upper, chosen_upper)
-        return relaxation.relax(function, low, high, torch.where(linear, default_lower, chosen), above)
+        lower = torch.where(linear, usual.slope_lower, chosen.index_select(-1, bent))
+        upper = usual.slope_upper if chosen_upper is None else torch.where(linear, usual.slope_upper, chosen_upper.index_select(-1, bent))
+        return default.but(bent, Planes(lower, below(lower), upper, above(upper)))
 
     return build
 

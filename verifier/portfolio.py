@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bounds.linear import LinearBounds
 from graph.core import Bilinear, Elementwise
-from graph.functions.facts import Pieces
+from graph.functions.facts import jumps
 from verifier.allotment import Allotment
 from verifier.presolve import work_of_a_pass
 from verifier.reduced import reducible
@@ -54,7 +54,9 @@ class Constants:
     close_candidates: int = 32  # splits tried per sub-problem there
     close_trial_steps: int = 3  # gradient steps for each half of them
     program_sites: int = 400  # arguments of non-linear nodes up to which sub-problems that nothing else closes are tried as linear programs
-    program_batch: int = 32  # and at a time where all are
+    program_each: int = 40  # and up to which all are, where functions jump
+    program_batch: int = 32  # so many at a time
+    jump_batch: int = 64  # sub-problems at a time from which they get the same where functions jump
     close_rounds: int = 3  # rounds of complete clipping at most
     guided_steps: int = 12  # gradient steps at a sub-problem in a reduced network
     guided_rate: float = 0.05
@@ -120,16 +122,19 @@ def choose(bounds: LinearBounds, varying: int, relaxed: Sequence[int], rows: int
     refine = hidden <= CONSTANTS.refine_rows
     boxes = batch_of_boxes(bounds, rows, varying, allotment)
     bent = [bounds.graph.nodes[i] for i in relaxed]
-    if any(isinstance(node, Elementwise) and isinstance(node.function, Pieces) and node.function.jumps() for node in bent):
+    cheap = work_of_a_pass(bounds.graph) <= CONSTANTS.close_work
+    close = (CONSTANTS.close_candidates, CONSTANTS.close_trial_steps, CONSTANTS.close_rounds)
+    if any(isinstance(node, Elementwise) and jumps(node.function) for node in bent):
         trial = CONSTANTS.trial_nodes if varying <= CONSTANTS.input_split_most else 0
         first = f"halve inputs for {trial} boxes, as only {varying} vary, then " if trial else ""
         reason = f"a function jumps, which smaller boxes do not smooth: {first}split neurons"
-        if programs_fit(bounds):
+        if program_sites(bounds) <= CONSTANTS.program_each:
             batch = min(neuron_batch, CONSTANTS.program_batch)
             return Plan(
                 "neurons", batch, refine, trial, f"{reason}, each sub-problem also as a linear program", programs=True, trial_goes_on=False
             )
-        return Plan("neurons", neuron_batch, refine, trial, reason, trial_goes_on=False)
+        effort = close if neuron_batch >= CONSTANTS.jump_batch else (CONSTANTS.candidates, 0, 0)  # planes beside a jump say little of a split
+        return Plan("neurons", neuron_batch, refine, trial, reason, *effort, trial_goes_on=False)
     if varying <= CONSTANTS.input_split_most:
         return Plan("inputs", boxes, refine, 0, f"{varying} inputs vary, at most {CONSTANTS.input_split_most}: halve inputs")
     trial = CONSTANTS.trial_nodes if boxes >= CONSTANTS.trial_batch else 0
@@ -138,18 +143,20 @@ def choose(bounds: LinearBounds, varying: int, relaxed: Sequence[int], rows: int
     if not refine and any(isinstance(node, Bilinear) for node in bounds.graph.nodes):
         # a small transformer: a tenth of what the slopes of the rows themselves gain, in five times the time
         return Plan("neurons", neuron_batch, refine, trial, f"{reason}; hidden bounds behind products gain little from slopes", hidden_work=0)
-    if work_of_a_pass(bounds.graph) > CONSTANTS.close_work:
+    if not cheap:
         if not refine and reducible(bounds):
             batch = max(1, min(CONSTANTS.neuron_batch_most, allotment.neuron_batch_bytes // (64 * hidden)))  # each is about one case
             return Plan("neurons", batch, refine, trial, f"{reason}, chosen by a reduced network", guided=True)
         return Plan("neurons", neuron_batch, refine, trial, reason)
     reason += ", and bound each over what the case leaves of the box, which is cheap here"
-    return Plan(
-        "neurons", neuron_batch, refine, trial, reason, CONSTANTS.close_candidates, CONSTANTS.close_trial_steps, CONSTANTS.close_rounds
-    )
+    return Plan("neurons", neuron_batch, refine, trial, reason, *close)
 
 
 def programs_fit(bounds: LinearBounds) -> bool:
     """Whether a sub-problem is so small that a linear program for it takes milliseconds."""
-    return sum(bounds.graph.nodes[j].size for j in bounds.targets) <= CONSTANTS.program_sites
+    return program_sites(bounds) <= CONSTANTS.program_sites
 
+
+def program_sites(bounds: LinearBounds) -> int:
+    """Arguments of non-linear nodes."""
+    return sum(bounds.graph.nodes[j].size for j in bounds.targets)
