@@ -37,7 +37,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/architecture
 
 # Every line and branch of the checker's kernel is taken by some quick test, each refusal with them: tests/architecture/test_checker.py says what it is.
-KERNEL := activations arithmetic bounds certificate crop forward functions kernels ledger maps refusal shapes slack state tree walk
+KERNEL := activations arithmetic bounds certificate crop factors forward functions kernels ledger maps refusal shapes slack state tree walk
 empty :=
 comma := ,
 coverage-checker: $(STAMP)

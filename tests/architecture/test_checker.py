@@ -15,9 +15,9 @@ CHECKER = "verifier/checker/"
 KERNEL_LINES = 1_500
 # elementary maps and functions, each proven and tested alone; more functions, and facts about all of them; the float32 model; tiles of images;
 # what was walked before, with --follow only
-OWN_CAPS = {("maps", "kernels"): 300, ("activations", "shapes"): 300, ("slack",): 220, ("crop",): 150, ("ledger",): 120}
+OWN_CAPS = {("maps", "kernels"): 300, ("activations", "shapes"): 300, ("slack",): 220, ("factors",): 50, ("crop",): 150, ("ledger",): 120}
 READER_CAPS = {  # one format each, compared with another
-    "read_property": 280, "read_property2": 225, "compose": 150, "orders": 70, "read_model": 200, "lowering/scope": 200,
+    "read_property": 280, "read_property2": 225, "compose": 150, "orders": 70, "read_model": 200, "lowering/scope": 200, "rewritten": 100,
 }  # fmt: skip
 NOT_KERNEL = {
     "__init__": "empty",
@@ -29,6 +29,7 @@ NOT_KERNEL = {
     "read_property": "a reader, with tests of its own",
     "read_property2": "a reader, with tests of its own",
     "compose": "what a query says about several models, compared with the engine's",
+    "rewritten": "a reader of what a runtime rewrites, with tests of its own",
     "orders": "what cases about softmaxes say in other words, with tests of its own",
     "measured": "a reader of the table of measured activations",
     "order": "heuristics: whichever nodes are taken next, all are, and their count is compared in the kernel",
@@ -37,7 +38,7 @@ NOT_KERNEL = {
     "exact_bounds": "the second arithmetic",
     "exact_functions": "the second arithmetic",
 }
-READS_ONNX = (f"{CHECKER}read_model.py", f"{CHECKER}lowering/")
+READS_ONNX = (f"{CHECKER}read_model.py", f"{CHECKER}rewritten.py", f"{CHECKER}lowering/")
 BANNED = {"einsum", "multi_dot", "fft", "fmin", "fmax", "nan_to_num"}
 SHORT_FLOATS = {"float16", "float32", "longdouble", "float128"}
 # Builtin min and max lose NaN. They are allowed on Fractions (the second arithmetic has no others), and here, on integers:

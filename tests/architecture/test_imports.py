@@ -30,7 +30,7 @@ ALSO = {  # folders and files that need more
     "benchmarks/strategies/broken.py": {"google"}, "benchmarks/fresh.py": {"torch"}, "benchmarks/growth.py": {"torch"},
     "soundproof/api.py": {"numpy", "torch"},  # what callers may hand over
 }
-READS_ONNX = ("verifier/checker/read_model.py", "verifier/checker/lowering/")  # the checker has a reader of its own
+READS_ONNX = ("verifier/checker/read_model.py", "verifier/checker/rewritten.py", "verifier/checker/lowering/")  # the checker has a reader of its own
 LATE_IMPORTS_ALLOWED = ("soundproof/", "graph/selfcheck.py")  # heavy modules, imported when a command needs them
 OTHER_ENVIRONMENTS = "benchmarks/soundness/adapters/foreign/"  # scripts that other verifiers' Pythons run
 WITHOUT_TORCH = ("verifier.worker", "verifier.watchdog", "verifier.report", "verifier.problem", "specs.vnnlib", "graph.load", "soundproof.cli",

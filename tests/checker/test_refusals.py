@@ -473,6 +473,11 @@ reaches("slack:Run.affine:float32-overflow", "slack:_require:?")(of_model(relu_c
 SQUARED = onnx_model([helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Mul", ["a", "x"], ["y"])], 1, 1)
 reaches("slack:Run._rule:float32-overflow")(of_model(SQUARED, property_of("0", "1e25", "(>= Y_0 1e30)"), "float32"))
 reaches("slack:Run.step:float32-overflow")(unary("Exp", "0", "88.5", "float32"))
+REWRITTEN = [
+    helper.make_node("QuantizeLinear", ["x", "s"], ["q"]), helper.make_node("DequantizeLinear", ["q", "s"], ["d"]),
+    helper.make_node("QuantizeLinear", ["d", "t"], ["e"]), helper.make_node("DequantizeLinear", ["e", "t"], ["y"]),
+]  # fmt: skip
+reaches("slack:Slack.__init__:float32-no-rule")(of_model(onnx_model(REWRITTEN, 1, 1, s=0.5, t=0.75), property_of("0", "1", "(>= Y_0 2)"), "float32"))
 CUBE = onnx_model([helper.make_node("Mul", ["x", "x"], ["q"]), helper.make_node("Mul", ["x", "q"], ["y"])], 1, 1)
 reaches("slack:Run._gate:float32-overflow")(of_model(CUBE, property_of("0", "1e13", "(>= Y_0 1e30)"), "float32"))
 QUOTIENT = onnx_model([helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Div", ["a", "x"], ["y"])], 1, 1)

@@ -22,7 +22,7 @@ from verifier.checker.maps import Dense, Diagonal, Index, Transposed
 from verifier.checker.measured import Table
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Network, Node, Pieces, Product, Rounding, Smooth, Softmax
 from verifier.checker.refusal import Rejected
-from verifier.checker.slack import Slack, softmax_loss
+from verifier.checker.slack import FLUSHED, Slack, softmax_loss
 from verifier.checker.state import State
 
 Array = NDArray[Any]
@@ -584,7 +584,7 @@ OWED: list[tuple[Pieces | Smooth, Rounding, float, float]] = [  # function, how 
     (Smooth("reciprocal"), Rounding("sqrt", (0,), 2), 2.0**100, OUT * (g(2) * 2.0**-100 + 4 * THETA)),
     (Smooth("pow", 2.0), Rounding("kernel", (0,), name="Pow"), -3.0, OUT * g(3) * 9),
     (Smooth("pow", 3.0), Rounding("kernel", (0,), name="Pow"), 2.0**-34, OUT * (g(3) * 2.0**-102 + 8 * THETA)),
-    (Smooth("exp"), Rounding("kernel", (0,), name="Exp"), -90.0, OUT * (2.0**-21 * math.exp(-90) + 5 * THETA)),
+    (Smooth("exp"), Rounding("kernel", (0,), name="Exp"), -90.0, OUT * (2.0**-21 * math.exp(-90) + (FLUSHED + 1) * THETA)),
     (Smooth("tanh"), Rounding("kernel", (0,), name="Tanh"), 0.5, OUT * (2.0**-20 * math.tanh(0.5) + 2.0**-21)),
     (HALF, Rounding("pieces", (0,), 1), -2.0**-104, OUT * (g(1) * 2.0**-105 + 4.5 * THETA)),
     (SHIFTED, Rounding("pieces", (0,), 2), 2.0, OUT * g(2) * (0.5 * 2 + 3)),
@@ -707,3 +707,17 @@ def test_constants_that_are_folded_stay_below_their_limit() -> None:
     Slack(scaled(2.0**126 * (1 - 2.0**-22)), TABLE)
     with pytest.raises(Rejected, match="float32-overflow"):
         Slack(scaled(2.0**126), TABLE)
+
+
+def test_a_kernel_of_a_constant() -> None:
+    """Its argument is no output of another operator."""
+    constant = Constant("c", (), (1, 1), None, np.array([2.0]), np.array([0.0]))
+    tanh = Elementwise("tanh", (1,), (1, 1), Rounding("kernel", (), name="Tanh"), Smooth("tanh"))
+    assert slack_at(network(source(1), constant, tanh), [1.0])[0] >= 2.0**-20 * math.tanh(2)
+
+
+def test_a_factor_counts_wherever_it_is_applied() -> None:
+    """x 2^90, then 2^-150 of that: if the factor comes last, 2^-150 x is flushed before."""
+    factor = Affine("mul", (0,), (1, 1), Rounding("affine", (0,), 1), (Diagonal(np.array([2.0**90])),))
+    assert slack_at(network(source(1), factor, gemm(1, np.array([[2.0**-150]]))), [2.0**-90])[0] >= 2.0**90 * THETA
+    assert slack_at(network(source(1), gemm(0, np.array([[2.0**-150]]))), [1.0])[0] <= 2.0**-120

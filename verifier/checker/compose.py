@@ -57,7 +57,7 @@ def network_of(prop: PropertyText | Query, models: Sequence[Network]) -> Network
         placed.append((declared, model, prefix, _hidden(declared, model, own), frame.open(model, prefix)))
     for part in placed:
         frame.add(*part)
-    return frame.network(prop.products)
+    return replace(frame.network(prop.products), rewritten=" ".join(model.rewritten for model in models).strip())
 
 
 def _own(network: Declared) -> str:

@@ -144,7 +144,8 @@ class Softmax:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """`nodes` in topological order. `sites`: (ONNX tensor name, k) -> the k-th non-linear core node of the operator that outputs it."""
+    """`nodes` in topological order. `sites`: (ONNX tensor name, k) -> the k-th non-linear core node of the operator that outputs it.
+    `rewritten`: why nothing can be said of it in float32; "" where something can."""
 
     nodes: tuple[Node, ...]
     inputs: tuple[int, ...]
@@ -153,6 +154,7 @@ class Network:
     output_names: tuple[str, ...]
     sites: Mapping[tuple[str, int], int]
     softmaxes: tuple[Softmax, ...]
+    rewritten: str = ""
 
 
 def without_the_unread(network: Network, kept: Iterable[int] = ()) -> Network:

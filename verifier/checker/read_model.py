@@ -11,6 +11,7 @@ from types import MappingProxyType
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from verifier.checker import rewritten
 from verifier.checker.lowering.builder import Builder, Known, Rounded, Shape, Tensor
 from verifier.checker.lowering.scope import Scope, check_names, domain_of, require, standard_version
 from verifier.checker.lowering.tensors import take_external
@@ -100,7 +101,8 @@ class _Reader:
         self.scope.run(g.node, names)
         outputs, b = [self._output(name) for name in names], self.builder
         return without_the_unread(Network(
-            tuple(b.nodes), tuple(x.node for _, x in inputs), tuple(outputs), tuple(n for n, _ in inputs), names, b.sites, tuple(b.softmaxes)
+            tuple(b.nodes), tuple(x.node for _, x in inputs), tuple(outputs), tuple(n for n, _ in inputs), names, b.sites, tuple(b.softmaxes),
+            rewritten.reason(g, self.scope.functions.values(), self.scope.find),
         ))
 
     def _inputs(self) -> list[tuple[str, Tensor]]:

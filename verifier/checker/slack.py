@@ -1,9 +1,12 @@
 """How far float32 may take each ONNX operator's output from the reals: s of ARITHMETIC 8, per node and box.
 
 An affine operator may be run alone, or folded into the affine operator that alone reads it. So besides s it has a *flow*: magnitudes
-composed along the chain of operators that it ends, what flushing to zero may lose on the way, and `off`, how far any computation of
-it may be from the ideal function of where all chains start. A tensor that several operators read ends its chain. Readers that are not
-affine see one value of it, each affine one may see a value computed again: off twice over, as |W| 2 off.
+composed along the chain of operators that it ends, and `off`, how far any computation of it may be from the ideal function of where all
+chains start. A tensor that several operators read ends its chain. Readers that are not affine see one value of it, each affine one may see a
+value computed again: off twice over, as |W| 2 off.
+
+Constant factors may be applied anywhere along a chain, and all at once: `factors`. Around a product of two variables they gather in one that
+may be flushed itself.
 
 Roundings are those of the worst folding: an operator of n terms, of whose output F elements are folded into one, sums up to
 min(F n, elements of its input) terms; sums run on into each other (a convolution onto a residual), so branches add.
@@ -16,14 +19,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from verifier.checker import arithmetic
+from verifier.checker import arithmetic, factors
 from verifier.checker.arithmetic import Array, dn, up
+from verifier.checker.factors import NONE, Moved, steepest
 from verifier.checker.measured import Table
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Network, Node, Pieces, Product, Rounding, Smooth
 from verifier.checker.refusal import Rejected
 
 OUTWARD = 1 + 2.0**-20  # pays for the float64 rounding of every formula here (sums of less than 2^32 terms), and for computed weights
 LARGEST, LARGEST_FOLDED = 2.0**127, 2.0**126  # half of what float32 holds; of what a folded constant, or 1 over one, may be
+FLUSHED = 2.0**16  # times theta: what a measured kernel may lose where products inside it are flushed (200 in Tanh of onnxruntime, x 0.0049)
 SCALES = 3  # constant factors of both operands and of the result may be folded into a product of two variables
 
 
@@ -44,15 +49,13 @@ class Operator:
 
 @dataclass(frozen=True)
 class Flow:
-    """w + s and `off` [B, size]; tau, and the sum of magnitudes along the chain [B, 1]."""
+    """w + s and `off` [B, size]."""
 
     w: Array
-    tau: Array
-    total: Array
     off: Array
 
 
-Parts = tuple[Array, Array, Array, Array]  # of a node inside an operator: w, tau, off, 2 off of what is computed again
+Parts = tuple[Array, Array, Array]  # of a node inside an operator: w, off, 2 off of what is computed again
 
 
 def _require(holds: Array, rule: str, place: str) -> None:
@@ -72,6 +75,8 @@ class Slack:
     """What operators do in float32. Unary kernels are as in `table`: by default the one that fits this machine."""
 
     def __init__(self, network: Network, table: Table | None = None) -> None:
+        if network.rewritten:
+            raise Rejected("float32-no-rule", network.rewritten)
         self.network, self.table = network, Table.fitting() if table is None else table
         self.readers = [np.zeros(node.size) for node in network.nodes]  # of every element
         for i in network.outputs:
@@ -91,6 +96,7 @@ class Slack:
                     unit.affine(i, op, node.rounding, LARGEST_FOLDED)
                 if i in unit.flows:
                     unit.flows[i] = replace(unit.flows[i], w=np.maximum(unit.flows[i].w, 1.0))
+                    unit.moved[i] = replace(unit.moved[i], peak=np.maximum(unit.moved[i].peak, 1.0))
 
     def start(self, batch: int) -> Run:
         """The slack of one state of `batch` boxes."""
@@ -130,6 +136,7 @@ class Run:
 
     def __init__(self, slack: Slack) -> None:
         self.slack, self.nodes, self.flows = slack, slack.network.nodes, dict[int, Flow]()
+        self.moved, self.unscaled = dict[int, Moved](), dict[int, Array]()  # of affine operators; of products, what one factor's flushing may lose
         self.lower, self.upper, self.big, self.slacks = list[Array](), list[Array](), list[Array](), list[Array]()
 
     def note(self, lower: Array, upper: Array) -> None:
@@ -151,61 +158,64 @@ class Run:
 
     def affine(self, i: int, op: Operator, rounding: Rounding, largest: float) -> Array:
         """s of an affine operator, and its flow; moving numbers or signs rounds nothing."""
-        w, tau, total, off, again = self._compose(op, rounding.kind != "affine")
+        w, off, again = self._compose(op)
+        lost, peak = self._move(i, op, rounding.kind == "affine")
         if rounding.kind == "affine":
-            own = OUTWARD * (arithmetic.g(op.roundings) * w + tau)
-            _require(w * (1 + arithmetic.g(op.roundings)) + own + again <= largest, "float32-overflow", self.nodes[i].place)
+            own = OUTWARD * (arithmetic.g(op.roundings) * w + lost)
+            _require(np.maximum(w, peak) * (1 + arithmetic.g(op.roundings)) + own + again <= largest, "float32-overflow", self.nodes[i].place)
         else:
             own = np.full(w.shape, arithmetic.THETA if rounding.kind == "exact" else 0.0)
-        self.flows[i] = Flow(OUTWARD * w + own + again, tau, total, OUTWARD * (own + off))
+        self.flows[i] = Flow(OUTWARD * w + own + again, OUTWARD * (own + off))
         return own + OUTWARD * again
 
-    def _compose(self, op: Operator, moves: bool) -> tuple[Array, Array, Array, Array, Array]:
-        """Magnitude, loss to flushing, sum of magnitudes, deviations, and those of values computed again, through an operator's nodes."""
-        found, total, none = dict[int, Parts](), np.zeros((1, 1)), np.zeros((1, 1))
+    def _compose(self, op: Operator) -> Parts:
+        """Magnitude, deviations, and those of values computed again, through an operator's nodes."""
+        found = dict[int, Parts]()
         for p in op.sources:
             flow, zeros = self.flows.get(p), np.zeros((1, self.nodes[p].size))
             folded = flow is not None and op.linear and not self.slack.operators[p].shared
-            w = flow.w if flow is not None and folded else self.big[p]
-            total = total + w.sum(-1, keepdims=True) + (flow.total if flow is not None and folded else 0.0)
             off = flow.off if flow is not None and op.linear else zeros
-            found[p] = w, flow.tau if flow is not None and folded else none, off, zeros if folded else 2 * off
-        loss = none if moves else arithmetic.THETA * (1 + total)
+            found[p] = flow.w if flow is not None and folded else self.big[p], off, zeros if folded else 2 * off
         for j in op.inner:
-            found[j] = self._carry(j, found, loss, op.widest)
-        w, tau, off, again = found[op.inner[-1]]
-        return w, tau, total, off, again
+            found[j] = self._carry(j, found)
+        return found[op.inner[-1]]
 
-    def _carry(self, j: int, found: dict[int, Parts], loss: Array, widest: int) -> Parts:
-        node = self.nodes[j]
-        parts, none, zeros = [found[p] for p in node.inputs], np.zeros((1, 1)), np.zeros((1, node.size))
+    def _move(self, i: int, op: Operator, flushes: bool) -> tuple[Array, Array]:
+        """What flushing may lose, and the largest number on the way [B, 1], wherever constant factors are applied."""
+        found = {p: self.moved.get(p) or factors.start(self.big[p]) for p in op.sources}
+        steep, peak, gathered = self.slack.steep, NONE, sum((self.unscaled.get(p, NONE) for p in op.sources), NONE)
+        for j in op.inner:
+            node, norms = self.nodes[j], steep.get(j, [])
+            terms = self.nodes[node.inputs[0]].shape[-1] if isinstance(node, MatMul) else 1
+            part = factors.carry(node, [found[p] for p in node.inputs], norms, terms, op.widest if flushes else 0) or factors.start(self.big[j])
+            found[j], peak, gathered = part, np.maximum(peak, part.peak), gathered * np.max([1.0, *norms])
+        self.moved[i] = found[op.inner[-1]]
+        if op.terms == 1 and gathered.any():  # a factor of a product, or moved numbers
+            self.unscaled[i] = gathered
+        return self.moved[i].lost + (gathered if flushes and op.terms == 1 else 0.0), peak
+
+    def _carry(self, j: int, found: dict[int, Parts]) -> Parts:
+        node, zeros = self.nodes[j], np.zeros((1, self.nodes[j].size))
+        parts = [found[p] for p in node.inputs]
         match node:
             case Constant():
-                return (np.abs(node.value) + node.radius)[None], none, zeros, zeros
+                return (np.abs(node.value) + node.radius)[None], zeros, zeros
             case Affine():
                 w, off, again = (
-                    sum((m.magnitude(x[k]) for m, x in zip(node.maps, parts, strict=True) if k == 0 or x[k].any()), zeros) for k in (0, 2, 3)
+                    sum((m.magnitude(x[k]) for m, x in zip(node.maps, parts, strict=True) if k == 0 or x[k].any()), zeros) for k in range(3)
                 )
                 for extra in (node.bias, node.bias_radius):
                     w = w if extra is None else w + np.abs(extra)
-                steep = self.slack.steep[j]
-                tau = sum((a * x[1] for a, x in zip(steep, parts, strict=True)), loss * (2 * widest + 2 + sum(steep)))
-                if loss.any():  # a flushed weight, times what a reciprocal in this operator may be
-                    tau = tau + arithmetic.THETA * sum(x[0].sum(-1, keepdims=True) for x in parts)
-                return w, tau, off, again
-            case Product() | MatMul():
-                (x, tau_x, *_), (y, tau_y, *_) = parts
-                top_x, top_y = x.max(-1, keepdims=True), y.max(-1, keepdims=True)
-                if isinstance(node, MatMul):
-                    shape_x, shape_y = (self.nodes[p].shape for p in node.inputs)
-                    n, w = shape_x[-1], (x.reshape(-1, *shape_x) @ y.reshape(-1, *shape_y)).reshape(-1, node.size)
-                else:
-                    n, w = 1, x * y
-                return w, (2 * n + 2) * loss + n * (top_x * tau_y + tau_x * top_y + tau_x * tau_y + arithmetic.THETA * (top_x + top_y)), zeros, zeros
+                return w, off, again
+            case Product():
+                return parts[0][0] * parts[1][0], zeros, zeros
+            case MatMul():
+                x, y = (part[0].reshape(-1, *self.nodes[p].shape) for part, p in zip(parts, node.inputs, strict=True))
+                return (x @ y).reshape(-1, node.size), zeros, zeros
             case Elementwise() if isinstance(node.function, Pieces) and not node.function.step:
-                slope, high = (float(np.abs(np.array(x)).max(initial=0.0)) for x in (node.function.slopes, node.function.intercepts))
-                return slope * parts[0][0] + high, slope * parts[0][1] + (4 + slope) * loss, zeros, zeros
-        return self.big[j], none, zeros, zeros
+                slope, high = steepest(node.function)
+                return slope * parts[0][0] + high, zeros, zeros
+        return self.big[j], zeros, zeros
 
     def _rule(self, i: int, op: Operator, rounding: Rounding, size: Array) -> Array:
         """s of an operator that ends a chain; `size` is H of its output over the reals."""
@@ -216,9 +226,11 @@ class Run:
             case "product" | "pieces":
                 if rounding.divisor >= 0:
                     self._away(rounding.divisor, place)
-                w, tau, *_ = self._compose(op, False)
-                s = OUTWARD * (arithmetic.g(op.roundings) * w + tau)
-                _require(w * (1 + arithmetic.g(op.roundings)) + s <= LARGEST, "float32-overflow", place)
+                (w, *_), (lost, peak) = self._compose(op), self._move(i, op, True)
+                s = OUTWARD * (arithmetic.g(op.roundings) * w + lost)
+                free = self.moved.pop(i)  # a chain ends here
+                self.unscaled[i] = free.lost + theta * free.peak
+                _require(np.maximum(w, peak) * (1 + arithmetic.g(op.roundings)) + s <= LARGEST, "float32-overflow", place)
                 return s
             case "sqrt" | "kernel":
                 return OUTWARD * self._function(node, rounding, size)
@@ -240,7 +252,7 @@ class Run:
 
     def _function(self, node: Node, rounding: Rounding, size: Array) -> Array:
         """A function of one variable: correctly rounded by IEEE 754, counted products, or measured."""
-        x, theta = rounding.sources[0], arithmetic.THETA
+        x, theta = (*rounding.sources, *node.inputs)[0], arithmetic.THETA  # a constant is no source
         function = node.function if isinstance(node, Elementwise) else None
         name, parameter = (function.name, function.parameter) if isinstance(function, Smooth) else ("", 0.0)
         counted = arithmetic.g(rounding.count + (rounding.name == "Pow")) * size  # a power with such an exponent: one rounding more
@@ -255,7 +267,7 @@ class Run:
         if name == "pow" and parameter in (2.0, 3.0):
             return arithmetic.g(3) * size + 8 * theta
         key = f"{rounding.name.lower()} {parameter:g}" if name == "pow" else rounding.name.lower()
-        return self.slack.table.loss(key, self.lower[x], self.upper[x], size, node.place) + 4 * theta
+        return self.slack.table.loss(key, self.lower[x], self.upper[x], size, node.place) + FLUSHED * theta
 
     def _softmax(self, op: Operator, rounding: Rounding, size: Array, place: str) -> Array:
         """Any runtime subtracts some x_j of the row, so arguments of exp are at most the row's range in magnitude."""
