@@ -178,6 +178,14 @@ class Builder:
         """One map without a bias."""
         return self.affine([(linear_map, x)], None, linear_map.out_shape)
 
+    def type_of(self, x: Value) -> str:
+        """The type that the file gives these numbers. Constants that were computed from its floats are in float64 here whatever that is: then that
+        of its inputs."""
+        if isinstance(x, Tensor):
+            return x.element_type
+        inputs = {node.origin.element_type for node in self.nodes if isinstance(node, Input)}
+        return str(x.value.dtype) if x.value.dtype != np.float64 or "float64" in inputs else "float32"
+
     def convert(self, x: Tensor, element_type: str) -> Tensor:
         """`x` in another float type. Over the reals nothing changes, but the node's type says where a runtime rounds."""
         if x.element_type == element_type:

@@ -60,18 +60,14 @@ def _read(op: Operator, index: Tensor, row_of: Array, candidates: Array, shape: 
     data, builder = op.value(0), op.builder
     elements, count = builder.check_size(candidates.shape)
     if count == 1:
-        return builder.convert(builder.gather(op.variable(0), candidates.reshape(shape)), _kind(data))
+        return builder.convert(builder.gather(op.variable(0), candidates.reshape(shape)), builder.type_of(data))
     taken = [picked(builder, data, candidates[:, k]) for k in (0, slice(1, None), slice(None, -1))]
     steps = reached(builder, index, count)
-    spread = builder.convert(builder.gather(steps, row_of[:, None] * (count - 1) + np.arange(count - 1)), _kind(data))
+    spread = builder.convert(builder.gather(steps, row_of[:, None] * (count - 1) + np.arange(count - 1)), builder.type_of(data))
     weighed = varying(multiply(builder, spread, add(builder, taken[1], taken[2], -1.0)))
     summed = builder.linear(Dense((elements, count - 1), (elements,), np.ones((1, count - 1))), weighed)
     found = varying(add(builder, summed, taken[0]))
     return builder.gather(found, indices(shape))
-
-
-def _kind(data: Value) -> str:
-    return data.element_type if isinstance(data, Tensor) else str(data.value.dtype)
 
 
 def lower_gather(op: Operator) -> Value | list[Value]:
@@ -86,7 +82,7 @@ def lower_gather(op: Operator) -> Value | list[Value]:
     shape, wide, deep = (*before, *index.shape, *after), int(np.prod(before, dtype=np.int64)), int(np.prod(after, dtype=np.int64))
     if isinstance(data, Known) and size > 1:
         table = np.moveaxis(float64(data.value), axis, -1).reshape(-1, size)  # [before and after, size]
-        steps = builder.convert(reached(builder, front, size), _kind(data))
+        steps = builder.convert(reached(builder, front, size), builder.type_of(data))
         first = np.broadcast_to(table[:, 0], (index.size, len(table)))
         found = builder.affine([(Dense(steps.shape, first.shape, np.diff(table)), steps)], first, first.shape)
         return builder.gather(found, indices((index.size, wide, deep)).transpose(1, 0, 2).reshape(shape))
@@ -181,7 +177,7 @@ def _write(op: Operator, data: Value, updates: Value, here: Tensor, turns: list[
     builder, rule = op.builder, op.string("reduction", "none")
     if rule not in ("none", "add") or (rule == "none" and len(turns) > 1):
         raise op.refuse("writing to places that depend on the input is supported for one place along an axis, or with reduction 'add'")
-    here = builder.convert(here, _kind(data))
+    here = builder.convert(here, builder.type_of(data))
     result: Value = data
     for turn, source in enumerate(turns):
         row = source if parts is None else np.full(data.shape, turn)

@@ -62,9 +62,10 @@ def compares(sign: float, *, strict: bool) -> Callable[[Operator], Value]:
 
 
 def _apart(op: Operator, x: Tensor) -> Value:
-    """1 where x, made of the operands, is not 0."""
+    """1 where x, made of the operands, is not 0: above or below it, and not both, which bounds of the two do not know."""
     below = varying(scale(op.builder, x, np.array(-1.0)))
-    return add(op.builder, positive(op.builder, _beyond(op, x)), positive(op.builder, _beyond(op, below)))
+    sides = add(op.builder, positive(op.builder, _beyond(op, x)), positive(op.builder, _beyond(op, below)))
+    return op.builder.elementwise(build("clip", -np.inf, 1.0), varying(sides))
 
 
 def lower_equal(op: Operator) -> Value:
@@ -103,8 +104,7 @@ def lower_where(op: Operator) -> Value:
     shape = op.builder.broadcast_shape(*(op.value(i).shape for i in range(3)))
     x, y = op.value(1), op.value(2)
     if isinstance(condition, Tensor):
-        kinds = {v.element_type for v in (x, y) if isinstance(v, Tensor)}
-        kind = kinds.pop() if kinds else str(np.asarray(x.value).dtype) if isinstance(x, Known) else "float32"
+        kind = op.builder.type_of(y if isinstance(y, Tensor) else x)
         chosen = op.builder.convert(broadcast(op.builder, condition, shape), kind)
         return add(op.builder, y, multiply(op.builder, chosen, add(op.builder, x, y, -1.0)))
     return where(op.builder, condition.value.astype(bool), x, y)

@@ -149,6 +149,7 @@ def lower_one_hot(op: Operator) -> Value:
     builder = op.builder
     found = [builder.elementwise(build("lookup", k - depth - 1, *_bumps(depth)), index) for k in range(depth)]
     stacked = builder.gather(concat(builder, list(found)), np.moveaxis(indices((depth, *index.shape)), 0, where))
+    stacked = builder.convert(stacked, builder.type_of(op.value(2)))
     off, on = (picked(builder, op.value(2), np.array(k)) for k in (0, 1))
     return add(builder, multiply(builder, stacked, add(builder, on, off, -1.0)), off)
 

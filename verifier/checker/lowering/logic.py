@@ -71,7 +71,7 @@ def compares(sign: float, *, strict: bool) -> Callable[[Operator], Value]:
 def _apart(op: Operator, x: Tensor) -> Tensor:
     """1 where x is not 0."""
     below = op.builder.scale(x, np.array(-1.0))
-    return op.builder.sum([_step(op, x), _step(op, below)])
+    return op.builder.elementwise(clipping(-np.inf, 1.0), op.builder.sum([_step(op, x), _step(op, below)]))
 
 
 def equal(op: Operator) -> Value:
