@@ -721,3 +721,6 @@ def test_a_factor_counts_wherever_it_is_applied() -> None:
     factor = Affine("mul", (0,), (1, 1), Rounding("affine", (0,), 1), (Diagonal(np.array([2.0**90])),))
     assert slack_at(network(source(1), factor, gemm(1, np.array([[2.0**-150]]))), [2.0**-90])[0] >= 2.0**90 * THETA
     assert slack_at(network(source(1), gemm(0, np.array([[2.0**-150]]))), [1.0])[0] <= 2.0**-120
+    later = Affine("mul", (1,), (1, 1), Rounding("affine", (1,), 1), (Diagonal(np.array([2.0**90])),))
+    with pytest.raises(Rejected, match="float32-overflow"):  # first 2^60 2^90
+        slack_at(network(source(1), gemm(0, np.array([[2.0**-100]])), later), [2.0**60])

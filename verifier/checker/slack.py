@@ -96,7 +96,7 @@ class Slack:
                     unit.affine(i, op, node.rounding, LARGEST_FOLDED)
                 if i in unit.flows:
                     unit.flows[i] = replace(unit.flows[i], w=np.maximum(unit.flows[i].w, 1.0))
-                    unit.moved[i] = replace(unit.moved[i], peak=np.maximum(unit.moved[i].peak, 1.0))
+                    unit.moved[i] = replace(unit.moved[i], peak=np.maximum(unit.moved[i].peak, 1.0), most=np.maximum(unit.moved[i].most, 1.0))
 
     def start(self, batch: int) -> Run:
         """The slack of one state of `batch` boxes."""
@@ -159,10 +159,10 @@ class Run:
     def affine(self, i: int, op: Operator, rounding: Rounding, largest: float) -> Array:
         """s of an affine operator, and its flow; moving numbers or signs rounds nothing."""
         w, off, again = self._compose(op)
-        lost, peak = self._move(i, op, rounding.kind == "affine")
+        lost, most = self._move(i, op, rounding.kind == "affine")
         if rounding.kind == "affine":
             own = OUTWARD * (arithmetic.g(op.roundings) * w + lost)
-            _require(np.maximum(w, peak) * (1 + arithmetic.g(op.roundings)) + own + again <= largest, "float32-overflow", self.nodes[i].place)
+            _require(np.maximum(w, most) * (1 + arithmetic.g(op.roundings)) + own + again <= largest, "float32-overflow", self.nodes[i].place)
         else:
             own = np.full(w.shape, arithmetic.THETA if rounding.kind == "exact" else 0.0)
         self.flows[i] = Flow(OUTWARD * w + own + again, OUTWARD * (own + off))
@@ -183,16 +183,16 @@ class Run:
     def _move(self, i: int, op: Operator, flushes: bool) -> tuple[Array, Array]:
         """What flushing may lose, and the largest number on the way [B, 1], wherever constant factors are applied."""
         found = {p: self.moved.get(p) or factors.start(self.big[p]) for p in op.sources}
-        steep, peak, gathered = self.slack.steep, NONE, sum((self.unscaled.get(p, NONE) for p in op.sources), NONE)
+        steep, gathered = self.slack.steep, sum((self.unscaled.get(p, NONE) for p in op.sources), NONE)
         for j in op.inner:
             node, norms = self.nodes[j], steep.get(j, [])
             terms = self.nodes[node.inputs[0]].shape[-1] if isinstance(node, MatMul) else 1
             part = factors.carry(node, [found[p] for p in node.inputs], norms, terms, op.widest if flushes else 0) or factors.start(self.big[j])
-            found[j], peak, gathered = part, np.maximum(peak, part.peak), gathered * np.max([1.0, *norms])
+            found[j], gathered = part, gathered * np.max([1.0, *norms])
         self.moved[i] = found[op.inner[-1]]
         if op.terms == 1 and gathered.any():  # a factor of a product, or moved numbers
             self.unscaled[i] = gathered
-        return self.moved[i].lost + (gathered if flushes and op.terms == 1 else 0.0), peak
+        return self.moved[i].lost + (gathered if flushes and op.terms == 1 else 0.0), self.moved[i].most
 
     def _carry(self, j: int, found: dict[int, Parts]) -> Parts:
         node, zeros = self.nodes[j], np.zeros((1, self.nodes[j].size))
@@ -226,11 +226,11 @@ class Run:
             case "product" | "pieces":
                 if rounding.divisor >= 0:
                     self._away(rounding.divisor, place)
-                (w, *_), (lost, peak) = self._compose(op), self._move(i, op, True)
+                (w, *_), (lost, most) = self._compose(op), self._move(i, op, True)
                 s = OUTWARD * (arithmetic.g(op.roundings) * w + lost)
                 free = self.moved.pop(i)  # a chain ends here
                 self.unscaled[i] = free.lost + theta * free.peak
-                _require(np.maximum(w, peak) * (1 + arithmetic.g(op.roundings)) + s <= LARGEST, "float32-overflow", place)
+                _require(np.maximum(w, most) * (1 + arithmetic.g(op.roundings)) + s <= LARGEST, "float32-overflow", place)
                 return s
             case "sqrt" | "kernel":
                 return OUTWARD * self._function(node, rounding, size)
