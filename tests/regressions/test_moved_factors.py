@@ -41,6 +41,10 @@ OVERFLOWS = {
         ["Mul x big -> a", "Relu a -> b", "Mul b less -> c", "MatMul c one -> d", "Relu d -> e", "Mul e small -> y"],
         {"big": 2.0**90, "less": 2.0**-90, "one": (2.0**70, ONE), "small": 2.0**-70},
     ),
+    "joined": (
+        ["Mul x less -> a", "Relu a -> b", "Mul b big -> c", "Transpose c -> d", "MatMul c d -> e", "MatMul e c -> y"],
+        {"less": 1e-20, "big": 1e20},
+    ),
     "factors": (
         ["Mul x big -> a", "Relu a -> b", "Mul b less -> c", "Transpose b -> t", "Mul t less -> d", "MatMul c d -> e", "Mul e small -> y"],
         {"big": 1e25, "less": 1e-20, "small": 1e-10},

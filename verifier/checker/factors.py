@@ -60,7 +60,8 @@ def carry(node: Node, parts: list[Moved], steep: list[float], terms: int, widest
             (x, y), n = parts, terms
             peak, both = n * x.peak * y.peak, x.gain * y.gain
             lost = n * (x.peak * y.lost + x.lost * y.peak + x.lost * y.lost)
-            return Moved(peak, np.maximum(peak, most), lost + both * flushed * (2 * n + 2), both)
+            most = np.maximum(np.maximum(peak, most), 2 * both)  # the factors joined are a folded constant, of which half as much is allowed
+            return Moved(peak, most, lost + both * flushed * (2 * n + 2), both)
         case Elementwise() if isinstance(node.function, Pieces) and not node.function.step:
             (x,), slope, high = parts, *steepest(node.function)
             peak = slope * x.peak + high

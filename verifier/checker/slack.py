@@ -136,7 +136,8 @@ class Run:
 
     def __init__(self, slack: Slack) -> None:
         self.slack, self.nodes, self.flows = slack, slack.network.nodes, dict[int, Flow]()
-        self.moved, self.unscaled = dict[int, Moved](), dict[int, Array]()  # of affine operators; of products, what one factor's flushing may lose
+        self.moved = dict[int, Moved]()  # of affine operators
+        self.joined = dict[int, tuple[Array, Array]]()  # of products: what it may lose that their factors are one, and how large that is
         self.lower, self.upper, self.big, self.slacks = list[Array](), list[Array](), list[Array](), list[Array]()
 
     def note(self, lower: Array, upper: Array) -> None:
@@ -183,16 +184,17 @@ class Run:
     def _move(self, i: int, op: Operator, flushes: bool) -> tuple[Array, Array]:
         """What flushing may lose, and the largest number on the way [B, 1], wherever constant factors are applied."""
         found = {p: self.moved.get(p) or factors.start(self.big[p]) for p in op.sources}
-        steep, gathered = self.slack.steep, sum((self.unscaled.get(p, NONE) for p in op.sources), NONE)
+        steep, by = self.slack.steep, 1.0
+        joined = [self.joined[p] for p in op.sources if p in self.joined and op.terms == 1]  # a factor of a product, or moved numbers
         for j in op.inner:
             node, norms = self.nodes[j], steep.get(j, [])
             terms = self.nodes[node.inputs[0]].shape[-1] if isinstance(node, MatMul) else 1
             part = factors.carry(node, [found[p] for p in node.inputs], norms, terms, op.widest if flushes else 0) or factors.start(self.big[j])
-            found[j], gathered = part, gathered * np.max([1.0, *norms])
+            found[j], by = part, by * float(np.max([1.0, *norms]))
         self.moved[i] = found[op.inner[-1]]
-        if op.terms == 1 and gathered.any():  # a factor of a product, or moved numbers
-            self.unscaled[i] = gathered
-        return self.moved[i].lost + (gathered if flushes and op.terms == 1 else 0.0), self.moved[i].most
+        lost, gain = (by * sum((x[k] for x in joined), NONE) for k in (0, 1))
+        self.joined[i] = lost, gain
+        return self.moved[i].lost + (lost if flushes else NONE), np.maximum(self.moved[i].most, 2 * gain)
 
     def _carry(self, j: int, found: dict[int, Parts]) -> Parts:
         node, zeros = self.nodes[j], np.zeros((1, self.nodes[j].size))
@@ -229,7 +231,7 @@ class Run:
                 (w, *_), (lost, most) = self._compose(op), self._move(i, op, True)
                 s = OUTWARD * (arithmetic.g(op.roundings) * w + lost)
                 free = self.moved.pop(i)  # a chain ends here
-                self.unscaled[i] = free.lost + theta * free.peak
+                self.joined[i] = free.lost + theta * free.peak * free.gain, free.gain
                 _require(np.maximum(w, most) * (1 + arithmetic.g(op.roundings)) + s <= LARGEST, "float32-overflow", place)
                 return s
             case "sqrt" | "kernel":
