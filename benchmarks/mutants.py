@@ -41,6 +41,7 @@ TESTED_BY = {  # file of the kernel -> its tests, the quickest first
     "bounds": ("bounds", "walk"),
     "certificate": ("certificate",),
     "crop": ("crop",),
+    "factors": ("slack", "traps"),
     "forward": ("forward",),
     "functions": ("bounds", "functions"),
     "kernels": ("kernels", "functions"),

@@ -108,7 +108,11 @@ MUTANTS = (
         "marabou_605_sign_at_zero",
         "soundness.md 5.1: Marabou #605 (sign)",
         "a function that jumps has no value at the jump",
-        (f"{RELAX}:_pieces_offset", "least = torch.minimum(least, torch.where(inside, side * (v - slope * below), infinite))", "pass"),
+        (
+            f"{RELAX}:_pieces_offset",
+            "corners.append((torch.full_like(lower, -side * below), torch.where(inside, side * v, torch.inf).to(lower.dtype)))",
+            "pass",
+        ),
         ("bounds.interval:_pieces", "inside = (lower <= at) & (upper >= at)", "inside = (lower < at) & (upper < at)"),
         note=(
             "The value of Sign at 0 lies between both limits, so that bounds without it are the same; no operator of the suite "
@@ -119,7 +123,11 @@ MUTANTS = (
         "sign_of_one_side",
         "soundness.md 5.1: Marabou #605 (sign)",
         "Sign over an interval around 0 is what it is at its upper end",
-        (f"{RELAX}:_pieces_offset", "for x in (start, end):", "for x in (end,) if i + 1 == len(function.slopes) or not function.jumps() else ():"),
+        (
+            f"{RELAX}:_pieces_offset",
+            "for x in (start, end)]",
+            "for x in ((end,) if i + 1 == len(function.slopes) or not function.jumps() else ())]",
+        ),
         (
             "bounds.interval:_pieces",
             "entered = (lower <= upper) & (upper > bounds[i])",
