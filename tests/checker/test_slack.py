@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.checker.float32_runs import F, Machine, Step, run
-from verifier.checker import arithmetic
+from verifier.checker import arithmetic, factors
 from verifier.checker.bounds import Checker
+from verifier.checker.factors import Moved
 from verifier.checker.maps import Dense, Diagonal, Index, Transposed
 from verifier.checker.measured import Table
 from verifier.checker.network import Affine, Constant, Elementwise, Input, MatMul, Network, Node, Pieces, Product, Rounding, Smooth, Softmax
@@ -724,3 +725,31 @@ def test_a_factor_counts_wherever_it_is_applied() -> None:
     later = Affine("mul", (1,), (1, 1), Rounding("affine", (1,), 1), (Diagonal(np.array([2.0**90])),))
     with pytest.raises(Rejected, match="float32-overflow"):  # first 2^60 2^90
         slack_at(network(source(1), gemm(0, np.array([[2.0**-100]])), later), [2.0**60])
+
+
+def moved(peak: float, most: float, lost: float, gain: float) -> Moved:
+    return Moved(*(np.array([[v]]) for v in (peak, most, lost, gain)))
+
+
+def numbers(found: Moved | None) -> tuple[float, ...]:
+    assert found is not None
+    return tuple(float(x[0, 0]) for x in (found.peak, found.most, found.lost, found.gain))
+
+
+def test_how_constant_factors_are_carried() -> None:
+    """Through one node each, in whole numbers and units of THETA: largest, largest on the way, lost, gain."""
+    a, b = moved(5.0, 7.0, 0.0, 2.0), moved(3.0, 11.0, 0.0, 4.0)
+    constant = Constant("c", (), (1, 1), None, np.array([-3.0]), np.array([0.5]))
+    assert numbers(factors.carry(constant, [], [], 1, 0)) == (3.5, 3.5, 0.0, 1.0)
+    scale = Affine("mul", (0,), (1, 1), Rounding("affine", (0,), 1), (Diagonal(np.array([8.0])),))
+    assert numbers(factors.carry(scale, [a], [8.0], 1, 10)) == (40.0, 56.0, 2 * THETA * 51 * 23 * 8, 16.0)
+    assert numbers(factors.carry(scale, [a], [0.5], 1, 10)) == (5.0, 7.0, 2 * THETA * 51 * 23, 2.0)
+    dense = gemm(0, np.array([[0.5]]), np.array([-2.0]))
+    assert numbers(factors.carry(dense, [a], [0.5], 1, 10)) == (4.5, 7.0, 2 * THETA * 51 * 22.5, 2.0)
+    both = MatMul("product", (0, 1), (1, 1), Rounding("product", (0, 1), 6))
+    assert numbers(factors.carry(both, [a, b], [], 6, 10)) == (90.0, 90.0, 8 * THETA * 81 * 14, 8.0)
+    wide = [moved(1.0, 1.0, THETA, 2.0**80), moved(2.0, 3.0, THETA, 2.0)]
+    assert numbers(factors.carry(both, wide, [], 6, 0)) == (12.0, 2.0**82, 6 * (THETA + 2 * THETA + THETA * THETA), 2.0**81)
+    half = Elementwise("f", (0,), (1, 1), Rounding("pieces", (0,), 1), HALF)
+    assert numbers(factors.carry(half, [a], [], 1, 10)) == (2.5, 7.0, 4.5 * THETA * 51 * 2, 2.0)
+    assert factors.carry(Elementwise("f", (0,), (1, 1), Rounding("kernel", (0,), name="Exp"), Smooth("exp")), [a], [], 1, 10) is None
