@@ -241,7 +241,7 @@ def _pieces_offset(function: Pieces, lower: Tensor, upper: Tensor, side: int) ->
         corners += [(-side * x, torch.where(entered, side * (s * x + c), torch.inf)) for x in (start, end)]
     for (below, above), v in zip(breakpoints, function.values, strict=True):
         inside = (lower <= above) & (upper >= below)
-        corners.append((torch.full_like(lower, -side * below), torch.where(inside, side * v, torch.inf).to(lower.dtype)))
+        corners.append((torch.full_like(lower, -side * below), torch.where(inside, lower.new_tensor(side * v), torch.inf)))
     fixed, per_slope = _pieces_error(function, lower, upper)
 
     def offset(slope: Tensor) -> Tensor:

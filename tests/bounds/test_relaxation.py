@@ -294,3 +294,14 @@ def test_planes_above_a_maximum_hold_at_every_corner(k: int, ends: list[float], 
             gaps = [sum(Fraction(s) * Fraction(v) for s, v in zip(a[0].tolist(), x, strict=True)) - max(map(Fraction, x)) for x in corners]
             assert min(gaps) + Fraction(offset.item()) >= 0
             assert min(gaps) + Fraction(offset.item()) <= 1e-3, "the offset is the corner maximum but for rounding"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_value_at_a_jump_is_no_coarser_than_the_dtype(dtype: torch.dtype) -> None:
+    """0.05 in float32 lies above 0.05 by more than float64 allows for."""
+    function = Pieces("spike", (0.0,), (0.0, 0.0), (0.1, 0.3), (0.05,))
+    lower, upper, level = (torch.tensor([x], dtype=dtype) for x in (-1.0, 1.0, 0.0))
+    for found in (relaxation.offset_lower(function, level, lower, upper), relaxation.interval(function, lower, upper)[0]):
+        assert 0.05 - 40 * torch.finfo(dtype).eps < found.item() <= 0.05
+    turned = Pieces("spike", (0.0,), (0.0, 0.0), (-0.1, -0.3), (-0.05,))
+    assert -0.05 <= relaxation.offset_upper(turned, level, lower, upper).item() < -0.05 + 40 * torch.finfo(dtype).eps

@@ -110,7 +110,7 @@ MUTANTS = (
         "a function that jumps has no value at the jump",
         (
             f"{RELAX}:_pieces_offset",
-            "corners.append((torch.full_like(lower, -side * below), torch.where(inside, side * v, torch.inf).to(lower.dtype)))",
+            "corners.append((torch.full_like(lower, -side * below), torch.where(inside, lower.new_tensor(side * v), torch.inf)))",
             "pass",
         ),
         ("bounds.interval:_pieces", "inside = (lower <= at) & (upper >= at)", "inside = (lower < at) & (upper < at)"),
