@@ -25,7 +25,7 @@ CONSTANTS: dict[str, Array] = {
     "sx": OF_X, "zx": np.uint8(128), "sw": OF_W, "zw": np.int8(0), "w": WHOLE, "wf": WHOLE * OF_W, "sb": OF_X * OF_W, "zb": np.int32(0),
     "b": RANDOM.integers(-5000, 5000, N).astype(np.int32), "bf": np.linspace(-1, 1, N, dtype=np.float32), "so": np.float32(0.15), "other": OF_X * 3,
     "k": WHOLE.reshape(N, N, 1, 1), "kf": (WHOLE * OF_W).reshape(N, N, 1, 1), "flat": np.array([1, -1]), "image": np.array([1, N, 1, 1]),
-    "sc": np.full(N, OF_W), "zc": np.zeros(N, np.int8), "far": np.float32(0.5), "huge": np.full(N, 2**31 - 1, np.int32),
+    "zh": np.int16(3), "sc": np.full(N, OF_W), "zc": np.zeros(N, np.int8), "far": np.float32(0.5), "huge": np.full(N, 2**31 - 1, np.int32),
 }  # fmt: skip
 START = ["QuantizeLinear x sx zx -> q", "DequantizeLinear q sx zx -> d"]
 WEIGHT, BIAS = "DequantizeLinear w sw zw -> v", "DequantizeLinear b sb zb -> c"
@@ -39,6 +39,8 @@ AGREES: dict[str, Sequence[str]] = {
     "gemm and relu": [*START, WEIGHT, BIAS, "Gemm d v c -> g", "Relu g -> r", *END],
     "convolution": [*IMAGE, KERNEL, BIAS, "Conv d v c -> g", "Flatten g -> r", *END],
     "no end": [*START, WEIGHT, BIAS, "Gemm d v c -> y"],
+    "product and no end": [*START, WEIGHT, "MatMul d v -> y"],
+    "channels and no end": [*START, "DequantizeLinear w sc zc -> v", "MatMul d v -> y"],
     "channels": [*START, "DequantizeLinear w sc zc -> v", "MatMul d v -> r", *END],
     "twice": [*START, "QuantizeLinear d sx zx -> f", "DequantizeLinear f sx zx -> y"],
     "sum": [*START, "Add d d -> r", *END],
@@ -53,6 +55,7 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "step of the bias": ([*START, WEIGHT, "DequantizeLinear b other zb -> c", "Gemm d v c -> r", *END], "not in steps of the product's"),
     "no bias to look at": ([*START, WEIGHT, "DequantizeLinear b sb zb -> a", "Gemm d v d -> r", *END], "not in steps of the product's"),
     "overflow": ([*START, WEIGHT, "DequantizeLinear huge sb zb -> c", "Gemm d v c -> r", *END], "32 bits"),
+    "other types": (["QuantizeLinear x sx zh -> q", "DequantizeLinear q sx zh -> d", WEIGHT, "MatMul d v -> y"], "other types than 8 bits"),
     "softmax": ([*START, "Softmax d -> y"], "in whole numbers"),
 }  # fmt: skip
 
@@ -66,8 +69,8 @@ def model(lines: Sequence[str], functions: Sequence[Any] = ()) -> bytes:
     numbers = [numpy_helper.from_array(np.asarray(value), name) for name, value in CONSTANTS.items() if name in used]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, N]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "quantised", ends[:1], ends[1:], numbers)
-    sets = [helper.make_opsetid("", 17), *([helper.make_opsetid("mine", 1)] if functions else [])]
-    return bytes(helper.make_model(graph, opset_imports=sets, ir_version=8, functions=functions).SerializeToString())
+    sets = [helper.make_opsetid("", 21), *([helper.make_opsetid("mine", 1)] if functions else [])]
+    return bytes(helper.make_model(graph, opset_imports=sets, ir_version=10, functions=functions).SerializeToString())
 
 
 def executions(content: bytes, points: Array) -> Array:
@@ -103,7 +106,7 @@ def test_what_is_computed_otherwise_has_no_rule(name: str) -> None:
 
 def test_pairs_inside_functions_are_not_looked_into() -> None:
     inside = [helper.make_node("QuantizeLinear", ["a", "s"], ["q"]), helper.make_node("DequantizeLinear", ["q", "s"], ["b"])]
-    pair = helper.make_function("mine", "Pair", ["a", "s"], ["b"], inside, [helper.make_opsetid("", 17)])
+    pair = helper.make_function("mine", "Pair", ["a", "s"], ["b"], inside, [helper.make_opsetid("", 21)])
     with pytest.raises(Rejected, match="float32-no-rule: DequantizeLinear inside"):
         Slack(read(model(["Pair x sx -> y"], [pair])))
 

@@ -20,7 +20,7 @@ from verifier.checker.lowering.builder import Held, Known, Rounded, Tensor
 PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "FusedMatMul")
 EXPONENTIALS = ("Softmax", "LogSoftmax")
 MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Identity", "Expand", "Split", "MaxPool", "DepthToSpace", "SpaceToDepth")
-NARROW = ("int8", "uint8")
+NARROW, WIDE = ("int8", "uint8"), ("int16", "uint16", "int32")
 WRAPS = 2**31
 SAME = 1e-4  # steps that are said to be a product of two others, in float32
 
@@ -46,6 +46,8 @@ def reason(graph: onnx.GraphProto, functions: Iterable[onnx.FunctionProto], held
     for node in graph.node:
         if node.op_type == "DequantizeLinear":
             made[node.output[0]] = Whole(node.input[1], node.input[2] if len(node.input) > 2 else "", node.input[0])
+        elif any(name in made for a in node.attribute if a.HasField("g") for inner in a.g.node for name in inner.input):
+            return "DequantizeLinear read by a sub-graph"
         elif any(name in made for name in node.input):
             if found := _why(node, made, held):
                 return f"{node.op_type} {node.name or node.output[0]!r}: {found}"
@@ -74,13 +76,16 @@ def _sums(node: onnx.NodeProto, operands: list[Whole], held: Find) -> str:
     added = 0.0
     for b in bias:
         of_x, of_weight, of_bias, number = (_number(name, held) for name in (x.step, weight.step, b.step, b.source))
-        if of_x is None or of_weight is None or of_bias is None or number is None or not np.allclose(of_x * of_weight, of_bias, rtol=SAME, atol=0):
+        if of_x is None or of_weight is None or of_bias is None or number is None or of_x.size > 1 or of_bias.size not in (1, of_weight.size):
+            return "a bias that is not in steps of the product's"
+        if not np.allclose(of_x.ravel() * of_weight.ravel(), of_bias.ravel(), rtol=SAME, atol=0):
             return "a bias that is not in steps of the product's"
         added = float(np.abs(number).max())
-    kinds = [_kind(w, held) for w in (x, weight)]
-    if any(kind not in NARROW for kind in kinds):
-        return ""  # onnxruntime has no such operator
     number, shape = _number(weight.source, held), _shape(weight.source, held)
+    if _kind(weight, held) in WIDE:
+        return ""  # onnxruntime has no such operator
+    if not all(_kind(w, held) in NARROW for w in (x, weight)) or not shape:
+        return "of other types than 8 bits, whose weights onnxruntime multiplies by itself"
     if node.op_type in ("Conv", "ConvTranspose"):
         summed = [tuple(k for k in range(len(shape)) if k != (node.op_type == "ConvTranspose"))]
     else:
@@ -95,7 +100,7 @@ def _same(a: str, b: str, held: Find) -> bool:
     if a == b:
         return True
     first, second = (_number(name, held) if name else np.zeros(()) for name in (a, b))
-    return first is not None and second is not None and bool((first == second).all())
+    return first is not None and second is not None and first.size == second.size and bool((first.ravel() == second.ravel()).all())
 
 
 def _number(name: str, held: Find) -> Array | None:
